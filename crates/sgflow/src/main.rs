@@ -1,0 +1,2 @@
+//! The sgflow command.
+fn main() {}
