@@ -1,2 +1,20 @@
 #![forbid(unsafe_code)]
-//! See Cargo.toml.
+//! What the firewall is asked to do, and what that means.
+//!
+//! - The model ([`Policy`] and what it holds): security groups, rules, address groups and ports with the field
+//!   names and values of the OpenStack Networking API v2.0, validated. Whoever holds a [`Policy`] holds no
+//!   malformed object.
+
+mod group;
+mod ids;
+mod mac;
+mod policy;
+mod port;
+mod rule;
+
+pub use group::{AddressGroup, SecurityGroup};
+pub use ids::{AddressGroupId, GroupId, NetworkId, PortId, RuleId};
+pub use mac::{MacAddr, MacError};
+pub use policy::{Policy, PolicyDelta};
+pub use port::{AddressPair, Port};
+pub use rule::{Direction, Ethertype, PortProtocol, PortRange, Remote, Rule, Service};
