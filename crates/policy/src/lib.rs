@@ -4,7 +4,9 @@
 //! - The model ([`Policy`] and what it holds): security groups, rules, address groups and ports with the field
 //!   names and values of the OpenStack Networking API v2.0, validated. Whoever holds a [`Policy`] holds no
 //!   malformed object.
+//! - [`document`]: YAML and JSON in, a policy and every problem by file, line, object and field out.
 
+pub mod document;
 mod group;
 mod ids;
 mod mac;

@@ -9,7 +9,7 @@ use crate::{AddressGroupId, GroupId, RuleId};
 /// One rule of a security group. Rules only allow; what no rule allows is dropped.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Rule {
-    /// Unique among all rules of all groups.
+    /// Unique in its group; in a document, among all rules of all groups.
     pub id: RuleId,
     /// Which way the first packet of the connection goes, seen from the port.
     pub direction: Direction,
