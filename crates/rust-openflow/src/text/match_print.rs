@@ -1,0 +1,251 @@
+//! Printing of matches, in the order and with the short forms of ovs-ofctl.
+
+use std::fmt::{self, Write};
+
+use crate::field::{Field, ones};
+use crate::flow::Flow;
+use crate::flow_match::Match;
+
+use super::value::{self, CT_STATE_BITS, TCP_FLAG_BITS, TUN_FLAG_BITS};
+
+const IPV4: u128 = 0x0800;
+const IPV6: u128 = 0x86dd;
+
+/// Priority and match; empty for the default priority and the match of everything.
+pub(super) fn rule(priority: u16, matches: &Match) -> String {
+    let mut printer = Printer { matches, text: String::new() };
+    if priority != Flow::DEFAULT_PRIORITY {
+        printer.item("priority", |out| write!(out, "{priority}"));
+    }
+    printer.all();
+    printer.text.pop();
+    printer.text
+}
+
+/// The match alone.
+impl fmt::Display for Match {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&rule(Flow::DEFAULT_PRIORITY, self))
+    }
+}
+
+/// How the number of a maskable field is printed: Open vSwitch is not of one mind about it.
+#[derive(Clone, Copy)]
+enum Number {
+    /// `5`, `0x5/0xf`
+    Decimal,
+    /// `0x5`, `0x5/0xf`; zero is `0`, as C's `%#x` has it.
+    AltHex,
+    /// `0x5`, `0x5/0xf`; zero is `0x0`.
+    Hex,
+    /// Six or five digits at least, `0x00005`.
+    Label,
+}
+
+struct Printer<'a> {
+    matches: &'a Match,
+    text: String,
+}
+
+impl Printer<'_> {
+    fn all(&mut self) {
+        self.number("pkt_mark", Field::PktMark, Number::AltHex);
+        self.number("recirc_id", Field::RecircId, Number::AltHex);
+        self.number("dp_hash", Field::DpHash, Number::AltHex);
+        self.number("conj_id", Field::ConjId, Number::Decimal);
+        self.value("actset_output", Field::ActsetOutput);
+        self.connection();
+        let (skip_type, skip_proto) = self.protocol();
+        for register in 0..16 {
+            let field = Field::Reg(register);
+            self.number(field.name(), field, Number::AltHex);
+        }
+        self.tunnel();
+        self.number("metadata", Field::Metadata, Number::AltHex);
+        self.value("in_port", Field::InPort);
+        self.vlan();
+        self.value("dl_src", Field::EthSrc);
+        self.value("dl_dst", Field::EthDst);
+        if let Some((kind, _)) = self.matches.get(Field::EthType).filter(|_| !skip_type) {
+            self.item("dl_type", |out| write!(out, "{kind:#06x}"));
+        }
+        self.addresses();
+        if !skip_proto {
+            self.number("nw_proto", Field::IpProto, Number::Decimal);
+        }
+        self.number("arp_op", Field::ArpOp, Number::Decimal);
+        self.value("arp_sha", Field::ArpSha);
+        self.value("arp_tha", Field::ArpTha);
+        self.header_bits();
+        self.transport();
+        self.unknown();
+    }
+
+    fn item(&mut self, name: &str, print: impl FnOnce(&mut String) -> fmt::Result) {
+        self.text.push_str(name);
+        self.text.push('=');
+        print(&mut self.text).expect("a String takes everything");
+        self.text.push(',');
+    }
+
+    fn value(&mut self, name: &str, field: Field) {
+        if let Some((value, mask)) = self.matches.get(field) {
+            self.item(name, |out| value::masked(out, field, value, mask));
+        }
+    }
+
+    fn number(&mut self, name: &str, field: Field, number: Number) {
+        let Some((value, mask)) = self.matches.get(field) else { return };
+        let exact = mask == field.full_mask();
+        self.item(name, |out| match number {
+            Number::Decimal if exact => write!(out, "{value}"),
+            Number::Label if exact => write!(out, "{value:#07x}"),
+            Number::Label => write!(out, "{value:#07x}/{mask:#07x}"),
+            Number::AltHex if value == 0 => {
+                out.push('0');
+                if exact { Ok(()) } else { write!(out, "/{mask:#x}") }
+            }
+            Number::AltHex | Number::Hex if exact => write!(out, "{value:#x}"),
+            _ => write!(out, "{value:#x}/{mask:#x}"),
+        });
+    }
+
+    fn connection(&mut self) {
+        if let Some((value, mask)) = self.matches.get(Field::CtState) {
+            self.item("ct_state", |out| value::flags(out, &CT_STATE_BITS, value, mask, 0xff));
+        }
+        self.number("ct_zone", Field::CtZone, Number::Decimal);
+        self.number("ct_mark", Field::CtMark, Number::AltHex);
+        self.number("ct_label", Field::CtLabel, Number::Hex);
+        self.value("ct_nw_src", Field::CtNwSrc);
+        self.value("ct_ipv6_src", Field::CtIpv6Src);
+        self.value("ct_nw_dst", Field::CtNwDst);
+        self.value("ct_ipv6_dst", Field::CtIpv6Dst);
+        self.number("ct_nw_proto", Field::CtNwProto, Number::Decimal);
+        self.number("ct_tp_src", Field::CtTpSrc, Number::Decimal);
+        self.number("ct_tp_dst", Field::CtTpDst, Number::Decimal);
+        // The default packet type, Ethernet, goes without saying.
+        if self.matches.get(Field::PacketType).is_some_and(|(kind, _)| kind != 0) {
+            self.value("packet_type", Field::PacketType);
+        }
+    }
+
+    /// Prints `tcp6` and the like; returns whether ethertype and protocol are said by it.
+    fn protocol(&mut self) -> (bool, bool) {
+        let exact = |field| self.matches.get(field).map(|(value, _)| value);
+        let proto = exact(Field::IpProto);
+        let (word, said_proto) = match (exact(Field::EthType), proto) {
+            (Some(IPV4), Some(1)) => ("icmp", true),
+            (Some(IPV4), Some(6)) => ("tcp", true),
+            (Some(IPV4), Some(17)) => ("udp", true),
+            (Some(IPV4), Some(132)) => ("sctp", true),
+            (Some(IPV4), _) => ("ip", false),
+            (Some(IPV6), Some(58)) => ("icmp6", true),
+            (Some(IPV6), Some(6)) => ("tcp6", true),
+            (Some(IPV6), Some(17)) => ("udp6", true),
+            (Some(IPV6), Some(132)) => ("sctp6", true),
+            (Some(IPV6), _) => ("ipv6", false),
+            (Some(0x0806), _) => ("arp", false),
+            (Some(0x8035), _) => ("rarp", false),
+            (Some(0x8847), _) => ("mpls", false),
+            (Some(0x8848), _) => ("mplsm", false),
+            _ => return (false, false),
+        };
+        self.text.push_str(word);
+        self.text.push(',');
+        (true, said_proto)
+    }
+
+    fn tunnel(&mut self) {
+        self.number("tun_id", Field::TunId, Number::AltHex);
+        self.value("tun_src", Field::TunSrc);
+        self.value("tun_dst", Field::TunDst);
+        self.value("tun_ipv6_src", Field::TunIpv6Src);
+        self.value("tun_ipv6_dst", Field::TunIpv6Dst);
+        self.number("tun_gbp_id", Field::TunGbpId, Number::Decimal);
+        self.number("tun_gbp_flags", Field::TunGbpFlags, Number::AltHex);
+        if let Some((value, mask)) = self.matches.get(Field::TunFlags) {
+            self.item("tun_flags", |out| value::flags(out, &TUN_FLAG_BITS, value, mask & 1, 1));
+        }
+    }
+
+    /// `dl_vlan` and `dl_vlan_pcp` where they say it all, else the TCI.
+    fn vlan(&mut self) {
+        let Some((tci, mask)) = self.matches.get(Field::VlanTci) else { return };
+        let (vid_mask, pcp_mask) = (mask & 0xfff, mask >> 13);
+        let tagged = tci & mask & 0x1000 != 0;
+        let plain = matches!(vid_mask, 0 | 0xfff) && matches!(pcp_mask, 0 | 7) && (vid_mask | pcp_mask) != 0;
+        if tagged && plain {
+            if vid_mask != 0 {
+                self.item("dl_vlan", |out| write!(out, "{}", tci & 0xfff));
+            }
+            if pcp_mask != 0 {
+                self.item("dl_vlan_pcp", |out| write!(out, "{}", tci >> 13));
+            }
+        } else if mask == 0xffff {
+            self.item("vlan_tci", |out| write!(out, "{tci:#06x}"));
+        } else {
+            self.item("vlan_tci", |out| write!(out, "{tci:#06x}/{mask:#06x}"));
+        }
+    }
+
+    fn addresses(&mut self) {
+        self.value("ipv6_src", Field::Ipv6Src);
+        self.value("ipv6_dst", Field::Ipv6Dst);
+        self.number("ipv6_label", Field::Ipv6Label, Number::Label);
+        self.value("arp_spa", Field::ArpSpa);
+        self.value("arp_tpa", Field::ArpTpa);
+        self.value("nw_src", Field::Ipv4Src);
+        self.value("nw_dst", Field::Ipv4Dst);
+    }
+
+    fn header_bits(&mut self) {
+        if let Some((dscp, _)) = self.matches.get(Field::IpDscp) {
+            self.item("nw_tos", |out| write!(out, "{}", dscp << 2));
+        }
+        self.number("nw_ecn", Field::IpEcn, Number::Decimal);
+        self.number("nw_ttl", Field::IpTtl, Number::Decimal);
+        self.number("mpls_label", Field::MplsLabel, Number::Decimal);
+        self.number("mpls_tc", Field::MplsTc, Number::Decimal);
+        self.number("mpls_ttl", Field::MplsTtl, Number::Decimal);
+        self.number("mpls_bos", Field::MplsBos, Number::Decimal);
+        if let Some((value, mask)) = self.matches.get(Field::IpFrag) {
+            self.item("nw_frag", |out| value::frag(out, value, mask));
+        }
+    }
+
+    fn transport(&mut self) {
+        for field in [Field::Icmpv4Type, Field::Icmpv6Type] {
+            self.number("icmp_type", field, Number::Decimal);
+        }
+        for field in [Field::Icmpv4Code, Field::Icmpv6Code] {
+            self.number("icmp_code", field, Number::Decimal);
+        }
+        self.value("nd_target", Field::NdTarget);
+        self.value("nd_sll", Field::NdSll);
+        self.value("nd_tll", Field::NdTll);
+        for field in [Field::TcpSrc, Field::UdpSrc, Field::SctpSrc] {
+            self.number("tp_src", field, Number::Decimal);
+        }
+        for field in [Field::TcpDst, Field::UdpDst, Field::SctpDst] {
+            self.number("tp_dst", field, Number::Decimal);
+        }
+        if let Some((value, mask)) = self.matches.get(Field::TcpFlags) {
+            self.item("tcp_flags", |out| value::flags(out, &TCP_FLAG_BITS, value, mask & ones(12), ones(12)));
+        }
+    }
+
+    /// Fields that this crate does not know, as `oxm(class:number:experimenter)=0x…`, which ovs-ofctl does not read.
+    fn unknown(&mut self) {
+        for raw in self.matches.raw() {
+            let header = raw.header;
+            let mask = if raw.has_mask { ":mask" } else { "" };
+            let name =
+                format!("oxm({:#06x}:{}:{:#x}{mask})", header.class, header.number, header.experimenter);
+            self.text.push_str(&name);
+            self.text.push('=');
+            super::action_print::hex(&mut self.text, raw.payload).expect("a String takes everything");
+            self.text.push(',');
+        }
+    }
+}

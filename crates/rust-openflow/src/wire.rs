@@ -1,0 +1,117 @@
+//! A bounded reader, and the few writers that `bytes` lacks. Everything on the wire is big-endian.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::error::{DecodeError, EncodeError};
+
+/// Reads one structure, whose name the errors carry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a> {
+    what: &'static str,
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(what: &'static str, bytes: &'a [u8]) -> Self {
+        Reader { what, bytes }
+    }
+
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// What is left, without consuming it.
+    pub(crate) fn peek(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Everything that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.bytes)
+    }
+
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+        let short = DecodeError::Short { what: self.what, need: length, left: self.bytes.len() };
+        let (head, tail) = self.bytes.split_at_checked(length).ok_or(short)?;
+        self.bytes = tail;
+        Ok(head)
+    }
+
+    /// The next `length` bytes as a structure of its own.
+    pub(crate) fn sub(&mut self, what: &'static str, length: usize) -> Result<Reader<'a>, DecodeError> {
+        Ok(Reader::new(what, self.take(length)?))
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// A big-endian number of `length` bytes, at most 16.
+    pub(crate) fn uint(&mut self, length: usize) -> Result<u128, DecodeError> {
+        Ok(be_uint(self.take(length)?))
+    }
+
+    /// A C string in a field of fixed size, up to its first NUL.
+    pub(crate) fn string(&mut self, length: usize) -> Result<String, DecodeError> {
+        let field = self.take(length)?;
+        let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+        Ok(String::from_utf8_lossy(&field[..end]).into_owned())
+    }
+}
+
+/// The number in up to 16 big-endian bytes; of more bytes, the last 16 count.
+pub(crate) fn be_uint(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
+}
+
+/// Writes the low `length` bytes of `value`, big-endian.
+pub(crate) fn put_uint(out: &mut impl BufMut, value: u128, length: usize) {
+    out.put_slice(&value.to_be_bytes()[16 - length.min(16)..]);
+}
+
+/// The bytes from `length` up to the next multiple of eight, where OpenFlow aligns structures.
+pub(crate) fn pad8(length: usize) -> usize {
+    length.next_multiple_of(8) - length
+}
+
+/// Pads what was written since `start` to a multiple of eight bytes.
+pub(crate) fn put_pad8(out: &mut BytesMut, start: usize) {
+    out.put_bytes(0, pad8(out.len() - start));
+}
+
+/// Writes the 16-bit length of what stands behind `start` to `at`.
+pub(crate) fn set_length(
+    out: &mut BytesMut,
+    start: usize,
+    at: usize,
+    what: impl FnOnce() -> String,
+) -> Result<(), EncodeError> {
+    let length = out.len() - start;
+    let Ok(short) = u16::try_from(length) else {
+        return Err(EncodeError::TooLong { what: what(), length, limit: usize::from(u16::MAX) });
+    };
+    out[at..at + 2].copy_from_slice(&short.to_be_bytes());
+    Ok(())
+}
