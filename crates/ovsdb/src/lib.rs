@@ -1,1 +1,38 @@
-//! See Cargo.toml.
+//! OVSDB, the Open vSwitch Database Management Protocol (RFC 7047), with the extensions of ovsdb-server(7).
+//!
+//! ```text
+//!            bytes                 messages                     rows
+//!  socket ──► wire::Framer ──► Connection ──► Subscription ──► Replica ──► Change
+//!                                   ▲              ▲
+//!                              Transaction     MonitorTable
+//! ```
+//!
+//! All of that is pure: bytes and the time come in as values, bytes and events go out. The sockets stand
+//! behind the feature `tokio`: `Client` for a program that asks a few things and ends, [`session`] for one
+//! that follows a database over reconnects.
+#![forbid(unsafe_code)]
+
+pub mod monitor;
+pub mod remote;
+pub mod replica;
+pub mod row;
+pub mod schema;
+pub mod session;
+pub mod time;
+pub mod transaction;
+pub mod value;
+pub mod wire;
+
+pub use monitor::MonitorTable;
+pub use remote::{HostPort, Remote};
+pub use replica::{Change, ChangeKind, Replica};
+pub use row::{Row, RowError, StringMap};
+pub use schema::DatabaseSchema;
+pub use session::{SessionConfig, SessionEvent, TlsConfig};
+pub use time::Timestamp;
+pub use transaction::{
+    Condition, Delete, Function, Insert, Mutate, Mutator, NamedRow, Operation, OperationIndex,
+    OperationResult, Select, TransactError, TransactReply, Transaction, Update, Value, Wait,
+};
+pub use value::{Atom, AtomType, Datum, Real, Uuid};
+pub use wire::{Limits, RpcError};

@@ -1,0 +1,5 @@
+//! Monitors: following tables.
+
+mod table;
+
+pub use table::MonitorTable;
