@@ -1,0 +1,212 @@
+//! Child processes that cannot outlive this one.
+//!
+//! A daemon gets `PR_SET_PDEATHSIG` SIGKILL. The kernel sends that signal when the *thread* that forked ends, not the
+//! process (prctl(2), "PR_SET_PDEATHSIG"), so daemons are forked by one thread that lives as long as this process.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::Error;
+use crate::error::Tried as _;
+use crate::netns::NetNs;
+
+/// How long a daemon may take to end after SIGTERM before it gets SIGKILL.
+const END_GRACE: Duration = Duration::from_secs(5);
+
+/// A running daemon; ended when dropped, unless it was let go.
+#[derive(Debug)]
+pub struct Daemon {
+    name: String,
+    child: Child,
+    pid_file: Option<PathBuf>,
+    ends_with_handle: bool,
+}
+
+/// Whether a daemon dies with this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lifetime {
+    /// The kernel kills it when this process ends, and dropping the handle ends it.
+    OfThisProcess,
+    /// It lives on when this process ends without dropping the handle; a pid file says where it is.
+    UntilTeardown,
+}
+
+impl Daemon {
+    /// Starts `command` in `netns`. `name` is for messages; `pid_file` is written here if given, and removed at the end.
+    ///
+    /// # Errors
+    /// The program cannot be started, or the pid file cannot be written.
+    pub fn start(
+        name: &str,
+        mut command: Command,
+        netns: &NetNs,
+        lifetime: Lifetime,
+        pid_file: Option<PathBuf>,
+    ) -> Result<Self, Error> {
+        prepare(&mut command, Some(netns), lifetime == Lifetime::OfThisProcess);
+        let shown = shown(&command);
+        let child = spawn_from_lasting_thread(command).tried(|| shown)?;
+        let daemon = Self { name: name.to_owned(), child, pid_file, ends_with_handle: true };
+        if let Some(path) = &daemon.pid_file {
+            fs::write(path, format!("{}\n", daemon.pid())).tried(|| format!("write {}", path.display()))?;
+        }
+        Ok(daemon)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Asks it to end (SIGTERM), waits, and kills it if it does not.
+    pub fn end(mut self) {
+        self.end_now(Signal::TERM);
+    }
+
+    /// Kills it (SIGKILL) and waits until it is gone.
+    pub fn kill(mut self) {
+        self.end_now(Signal::KILL);
+    }
+
+    /// Leaves it running when the handle goes; only its pid file knows it from then on.
+    pub fn let_go(mut self) {
+        self.ends_with_handle = false;
+    }
+
+    fn end_now(&mut self, signal: Signal) {
+        self.ends_with_handle = false;
+        let deadline = Instant::now() + END_GRACE;
+        if self.ended().is_none() {
+            if let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+                // It may have ended in between: then there is nobody to tell.
+                let _ = kill_process(pid, signal);
+            }
+            while self.ended().is_none() {
+                if Instant::now() > deadline {
+                    eprintln!("{} (pid {}) ignores {signal:?}: killed", self.name, self.pid());
+                    let _ = self.child.kill();
+                    let _ = self.child.wait();
+                    break;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        if let Some(path) = &self.pid_file {
+            // The daemon itself may have removed it on its way out.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.ends_with_handle {
+            self.end_now(Signal::TERM);
+        }
+    }
+}
+
+/// Runs `command` to its end in `netns` (the caller's own namespace if none) and gives back what it wrote.
+///
+/// # Errors
+/// The program cannot be started. Its own failure is no error here: look at the status.
+pub fn output(mut command: Command, netns: Option<&NetNs>) -> Result<Output, Error> {
+    prepare(&mut command, netns, true);
+    let shown = shown(&command);
+    command.stdin(Stdio::null()).output().tried(|| shown)
+}
+
+/// Runs `command` to its end and gives back its standard output.
+///
+/// # Errors
+/// The program cannot be started, or ends with another status than 0.
+pub fn run(command: Command, netns: Option<&NetNs>) -> Result<String, Error> {
+    let shown = shown(&command);
+    let output = output(command, netns)?;
+    if !output.status.success() {
+        return Err(Error::Command {
+            command: shown,
+            status: output.status.to_string(),
+            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command as a person would type it, shortened.
+fn shown(command: &Command) -> String {
+    const LONGEST: usize = 400;
+    let mut text = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        text.push(' ');
+        text.push_str(&argument.to_string_lossy());
+        if text.len() > LONGEST {
+            text.push_str(" …");
+            break;
+        }
+    }
+    text
+}
+
+/// Makes the child enter `netns` and, if `dies_with_us`, die when the thread that forks it ends.
+#[allow(unsafe_code)] // pre_exec: the closure runs between fork and exec
+fn prepare(command: &mut Command, netns: Option<&NetNs>, dies_with_us: bool) {
+    let netns: Option<RawFd> = netns.map(AsRawFd::as_raw_fd);
+    let parent = getpid();
+    let enter = move || -> io::Result<()> {
+        if let Some(fd) = netns {
+            // SAFETY: fork copied every descriptor, and the caller's borrow of the namespace outlives the spawn.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            move_into_link_name_space(fd, Some(LinkNameSpaceType::Network))?;
+        }
+        if dies_with_us {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The parent may have died before the line above: then no signal will come.
+            if getppid() != Some(parent) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: after fork only system calls are made (setns, prctl, getppid): no allocation, no lock.
+    unsafe { command.pre_exec(enter) };
+}
+
+/// One request to the thread that forks daemons.
+type SpawnRequest = (Command, Sender<io::Result<Child>>);
+
+/// Forks from a thread that ends only with the process.
+fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
+    static SPAWNER: OnceLock<Sender<SpawnRequest>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (requests, inbox): (Sender<SpawnRequest>, Receiver<SpawnRequest>) = channel();
+        thread::spawn(move || {
+            for (mut command, reply) in inbox {
+                // The asker waits for the answer, so somebody is there to take it.
+                let _ = reply.send(command.spawn());
+            }
+        });
+        requests
+    });
+    let (reply, answer) = channel();
+    let gone = |_| io::Error::other("the thread that starts daemons is gone");
+    spawner.send((command, reply)).map_err(|e| gone(e.to_string()))?;
+    answer.recv().map_err(|e| gone(e.to_string()))?
+}
