@@ -1,2 +1,47 @@
+//! Host view to Open vSwitch flow tables.
+//!
+//! ```text
+//!  PolicyDelta ──► membership ──► remotes ─┐
+//!      │                                   ├─► cells (rules, clauses, members) ─┐
+//!      └──► sets of groups ────────────────┘                                    │
+//!  bind ──► placements ──► ports ───────────────────────────────────────────────┼─► journal ─► Batch of FlowOps
+//!              └────────► networks (chunks, MACs, trunks) ──────────────────────┘
+//! ```
+//!
+//! [`Renderer`] is told what changed (a [`policy::PolicyDelta`], a port bound or gone, a network port) and says at
+//! [`Renderer::commit`] which flows changed. It never renders anything twice: a member, a rule or a port costs its
+//! own flows, whatever else is on the host. The layout it writes is declared in `flows/pipeline.toml` and compiled
+//! into [`layout`]; `docs/pipeline.md` is the same file for people.
+//!
+//! Pure: no clock, chance, file or socket; the same history gives the same flows.
 #![forbid(unsafe_code)]
-//! See Cargo.toml.
+
+mod address;
+mod cells;
+mod cookie;
+mod flow;
+mod ids;
+mod known;
+pub mod layout;
+mod names;
+mod network;
+mod numbers;
+mod placement;
+mod port_flows;
+mod remote;
+mod renderer;
+mod service;
+mod set_flows;
+mod sets;
+mod static_flows;
+
+pub use cookie::{OURS_MASK, cookie, decode as decode_cookie, is_ours};
+pub use flow::{FlowBody, FlowOp};
+pub use known::Known;
+pub use layout::{DropReason, FlowKind, LAYOUT, TABLE_PREFIXES};
+pub use names::Name;
+pub use network::NetworkPort;
+pub use numbers::{Generation, GenerationPool, GenerationsExhausted, OfPort, RemoteId, SetId, Vlan, Zone};
+pub use placement::Binding;
+pub use renderer::{Batch, Config, RefusedRule, Renderer};
+pub use service::unsupported;

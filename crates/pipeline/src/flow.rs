@@ -1,0 +1,112 @@
+//! Flows as the renderer speaks of them, and the few actions it uses.
+
+use std::collections::BTreeMap;
+
+use rust_openflow::{Action, Ct, CtZone, Field, Flow, FlowKey, Match, Subfield};
+
+use crate::cookie::cookie;
+use crate::layout::{self, DropReason, FlowKind, register};
+
+/// What stands at a [`FlowKey`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FlowBody {
+    /// See [`crate::cookie`].
+    pub cookie: u64,
+    /// The actions, in order.
+    pub actions: Vec<Action>,
+}
+
+/// One change of the flow tables.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FlowOp {
+    /// The flow shall stand there, whatever stood at its key before.
+    Set(Flow),
+    /// Nothing shall stand there.
+    Remove(FlowKey),
+}
+
+/// Changes of flows between two commits; the last word on a key counts.
+#[derive(Default, Debug)]
+pub(crate) struct Journal {
+    ops: BTreeMap<FlowKey, Option<FlowBody>>,
+}
+
+impl Journal {
+    pub(crate) fn set(&mut self, flow: Flow) {
+        let body = FlowBody { cookie: flow.cookie, actions: flow.actions };
+        let key = FlowKey { table: flow.table, priority: flow.priority, matches: flow.matches };
+        self.ops.insert(key, Some(body));
+    }
+
+    pub(crate) fn remove(&mut self, key: FlowKey) {
+        self.ops.insert(key, None);
+    }
+
+    /// `new` takes the place of `old`; flows in both are not mentioned.
+    pub(crate) fn replace(&mut self, old: Vec<Flow>, new: Vec<Flow>) {
+        let mut gone: BTreeMap<FlowKey, Flow> = old.into_iter().map(|flow| (flow.key(), flow)).collect();
+        for flow in new {
+            if gone.remove(&flow.key()).as_ref() != Some(&flow) {
+                self.set(flow);
+            }
+        }
+        for key in gone.into_keys() {
+            self.remove(key);
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<FlowOp> {
+        std::mem::take(&mut self.ops)
+            .into_iter()
+            .map(|(key, body)| match body {
+                Some(body) => FlowOp::Set(flow_at(key, body)),
+                None => FlowOp::Remove(key),
+            })
+            .collect()
+    }
+}
+
+pub(crate) fn flow_at(key: FlowKey, body: FlowBody) -> Flow {
+    Flow::new(key.table, key.priority, key.matches, body.actions).with_cookie(body.cookie)
+}
+
+/// A flow of `kind` about `object`.
+pub(crate) fn flow(
+    (kind, object): (FlowKind, u64),
+    table: u8,
+    priority: u16,
+    matches: Match,
+    actions: Vec<Action>,
+) -> Flow {
+    Flow::new(table, priority, matches, actions).with_cookie(cookie(kind, object))
+}
+
+/// Loads a whole register.
+pub(crate) fn load(field: Field, value: impl Into<u128>) -> Action {
+    Action::set_field(field, value)
+}
+
+/// Goes on in `table` and comes back.
+pub(crate) fn resubmit(table: u8) -> Action {
+    Action::resubmit(table)
+}
+
+/// Ends the packet's way, counted under `reason`.
+pub(crate) fn drop_as(reason: DropReason) -> Vec<Action> {
+    vec![load(register::REASON, reason as u8), resubmit(layout::drop::TABLE)]
+}
+
+/// Tracks the packet in the port's zone and goes on in `table` with what conntrack says.
+pub(crate) fn track(table: u8) -> Action {
+    Action::Ct(Ct { table: Some(table), ..ct_in_port_zone() })
+}
+
+/// Commits the connection in the port's zone with `mark`.
+pub(crate) fn commit(mark: u32) -> Action {
+    Action::Ct(Ct { commit: true, exec: vec![load(Field::CtMark, mark)], ..ct_in_port_zone() })
+}
+
+fn ct_in_port_zone() -> Ct {
+    let zone = Subfield { field: register::ZONE, offset: 0, bits: 16 };
+    Ct { zone: CtZone::Field(zone), ..Ct::default() }
+}

@@ -1,0 +1,299 @@
+//! Delivery on the networks of the bridge: which ports share a VLAN, which MACs they answer to, what leads out.
+//!
+//! Every flow here is about several ports at once, so it is kept by what it is about (a chunk, a MAC, a network)
+//! and rendered anew when one of its ports changed: at most the 32 ports of a chunk, or those that share a MAC.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::MacAddr;
+use rust_openflow::{Action, Field, Flow, FlowKey, Match, PortNo, Subfield};
+
+use crate::address::{group_addressed, macs, with_mac};
+use crate::flow::{Journal, flow, load, resubmit};
+use crate::layout::{FlowKind, classify, deliver, flood, ingress_base, network, register, trunk};
+use crate::numbers::{OfPort, SetId, Vlan, Zone};
+use crate::placement::{Placement, Role};
+use crate::port_flows::{TCI_PRESENT, TCI_VID};
+
+/// At most so many copies a flow: each resubmits, and Open vSwitch stops at 4,096 resubmits and at 64 KB a message.
+const CHUNK_PORTS: u16 = 32;
+
+/// 802.1Q tag protocol identifier (IEEE 802.1Q, table 9-1).
+const TPID_CVLAN: u16 = 0x8100;
+
+/// A port of the bridge that leads to other hosts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NetworkPort {
+    /// All networks by their tags, the untagged one without.
+    Trunk,
+    /// One network, untagged.
+    Access(Vlan),
+}
+
+/// Who answers to a MAC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Receiver {
+    Filtered { set: SetId, zone: Zone },
+    Trusted,
+}
+
+#[derive(Default, Debug)]
+struct Network {
+    /// Filtered ports by chunk.
+    chunks: BTreeMap<u16, BTreeMap<OfPort, SetId>>,
+    trusted: BTreeSet<OfPort>,
+    access: BTreeSet<OfPort>,
+    macs: BTreeMap<MacAddr, BTreeMap<OfPort, Receiver>>,
+}
+
+/// A flow whose ports changed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Dirty {
+    Chunk(Vlan, u16),
+    GroupAddressed(Vlan),
+    Mac(Vlan, MacAddr),
+    Network(Vlan),
+    Trunks,
+}
+
+/// All networks of the bridge.
+#[derive(Default, Debug)]
+pub(crate) struct Networks {
+    networks: BTreeMap<Vlan, Network>,
+    trunks: BTreeSet<OfPort>,
+    dirty: BTreeSet<Dirty>,
+}
+
+impl Networks {
+    pub(crate) fn place(&mut self, placement: &Placement) {
+        let ofport = placement.binding.ofport;
+        let vlan = placement.binding.vlan;
+        let network = self.networks.entry(vlan).or_default();
+        let receiver = match placement.role {
+            Role::Filtered(set) => {
+                network.chunks.entry(chunk_of(ofport)).or_default().insert(ofport, set);
+                self.dirty.extend([Dirty::Chunk(vlan, chunk_of(ofport)), Dirty::GroupAddressed(vlan)]);
+                Receiver::Filtered { set, zone: placement.binding.zone }
+            }
+            Role::Trusted => {
+                network.trusted.insert(ofport);
+                self.dirty.insert(Dirty::Network(vlan));
+                Receiver::Trusted
+            }
+        };
+        for mac in macs(&placement.port) {
+            network.macs.entry(mac).or_default().insert(ofport, receiver);
+            self.dirty.insert(Dirty::Mac(vlan, mac));
+        }
+    }
+
+    pub(crate) fn displace(&mut self, placement: &Placement) {
+        let ofport = placement.binding.ofport;
+        let vlan = placement.binding.vlan;
+        let Some(network) = self.networks.get_mut(&vlan) else { return };
+        match placement.role {
+            Role::Filtered(_) => {
+                let chunk = chunk_of(ofport);
+                if let Some(ports) = network.chunks.get_mut(&chunk) {
+                    ports.remove(&ofport);
+                    if ports.is_empty() {
+                        network.chunks.remove(&chunk);
+                    }
+                }
+                self.dirty.extend([Dirty::Chunk(vlan, chunk), Dirty::GroupAddressed(vlan)]);
+            }
+            Role::Trusted => {
+                network.trusted.remove(&ofport);
+                self.dirty.insert(Dirty::Network(vlan));
+            }
+        }
+        for mac in macs(&placement.port) {
+            if let Some(receivers) = network.macs.get_mut(&mac) {
+                receivers.remove(&ofport);
+                if receivers.is_empty() {
+                    network.macs.remove(&mac);
+                }
+            }
+            self.dirty.insert(Dirty::Mac(vlan, mac));
+        }
+    }
+
+    pub(crate) fn attach(&mut self, ofport: OfPort, attachment: NetworkPort) {
+        match attachment {
+            NetworkPort::Trunk => {
+                self.trunks.insert(ofport);
+                self.dirty.insert(Dirty::Trunks);
+            }
+            NetworkPort::Access(vlan) => {
+                self.networks.entry(vlan).or_default().access.insert(ofport);
+                self.dirty.insert(Dirty::Network(vlan));
+            }
+        }
+    }
+
+    pub(crate) fn detach(&mut self, ofport: OfPort, attachment: NetworkPort) {
+        match attachment {
+            NetworkPort::Trunk => {
+                self.trunks.remove(&ofport);
+                self.dirty.insert(Dirty::Trunks);
+            }
+            NetworkPort::Access(vlan) => {
+                if let Some(network) = self.networks.get_mut(&vlan) {
+                    network.access.remove(&ofport);
+                }
+                self.dirty.insert(Dirty::Network(vlan));
+            }
+        }
+    }
+
+    /// Writes what changed since the last time.
+    pub(crate) fn flush(&mut self, journal: &mut Journal) {
+        for dirty in std::mem::take(&mut self.dirty) {
+            for (key, flow) in self.render(dirty) {
+                match flow {
+                    Some(flow) => journal.set(flow),
+                    None => journal.remove(key),
+                }
+            }
+        }
+        self.networks.retain(|_, network| !network.is_empty());
+    }
+
+    fn render(&self, dirty: Dirty) -> Vec<(FlowKey, Option<Flow>)> {
+        match dirty {
+            Dirty::Chunk(vlan, chunk) => vec![self.chunk(vlan, chunk)],
+            Dirty::GroupAddressed(vlan) => vec![self.group_addressed(vlan)],
+            Dirty::Mac(vlan, mac) => vec![self.mac(vlan, mac)],
+            Dirty::Network(vlan) => vec![self.network(vlan)],
+            Dirty::Trunks => self.trunks(),
+        }
+    }
+
+    /// A copy of a group-addressed frame for each filtered port of the chunk; no conntrack, so no zone.
+    fn chunk(&self, vlan: Vlan, chunk: u16) -> (FlowKey, Option<Flow>) {
+        let matches = on(vlan).with(register::CHUNK, chunk);
+        let ports = self.networks.get(&vlan).and_then(|network| network.chunks.get(&chunk));
+        let actions = ports.into_iter().flatten().flat_map(|(ofport, set)| {
+            [load(register::OFPORT, *ofport), load(register::SET, *set), resubmit(ingress_base::TABLE)]
+        });
+        unit(vlan, flood::TABLE, flood::CHUNK, matches, actions.collect())
+    }
+
+    fn group_addressed(&self, vlan: Vlan) -> (FlowKey, Option<Flow>) {
+        let mut actions = Vec::new();
+        if let Some(network) = self.networks.get(&vlan).filter(|network| !network.chunks.is_empty()) {
+            for chunk in network.chunks.keys() {
+                actions.extend([load(register::CHUNK, *chunk), resubmit(flood::TABLE)]);
+            }
+            actions.push(resubmit(network::TABLE));
+        }
+        unit(vlan, deliver::TABLE, deliver::GROUP_ADDRESSED, group_addressed(on(vlan)), actions)
+    }
+
+    fn mac(&self, vlan: Vlan, mac: MacAddr) -> (FlowKey, Option<Flow>) {
+        let receivers = self.networks.get(&vlan).and_then(|network| network.macs.get(&mac));
+        let actions = receivers.into_iter().flatten().flat_map(|(ofport, receiver)| match receiver {
+            Receiver::Trusted => vec![output(*ofport)],
+            Receiver::Filtered { set, zone } => vec![
+                load(register::OFPORT, *ofport),
+                load(register::SET, *set),
+                load(register::ZONE, *zone),
+                resubmit(ingress_base::TABLE),
+            ],
+        });
+        let matches = with_mac(on(vlan), Field::EthDst, mac);
+        unit(vlan, deliver::TABLE, deliver::MAC, matches, actions.collect())
+    }
+
+    fn network(&self, vlan: Vlan) -> (FlowKey, Option<Flow>) {
+        let network = self.networks.get(&vlan);
+        let ports = network.into_iter().flat_map(|network| network.trusted.iter().chain(&network.access));
+        let mut actions: Vec<Action> = ports.map(|ofport| output(*ofport)).collect();
+        if !actions.is_empty() {
+            actions.push(resubmit(trunk::TABLE));
+        }
+        unit(vlan, network::TABLE, network::VLAN, on(vlan), actions)
+    }
+
+    fn trunks(&self) -> Vec<(FlowKey, Option<Flow>)> {
+        let outputs: Vec<Action> = self.trunks.iter().map(|ofport| output(*ofport)).collect();
+        let mut tagged = Vec::new();
+        if !outputs.is_empty() {
+            let subfield = |field| Subfield { field, offset: 0, bits: 12 };
+            tagged = vec![
+                Action::PushVlan(TPID_CVLAN),
+                Action::Move { src: subfield(register::VLAN), dst: subfield(Field::VlanVid) },
+            ];
+            tagged.extend(outputs.iter().cloned());
+        }
+        vec![
+            unit(Vlan(0), trunk::TABLE, trunk::UNTAGGED, on(Vlan(0)), outputs),
+            unit(Vlan(0), trunk::TABLE, trunk::TAGGED, Match::new(), tagged),
+        ]
+    }
+}
+
+impl Network {
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.trusted.is_empty() && self.access.is_empty() && self.macs.is_empty()
+    }
+}
+
+/// Neighbouring ofports share a chunk: a port's chunk depends on nothing but the port.
+fn chunk_of(ofport: OfPort) -> u16 {
+    ofport.0 / CHUNK_PORTS
+}
+
+fn on(vlan: Vlan) -> Match {
+    Match::new().with(register::VLAN, vlan)
+}
+
+fn output(ofport: OfPort) -> Action {
+    Action::Output(PortNo::from_u16(ofport.0))
+}
+
+/// A flow that stands there while it has something to do.
+fn unit(
+    vlan: Vlan,
+    table: u8,
+    priority: u16,
+    matches: Match,
+    actions: Vec<Action>,
+) -> (FlowKey, Option<Flow>) {
+    let flow = flow((FlowKind::Network, u64::from(vlan.0)), table, priority, matches, actions);
+    (flow.key(), (!flow.actions.is_empty()).then_some(flow))
+}
+
+/// How frames come in from the network through `ofport`.
+pub(crate) fn network_port_flows(ofport: OfPort, attachment: NetworkPort) -> Vec<Flow> {
+    let table = classify::TABLE;
+    let flow = |vlan: Vlan, priority, matches, actions| {
+        flow((FlowKind::Network, u64::from(vlan.0)), table, priority, matches, actions)
+    };
+    let from = Match::new().with(Field::InPort, ofport);
+    let untagged = from.clone().with_mask(Field::VlanTci, 0u16, TCI_PRESENT);
+    match attachment {
+        NetworkPort::Trunk => {
+            let tagged = from.with_mask(Field::VlanTci, TCI_PRESENT, TCI_PRESENT);
+            let vid = u16::try_from(TCI_VID.count_ones()).expect("a VID has 12 bits");
+            let subfield = |field| Subfield { field, offset: 0, bits: vid };
+            let enter = vec![
+                load(register::OFPORT, ofport),
+                Action::Move { src: subfield(Field::VlanVid), dst: subfield(register::VLAN) },
+                Action::PopVlan,
+                resubmit(deliver::TABLE),
+            ];
+            let native =
+                vec![load(register::OFPORT, ofport), load(register::VLAN, 0u8), resubmit(deliver::TABLE)];
+            vec![
+                flow(Vlan(0), classify::PORT, tagged, enter),
+                flow(Vlan(0), classify::UNTAGGED, untagged, native),
+            ]
+        }
+        NetworkPort::Access(vlan) => {
+            let enter =
+                vec![load(register::OFPORT, ofport), load(register::VLAN, vlan), resubmit(deliver::TABLE)];
+            vec![flow(vlan, classify::PORT, untagged, enter)]
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The renderer: changes in, flows out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use policy::{
+    AddressGroup, AddressGroupId, Direction, GroupId, PolicyDelta, Port, PortId, RuleId, SecurityGroup,
+};
+use rust_openflow::{Flow, FlowKey};
+
+use crate::address::{Member, members};
+use crate::cells::{Cells, clause_remotes, connection_direction};
+use crate::cookie::decode;
+use crate::flow::{FlowBody, FlowOp, Journal};
+use crate::known::Known;
+use crate::layout::FlowKind;
+use crate::network::{NetworkPort, Networks, network_port_flows};
+use crate::numbers::{GenerationPool, GenerationsExhausted, OfPort, SetId};
+use crate::placement::{Binding, Placement, Role};
+use crate::port_flows::{closed_port_flows, port_flows};
+use crate::remote::{RemoteKey, Remotes};
+use crate::service::unsupported;
+use crate::sets::{Sets, Target};
+use crate::static_flows::static_flows;
+
+/// What an operator may choose about the pipeline.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Ethertypes besides ARP, RARP, IPv4 and IPv6 that every filtered port may send and receive.
+    pub permitted_ethertypes: BTreeSet<u16>,
+}
+
+/// A rule that this driver cannot enforce; the rest of its group is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct RefusedRule {
+    /// The group it stands in.
+    pub group: GroupId,
+    /// The rule.
+    pub rule: RuleId,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Everything that changed between two commits.
+#[derive(Clone, Default, Debug)]
+pub struct Batch {
+    /// The flows, to be applied in one atomic bundle, in the order of their keys.
+    pub ops: Vec<FlowOp>,
+    /// Something is admitted no more: not applied before the caches of the datapath were revalidated.
+    pub shrinks: bool,
+    /// Sets went out of use: after revalidation [`Renderer::sweep`] has flows to remove.
+    pub retires: bool,
+    /// Rules of newly given groups that this driver cannot enforce.
+    pub refused: Vec<RefusedRule>,
+}
+
+/// See the crate's documentation.
+#[derive(Debug)]
+pub struct Renderer {
+    groups: BTreeMap<GroupId, Arc<SecurityGroup>>,
+    address_groups: BTreeMap<AddressGroupId, Arc<AddressGroup>>,
+    ports: BTreeMap<PortId, Arc<Port>>,
+    bindings: BTreeMap<PortId, Binding>,
+    network_ports: BTreeMap<OfPort, NetworkPort>,
+
+    rendered_ports: BTreeMap<PortId, Rendered>,
+    rendered_network_ports: BTreeMap<OfPort, NetworkPort>,
+    dirty_ports: BTreeSet<PortId>,
+    dirty_network_ports: BTreeSet<OfPort>,
+
+    sets: Sets,
+    remotes: Remotes,
+    cells: Cells,
+    networks: Networks,
+    journal: Journal,
+    refused: Vec<RefusedRule>,
+    shrinks: bool,
+}
+
+/// What a local port was last rendered as.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Rendered {
+    Placed(Placement),
+    Closed(PortId, OfPort),
+}
+
+impl Renderer {
+    /// A bridge with no ports; `known` is what the switch already holds, [`Known::default`] for an empty one.
+    pub fn new(config: &Config, known: Known) -> Self {
+        let mut journal = Journal::default();
+        for flow in static_flows(&config.permitted_ethertypes) {
+            journal.set(flow);
+        }
+        Renderer {
+            groups: BTreeMap::new(),
+            address_groups: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            bindings: BTreeMap::new(),
+            network_ports: BTreeMap::new(),
+            rendered_ports: BTreeMap::new(),
+            rendered_network_ports: BTreeMap::new(),
+            dirty_ports: BTreeSet::new(),
+            dirty_network_ports: BTreeSet::new(),
+            sets: Sets::new(known.sets, known.generations),
+            remotes: Remotes::new(known.remotes),
+            cells: Cells::default(),
+            networks: Networks::default(),
+            journal,
+            refused: Vec::new(),
+            shrinks: false,
+        }
+    }
+
+    /// The policy changed.
+    pub fn apply_policy(&mut self, delta: &PolicyDelta) {
+        for (id, group) in &delta.groups {
+            self.set_group(id, group.clone());
+        }
+        for (id, group) in &delta.address_groups {
+            self.set_address_group(id, group.clone());
+        }
+        for (id, port) in &delta.ports {
+            self.set_port(id, port.clone());
+        }
+    }
+
+    /// A local port appeared, moved (another ofport, VLAN or zone), or went (`None`).
+    pub fn bind(&mut self, port: &PortId, binding: Option<Binding>) {
+        match binding {
+            Some(binding) => self.bindings.insert(port.clone(), binding),
+            None => self.bindings.remove(port),
+        };
+        self.dirty_ports.insert(port.clone());
+    }
+
+    /// A port to the network appeared, changed, or went (`None`).
+    pub fn network_port(&mut self, ofport: OfPort, attachment: Option<NetworkPort>) {
+        match attachment {
+            Some(attachment) => self.network_ports.insert(ofport, attachment),
+            None => self.network_ports.remove(&ofport),
+        };
+        self.dirty_network_ports.insert(ofport);
+    }
+
+    /// On start, of each flow that the switch holds otherwise than wanted: `old` is what it holds. Whatever it
+    /// admitted that is admitted no more takes a new generation at the next commit.
+    pub fn shrunk_by(&mut self, key: &FlowKey, old: &FlowBody, new: Option<&FlowBody>) {
+        let Some(direction) = connection_direction(key.table) else { return };
+        let kept = new.map(clause_remotes).unwrap_or_default();
+        let lost = clause_remotes(old).into_iter().filter(|remote| !kept.contains(remote));
+        match decode(old.cookie) {
+            Some((FlowKind::Rule, set)) => {
+                let hard = new.is_none() && clause_remotes(old).is_empty();
+                if (hard || lost.count() > 0)
+                    && let Ok(set) = u32::try_from(set)
+                {
+                    self.sets.bump([(SetId(set), direction)]);
+                }
+            }
+            Some((FlowKind::Member, _)) => {
+                for remote in lost {
+                    self.sets.bump(self.remotes.tracked_by(remote, direction));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// How many generations [`Renderer::commit`] takes at most.
+    pub fn generations_needed(&self) -> u32 {
+        // Each port that changed may carry a set that nobody carried before.
+        let needed = self.sets.generations_needed() + 2 * self.dirty_ports.len();
+        u32::try_from(needed).unwrap_or(u32::MAX)
+    }
+
+    /// Everything that changed since the last commit. Without enough generations in the pool nothing happens.
+    pub fn commit(&mut self, pool: &mut GenerationPool) -> Result<Batch, GenerationsExhausted> {
+        if pool.remaining() < self.generations_needed() {
+            return Err(GenerationsExhausted { limit: pool.limit() });
+        }
+        self.place_ports();
+        self.shrinks |= self.sets.has_bumps();
+        self.sets.flush(&mut self.journal, || pool.take())?;
+        self.cells.flush(&mut self.journal);
+        self.networks.flush(&mut self.journal);
+        let ops = self.journal.take();
+        let removes = ops.iter().any(|op| matches!(op, FlowOp::Remove(_)));
+        Ok(Batch {
+            ops,
+            shrinks: std::mem::take(&mut self.shrinks) || removes,
+            retires: self.sets.has_retired(),
+            refused: std::mem::take(&mut self.refused),
+        })
+    }
+
+    /// Ids read back from the switch and claimed by nobody are free from now on: to be called once, when all that
+    /// is there at the start has been told and committed.
+    pub fn forget_known(&mut self) {
+        self.sets.forget_known();
+        self.remotes.forget_known();
+    }
+
+    /// The flows of sets that no port carries any more. Only when the datapath has been revalidated since the
+    /// commit that retired them: a packet frozen at `ct()`, or a cached first stage, still goes by the old set.
+    pub fn sweep(&mut self) -> Vec<FlowOp> {
+        let mut target =
+            Target { cells: &mut self.cells, remotes: &mut self.remotes, journal: &mut self.journal };
+        self.sets.sweep(|id| self.groups.get(id).map(Arc::as_ref), &mut target);
+        self.cells.flush(&mut self.journal);
+        self.journal.take()
+    }
+
+    fn set_group(&mut self, id: &GroupId, new: Option<Arc<SecurityGroup>>) {
+        let old = self.groups.get(id).cloned();
+        if old == new {
+            return;
+        }
+        for rule in new.iter().flat_map(|group| &group.rules) {
+            if let Some(reason) = unsupported(rule) {
+                self.refused.push(RefusedRule { group: id.clone(), rule: rule.id.clone(), reason });
+            }
+        }
+        let mut target =
+            Target { cells: &mut self.cells, remotes: &mut self.remotes, journal: &mut self.journal };
+        self.sets.group_changed(id, old.as_deref(), new.as_deref(), &mut target);
+        match new {
+            Some(group) => self.groups.insert(id.clone(), group),
+            None => self.groups.remove(id),
+        };
+    }
+
+    fn set_address_group(&mut self, id: &AddressGroupId, new: Option<Arc<AddressGroup>>) {
+        let old = match &new {
+            Some(group) => self.address_groups.insert(id.clone(), group.clone()),
+            None => self.address_groups.remove(id),
+        };
+        let held = |group: Option<Arc<AddressGroup>>| -> BTreeSet<Member> {
+            group.iter().flat_map(|g| &g.addresses).map(|net| Member { net: *net, mac: None }).collect()
+        };
+        self.change_members(&RemoteKey::AddressGroup(id.clone()), &held(old), &held(new));
+    }
+
+    fn set_port(&mut self, id: &PortId, new: Option<Arc<Port>>) {
+        let old = match &new {
+            Some(port) => self.ports.insert(id.clone(), port.clone()),
+            None => self.ports.remove(id),
+        };
+        self.dirty_ports.insert(id.clone());
+        let held = |port: &Option<Arc<Port>>| port.as_deref().map(members).unwrap_or_default();
+        let groups =
+            |port: &Option<Arc<Port>>| port.as_deref().map(|p| p.security_groups.clone()).unwrap_or_default();
+        let (old_members, new_members) = (held(&old), held(&new));
+        let (old_groups, new_groups) = (groups(&old), groups(&new));
+        let nobody = BTreeSet::new();
+        for group in old_groups.union(&new_groups) {
+            let before = if old_groups.contains(group) { &old_members } else { &nobody };
+            let after = if new_groups.contains(group) { &new_members } else { &nobody };
+            self.change_members(&RemoteKey::Group(group.clone()), before, after);
+        }
+    }
+
+    fn change_members(&mut self, key: &RemoteKey, before: &BTreeSet<Member>, after: &BTreeSet<Member>) {
+        for member in after.difference(before) {
+            self.remotes.add_member(key, *member, &mut self.cells);
+        }
+        for member in before.difference(after) {
+            let concerned: BTreeSet<(SetId, Direction)> =
+                self.remotes.remove_member(key, *member, &mut self.cells);
+            self.sets.bump(concerned);
+        }
+    }
+
+    /// Renders the ports that changed. All that goes is taken away before anything new is set: one port may take
+    /// over the ofport that another one had.
+    fn place_ports(&mut self) {
+        let (mut old_flows, mut new_flows) = (Vec::new(), Vec::new());
+        let mut placed = Vec::new();
+        for id in std::mem::take(&mut self.dirty_ports) {
+            let new = self.placement(&id);
+            let old = match &new {
+                Some(rendered) => self.rendered_ports.insert(id, rendered.clone()),
+                None => self.rendered_ports.remove(&id),
+            };
+            if old == new {
+                self.release(old.as_ref());
+                continue;
+            }
+            old_flows.extend(old.iter().flat_map(Rendered::flows));
+            new_flows.extend(new.iter().flat_map(Rendered::flows));
+            self.release(old.as_ref());
+            if let Some(Rendered::Placed(old)) = old {
+                self.shrinks = true;
+                self.networks.displace(&old);
+            }
+            if let Some(Rendered::Placed(new)) = new {
+                placed.push(new);
+            }
+        }
+        for ofport in std::mem::take(&mut self.dirty_network_ports) {
+            let new = self.network_ports.get(&ofport).copied();
+            let old = match new {
+                Some(attachment) => self.rendered_network_ports.insert(ofport, attachment),
+                None => self.rendered_network_ports.remove(&ofport),
+            };
+            if let Some(old) = old {
+                old_flows.extend(network_port_flows(ofport, old));
+                self.networks.detach(ofport, old);
+            }
+            if let Some(new) = new {
+                new_flows.extend(network_port_flows(ofport, new));
+                self.networks.attach(ofport, new);
+            }
+        }
+        for placement in &placed {
+            self.networks.place(placement);
+        }
+        self.journal.replace(old_flows, new_flows);
+    }
+
+    /// The port carries its set no more, or was counted twice.
+    fn release(&mut self, rendered: Option<&Rendered>) {
+        if let Some(Rendered::Placed(Placement { role: Role::Filtered(set), .. })) = rendered {
+            self.sets.release(*set);
+        }
+    }
+
+    /// What the port is now; the set of a filtered port is counted once more.
+    fn placement(&mut self, id: &PortId) -> Option<Rendered> {
+        let binding = *self.bindings.get(id)?;
+        let Some(port) = self.ports.get(id).cloned() else {
+            return Some(Rendered::Closed(id.clone(), binding.ofport));
+        };
+        let role = if port.is_trusted() {
+            Role::Trusted
+        } else {
+            let mut target =
+                Target { cells: &mut self.cells, remotes: &mut self.remotes, journal: &mut self.journal };
+            let defined = |id: &GroupId| self.groups.get(id).map(Arc::as_ref);
+            Role::Filtered(self.sets.acquire(&port.security_groups, defined, &mut target))
+        };
+        Some(Rendered::Placed(Placement { id: id.clone(), port, binding, role }))
+    }
+}
+
+impl Rendered {
+    fn flows(&self) -> Vec<Flow> {
+        match self {
+            Rendered::Placed(placement) => port_flows(placement),
+            Rendered::Closed(id, ofport) => closed_port_flows(id, *ofport),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The flows of a set of security groups that do not depend on single rules: its generations in force.
+
+use policy::{Direction, Ethertype, GroupId};
+use rust_openflow::{Field, Flow, Match};
+
+use crate::flow::{commit, flow, load, resubmit, track};
+use crate::layout::{
+    FlowKind, deliver, egress_commit, egress_ip, egress_packet, egress_policy, egress_state, fragments,
+    ingress_base, ingress_commit, ingress_packet, ingress_policy, ingress_state, next, output, register,
+};
+use crate::names::Name;
+use crate::numbers::{Generation, SetId};
+use crate::service::ct_state::{INV, NEW, TRK};
+use crate::static_flows::MODE_STATELESS;
+
+/// What the flows of a set are made from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct SetView {
+    pub(crate) id: SetId,
+    pub(crate) groups: Vec<GroupId>,
+    pub(crate) egress: Generation,
+    pub(crate) ingress: Generation,
+    /// Some rule of a stateless group speaks of this direction.
+    pub(crate) stateless_egress: bool,
+    pub(crate) stateless_ingress: bool,
+}
+
+impl SetView {
+    pub(crate) fn generation_mut(&mut self, direction: Direction) -> &mut Generation {
+        match direction {
+            Direction::Egress => &mut self.egress,
+            Direction::Ingress => &mut self.ingress,
+        }
+    }
+}
+
+pub(crate) fn set_flows(view: &SetView) -> Vec<Flow> {
+    let about = (FlowKind::Set, u64::from(view.id.0));
+    let set = || Match::new().with(register::SET, view.id);
+    let mut flows = vec![Name::Set(view.id, view.groups.clone()).flow()];
+    let mut add =
+        |table, priority, matches, actions| flows.push(flow(about, table, priority, matches, actions));
+    for generation in [view.egress, view.ingress] {
+        let current = || set().with_mask(Field::CtState, TRK, TRK | INV).with(Field::CtMark, generation);
+        add(egress_state::TABLE, egress_state::CURRENT, current(), vec![resubmit(deliver::TABLE)]);
+        add(ingress_state::TABLE, ingress_state::CURRENT, current(), vec![resubmit(output::TABLE)]);
+        add(fragments::TABLE, fragments::CURRENT, current(), vec![resubmit(next::TABLE)]);
+    }
+    let halves = [
+        (view.egress, egress_commit::TABLE, egress_policy::TABLE),
+        (view.ingress, ingress_commit::TABLE, ingress_policy::TABLE),
+    ];
+    for (generation, commit_table, policy_table) in halves {
+        let stamp = || commit(generation.0);
+        add(commit_table, egress_commit::COMMIT, set(), vec![stamp(), resubmit(next::TABLE)]);
+        for ethertype in [Ethertype::Ipv4, Ethertype::Ipv6] {
+            let later = set()
+                .with(Field::EthType, ethertype.number())
+                .with_mask(Field::CtState, NEW | TRK, NEW | TRK)
+                .with_mask(Field::IpFrag, IP_FRAG_LATER, IP_FRAG_LATER);
+            add(policy_table, egress_policy::FRAGMENT, later, vec![stamp(), track(fragments::TABLE)]);
+        }
+    }
+    let ask = |table| vec![load(register::MODE, MODE_STATELESS), resubmit(table)];
+    if view.stateless_egress {
+        add(egress_ip::TABLE, egress_ip::STATELESS, set(), ask(egress_packet::TABLE));
+    }
+    if view.stateless_ingress {
+        for ethertype in [Ethertype::Ipv4, Ethertype::Ipv6] {
+            let ip = set().with(Field::EthType, ethertype.number());
+            add(ingress_base::TABLE, ingress_base::STATELESS, ip, ask(ingress_packet::TABLE));
+        }
+    }
+    flows
+}
+
+/// The bit of `ip_frag` that is set in every fragment but the first (ovs-fields(7), ip_frag).
+const IP_FRAG_LATER: u8 = 2;
