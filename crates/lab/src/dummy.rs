@@ -1,7 +1,7 @@
 //! Ports that exist in the switch alone: frames go in by the control socket and come out in a pcap file.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,22 +52,24 @@ pub struct DummyPort {
     name: String,
     pcap: PathBuf,
     ctl: Arc<SwitchCtl>,
-    read: Mutex<ReadSoFar>,
-}
-
-/// How far the pcap file has been read, and in which life of the switch.
-#[derive(Debug)]
-struct ReadSoFar {
-    starts: u64,
-    offset: u64,
+    /// How far the pcap file has been read. The switch appends to it, also after it was started again.
+    read: Mutex<u64>,
 }
 
 impl DummyPort {
     pub(crate) fn plug(ovs: &Ovs, bridge: &str, specs: Vec<DummySpec>) -> Result<Vec<Self>, Error> {
+        let ports: Vec<(DummySpec, PathBuf, u64)> = specs
+            .into_iter()
+            .map(|spec| {
+                let pcap = ovs.rundir().join(format!("{}.pcap", spec.name));
+                // A port of the same name may have been here before.
+                let written = fs::metadata(&pcap).map_or(PCAP_FILE_HEADER, |metadata| metadata.len());
+                (spec, pcap, written)
+            })
+            .collect();
         let mut arguments = Vec::new();
-        for spec in &specs {
+        for (spec, pcap, _) in &ports {
             let name = spec.name.as_str();
-            let pcap = ovs.rundir().join(format!("{name}.pcap"));
             arguments.extend(["--", "add-port", bridge, name].map(str::to_owned));
             arguments.extend(spec.tag.map(|tag| format!("tag={tag}")));
             arguments.extend(["--", "set", "Interface", name, "type=dummy"].map(str::to_owned));
@@ -77,13 +79,13 @@ impl DummyPort {
             arguments.extend(spec.ofport.map(|ofport| format!("ofport_request={ofport}")));
         }
         ovs.vsctl(&arguments)?;
-        let port = |spec: DummySpec| Self {
-            pcap: ovs.rundir().join(format!("{}.pcap", spec.name)),
+        let port = |(spec, pcap, read): (DummySpec, PathBuf, u64)| Self {
             name: spec.name,
+            pcap,
             ctl: Arc::clone(ovs.ctl()),
-            read: Mutex::new(ReadSoFar { starts: ovs.ctl().starts(), offset: PCAP_FILE_HEADER }),
+            read: Mutex::new(read),
         };
-        Ok(specs.into_iter().map(port).collect())
+        Ok(ports.into_iter().map(port).collect())
     }
 
     /// Its name.
@@ -135,17 +137,13 @@ impl DummyPort {
     /// The pcap file cannot be read.
     pub fn take_sent(&self) -> Result<Vec<Vec<u8>>, Error> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let starts = self.ctl.starts();
-        if read.starts != starts {
-            *read = ReadSoFar { starts, offset: PCAP_FILE_HEADER };
-        }
         let what = || format!("read {}", self.pcap.display());
         let mut file = File::open(&self.pcap).tried(what)?;
-        file.seek(SeekFrom::Start(read.offset)).tried(what)?;
+        file.seek(SeekFrom::Start(*read)).tried(what)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).tried(what)?;
         let (frames, used) = pcap_frames(&bytes);
-        read.offset += used as u64;
+        *read += used as u64;
         Ok(frames)
     }
 

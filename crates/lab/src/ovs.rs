@@ -108,7 +108,6 @@ impl Ovs {
         ovs.start_ovsdb()?;
         ovs.vsctl(&["init"])?;
         ovs.start_vswitchd()?;
-        ovs.vsctl(&["set", "Open_vSwitch", ".", "external_ids:system-id=sgflow-lab"])?;
         Ok(ovs)
     }
 
@@ -264,8 +263,10 @@ impl Ovs {
         wait_for("ovs-vswitchd", &mut daemon, || UnixCtl::connect(&socket).is_ok())?;
         self.ctl.switch_started(socket);
         self.switch = Some(daemon);
-        // By default ovs-vsctl returns when the switch has reconfigured itself: the bridges are there then.
-        self.vsctl(&["init"]).map(drop)
+        // ovs-vsctl(8): it returns when the switch has reconfigured itself, so the bridges are there then. It asks for
+        // that only if it changes something, so it notes what is new.
+        let pid = format!("external_ids:lab-vswitchd-pid={}", self.vswitchd_pid()?);
+        self.vsctl(&["set", "Open_vSwitch", ".", "external_ids:system-id=sgflow-lab", &pid]).map(drop)
     }
 
     /// Ends ovs-vswitchd in order, as its stop script does.

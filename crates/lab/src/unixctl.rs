@@ -81,24 +81,15 @@ pub(crate) struct SwitchCtl(Mutex<SwitchCtlState>);
 struct SwitchCtlState {
     socket: Option<PathBuf>,
     connection: Option<UnixCtl>,
-    starts: u64,
 }
 
 impl SwitchCtl {
     pub(crate) fn switch_started(&self, socket: PathBuf) {
-        let mut state = self.state();
-        *state = SwitchCtlState { socket: Some(socket), connection: None, starts: state.starts + 1 };
+        *self.state() = SwitchCtlState { socket: Some(socket), connection: None };
     }
 
     pub(crate) fn switch_ended(&self) {
-        let mut state = self.state();
-        state.socket = None;
-        state.connection = None;
-    }
-
-    /// How often the switch has been started: counters and pcap files begin anew each time.
-    pub(crate) fn starts(&self) -> u64 {
-        self.state().starts
+        *self.state() = SwitchCtlState::default();
     }
 
     pub(crate) fn connect(&self) -> Result<UnixCtl, Error> {
