@@ -1,0 +1,42 @@
+# Everything that a person or a CI job does here. PACKAGES="-p lab" narrows lint and test to some crates.
+
+PACKAGES   ?= --workspace
+DEMO_ARGS  ?=
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+# The tests and the demo make network namespaces, which takes root; what is built belongs to the caller.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+ifneq ($(SUDO),)
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+export CARGO_TARGET_$(TRIPLE)_RUNNER = $(SUDO)
+endif
+
+.PHONY: deps build test lint deny demo clean
+
+build:
+	cargo build --release
+
+deps:
+	scripts/install-deps.sh
+
+lint:
+	cargo fmt --all --check
+	cargo clippy $(PACKAGES) --all-features --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(PACKAGES) --all-features --no-deps --document-private-items
+
+test: deps lint
+	if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run $(PACKAGES) --all-features; \
+	else \
+		cargo test $(PACKAGES) --all-features --lib --bins --tests; \
+	fi
+	cargo test $(PACKAGES) --all-features --doc
+
+deny:
+	cargo deny check licenses
+
+demo: deps build
+	$(SUDO) $(TARGET_DIR)/release/sgflow demo $(DEMO_ARGS)
+
+clean:
+	cargo clean
