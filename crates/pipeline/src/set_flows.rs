@@ -52,12 +52,15 @@ pub(crate) fn set_flows(view: &SetView) -> Vec<Flow> {
     ];
     for (generation, commit_table, policy_table) in halves {
         let stamp = || commit(generation.0);
-        add(commit_table, egress_commit::COMMIT, set(), vec![stamp(), resubmit(next::TABLE)]);
         for ethertype in [Ethertype::Ipv4, Ethertype::Ipv6] {
-            let later = set()
-                .with(Field::EthType, ethertype.number())
-                .with_mask(Field::CtState, NEW | TRK, NEW | TRK)
-                .with_mask(Field::IpFrag, IP_FRAG_LATER, IP_FRAG_LATER);
+            // A `ct` action stands only in a flow that matches IPv4 or IPv6.
+            let ip = || set().with(Field::EthType, ethertype.number());
+            add(commit_table, egress_commit::COMMIT, ip(), vec![stamp(), resubmit(next::TABLE)]);
+            let later = ip().with_mask(Field::CtState, NEW | TRK, NEW | TRK).with_mask(
+                Field::IpFrag,
+                IP_FRAG_LATER,
+                IP_FRAG_LATER,
+            );
             add(policy_table, egress_policy::FRAGMENT, later, vec![stamp(), track(fragments::TABLE)]);
         }
     }

@@ -29,6 +29,9 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 const MLD: [u8; 4] = [130, 131, 132, 143];
 const SCTP: u8 = 132;
 
+/// Open vSwitch takes a `ct` action only in a flow that matches IPv4 or IPv6 (`OFPBAC_MATCH_INCONSISTENT`).
+const IP: [u16; 2] = [ethertype::IPV4, ethertype::IPV6];
+
 /// Collects flows of kind `static`.
 struct Flows(Vec<Flow>);
 
@@ -193,7 +196,9 @@ fn egress_without_rules(flows: &mut Flows) {
         group_addressed(Match::new()),
         vec![load(register::MODE, MODE_EVERY_RULE), resubmit(egress_packet::TABLE)],
     );
-    flows.add(table, egress_ip::TRACK, Match::new(), EGRESS.track());
+    for number in IP {
+        flows.add(table, egress_ip::TRACK, ip(number), EGRESS.track());
+    }
 }
 
 /// Semantics, ingress 1 to 4.
@@ -209,7 +214,7 @@ fn ingress_without_rules(flows: &mut Flows, permitted_ethertypes: &BTreeSet<u16>
     for settled in ethertypes.chain(discovery).chain(dhcp) {
         flows.add(table, ingress_base::SETTLED, settled, vec![resubmit(output::TABLE)]);
     }
-    for number in [ethertype::IPV4, ethertype::IPV6] {
+    for number in IP {
         flows.add(
             table,
             ingress_base::GROUP_ADDRESSED,
@@ -223,8 +228,10 @@ fn ingress_without_rules(flows: &mut Flows, permitted_ethertypes: &BTreeSet<u16>
 
 /// A packet table's answer when no rule matched.
 fn packet(flows: &mut Flows, half: &Half) {
-    let stateless = Match::new().with(register::MODE, MODE_STATELESS);
-    flows.add(half.packet, egress_packet::STATELESS_MISS, stateless, half.track());
+    for number in IP {
+        let stateless = ip(number).with(register::MODE, MODE_STATELESS);
+        flows.add(half.packet, egress_packet::STATELESS_MISS, stateless, half.track());
+    }
     flows.add(half.packet, egress_packet::MISS, Match::new(), drop_as(DropReason::NoRule));
 }
 
@@ -247,7 +254,7 @@ fn state(flows: &mut Flows, half: &Half) {
     flows.add(table, egress_state::INVALID, ct(INV | TRK, 0), drop_as(DropReason::CtInvalid));
     for (set, clear, policy) in [(TRK, INV | RPL, half.policy), (TRK | RPL, INV, half.reply_policy)] {
         let judge = || vec![load(register::NEXT, half.next), resubmit(policy)];
-        for number in [ethertype::IPV4, ethertype::IPV6] {
+        for number in IP {
             let sctp = with_ct(ip(number), set, clear).with(Field::IpProto, SCTP);
             flows.add(table, egress_state::SCTP, sctp, judge());
         }
@@ -260,14 +267,16 @@ fn state(flows: &mut Flows, half: &Half) {
 fn policy(flows: &mut Flows, half: &Half) {
     let table = half.policy;
     flows.add(table, egress_policy::RELATED_MISS, ct(REL | TRK, 0), drop_as(DropReason::Revoked));
-    for number in [ethertype::IPV4, ethertype::IPV6] {
+    for number in IP {
         // Another packet of the same SCTP connection may be admitted by its own port: nothing is stamped.
         let sctp = with_ct(ip(number), TRK, NEW | INV | REL).with(Field::IpProto, SCTP);
         flows.add(table, egress_policy::RELATED_MISS, sctp, drop_as(DropReason::NoRule));
     }
-    let mut revoke = vec![commit(0)];
-    revoke.extend(drop_as(DropReason::Revoked));
-    flows.add(table, egress_policy::REVOKED, ct(TRK, NEW | INV), revoke);
+    for number in IP {
+        let mut revoke = vec![commit(0)];
+        revoke.extend(drop_as(DropReason::Revoked));
+        flows.add(table, egress_policy::REVOKED, with_ct(ip(number), TRK, NEW | INV), revoke);
+    }
     flows.add(table, egress_policy::MISS, Match::new(), drop_as(DropReason::NoRule));
     flows.add(half.commit, egress_commit::RELATED, ct(REL | TRK, 0), vec![resubmit(next::TABLE)]);
 }
