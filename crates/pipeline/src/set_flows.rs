@@ -1,6 +1,6 @@
 //! The flows of a set of security groups that do not depend on single rules: its generations in force.
 
-use policy::{Direction, Ethertype, GroupId};
+use policy::{Ethertype, GroupId};
 use rust_openflow::{Field, Flow, Match};
 
 use crate::flow::{commit, flow, load, resubmit, track};
@@ -23,15 +23,6 @@ pub(crate) struct SetView {
     /// Some rule of a stateless group speaks of this direction.
     pub(crate) stateless_egress: bool,
     pub(crate) stateless_ingress: bool,
-}
-
-impl SetView {
-    pub(crate) fn generation_mut(&mut self, direction: Direction) -> &mut Generation {
-        match direction {
-            Direction::Egress => &mut self.egress,
-            Direction::Ingress => &mut self.ingress,
-        }
-    }
 }
 
 pub(crate) fn set_flows(view: &SetView) -> Vec<Flow> {

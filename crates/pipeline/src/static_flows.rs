@@ -64,8 +64,6 @@ struct Half {
     state: u8,
     policy: u8,
     commit: u8,
-    /// Where an admitted frame goes on.
-    admitted: u8,
     next: u8,
     /// The policy that a reply is judged by: the other direction's.
     reply_policy: u8,
@@ -78,7 +76,6 @@ const EGRESS: Half = Half {
     state: egress_state::TABLE,
     policy: egress_policy::TABLE,
     commit: egress_commit::TABLE,
-    admitted: deliver::TABLE,
     next: NEXT_DELIVER,
     reply_policy: ingress_policy::TABLE,
     clear_first: true,
@@ -89,7 +86,6 @@ const INGRESS: Half = Half {
     state: ingress_state::TABLE,
     policy: ingress_policy::TABLE,
     commit: ingress_commit::TABLE,
-    admitted: output::TABLE,
     next: NEXT_OUTPUT,
     reply_policy: egress_policy::TABLE,
     clear_first: false,

@@ -2,6 +2,7 @@
 //!
 //! The cold start reads ids and generations from the flows of the incremental renderer, as a restarted agent reads
 //! them from the switch; so this is also the promise that a restart with nothing changed sends nothing.
+#![allow(clippy::unwrap_used, reason = "a helper of a test that cannot go on")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
