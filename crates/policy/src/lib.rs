@@ -5,8 +5,11 @@
 //!   names and values of the OpenStack Networking API v2.0, validated. Whoever holds a [`Policy`] holds no
 //!   malformed object.
 //! - [`document`]: YAML and JSON in, a policy and every problem by file, line, object and field out.
+//! - [`evaluator`]: the semantics page as a pure function, with a model of connection tracking and of a host to try
+//!   sequences of frames on.
 
 pub mod document;
+pub mod evaluator;
 mod group;
 mod ids;
 mod mac;

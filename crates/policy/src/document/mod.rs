@@ -16,6 +16,8 @@
 mod assemble;
 mod diagnostic;
 mod fields;
+#[cfg(test)]
+mod laws;
 mod lines;
 mod node;
 mod objects;

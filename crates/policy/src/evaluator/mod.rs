@@ -1,0 +1,98 @@
+//! The semantics page as code: frame, port and connection state in, verdict, reason and deciding rules out.
+//!
+//! It is written from that page alone and knows nothing of flows or tables, so that it can judge them. Each verdict
+//! stands beside the words that it obeys.
+
+mod egress;
+mod frame;
+mod ingress;
+mod judgement;
+mod membership;
+mod model;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod tracker;
+mod tracking;
+
+use std::collections::BTreeSet;
+
+use crate::{Direction, Policy, PortId};
+
+pub use frame::{Detail, Fragment, Frame, IpPacket, Payload, Transport, Tuple};
+pub use judgement::{Basis, DropReason, Judgement, UnknownWord, Verdict};
+pub use model::{Host, Model, Outcome};
+pub use tracker::Zone;
+pub use tracking::{Connection, Tracking};
+
+use membership::Membership;
+
+/// What a verdict depends on besides the policy.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    /// Ethertypes that filtered ports may send and receive besides ARP, RARP and IP.
+    pub permitted_ethertypes: BTreeSet<u16>,
+    /// The datapath that tracks connections.
+    pub datapath: Datapath,
+}
+
+/// What a datapath can do. The default is Open vSwitch in userspace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Datapath {
+    /// Whether SCTP is tracked with its ports (the kernel) or without (userspace).
+    pub tracks_sctp_ports: bool,
+}
+
+/// A policy, indexed for judging: a verdict costs the same with ten members or ten thousand.
+#[derive(Clone, Debug)]
+pub struct Evaluator {
+    policy: Policy,
+    settings: Settings,
+    members: Membership,
+}
+
+impl Evaluator {
+    /// Indexes a policy.
+    pub fn new(policy: &Policy, settings: Settings) -> Self {
+        Self { policy: policy.clone(), settings, members: Membership::new(policy) }
+    }
+
+    /// The policy that is judged by.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What is judged by besides the policy.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Judges a frame that a local port sends (egress) or is to receive (ingress). `tracking` is what conntrack says
+    /// of the frame in the port's zone; where no rule is asked, it is not looked at.
+    pub fn judge(
+        &self,
+        port: &PortId,
+        direction: Direction,
+        frame: &Frame,
+        tracking: &Tracking,
+    ) -> Judgement {
+        // "A filtered port with no policy yet (unknown id, or a policy that could not be parsed) is closed: it
+        // sends and receives nothing." (semantics, "Objects")
+        let Some(port) = self.policy.ports.get(port) else { return Judgement::drop(DropReason::NoPolicy) };
+        // "trusted ports send and receive everything" (semantics, "Objects").
+        if port.is_trusted() {
+            return Judgement::accept(Basis::Trusted);
+        }
+        match direction {
+            Direction::Egress => self.judge_egress(port, frame, tracking),
+            Direction::Ingress => self.judge_ingress(port, frame, tracking),
+        }
+    }
+
+    fn judge_ethertype(&self, ethertype: u16) -> Judgement {
+        match self.settings.permitted_ethertypes.contains(&ethertype) {
+            true => Judgement::accept(Basis::PermittedEthertype),
+            false => Judgement::drop(DropReason::Ethertype),
+        }
+    }
+}
