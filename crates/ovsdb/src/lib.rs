@@ -12,7 +12,14 @@
 //! that follows a database over reconnects.
 #![forbid(unsafe_code)]
 
+pub mod backoff;
+#[cfg(feature = "tokio")]
+pub mod client;
+pub mod connection;
+mod matching;
 pub mod monitor;
+#[cfg(feature = "tokio")]
+mod net;
 pub mod remote;
 pub mod replica;
 pub mod row;
@@ -23,12 +30,16 @@ pub mod transaction;
 pub mod value;
 pub mod wire;
 
-pub use monitor::MonitorTable;
-pub use remote::{HostPort, Remote};
+#[cfg(feature = "tokio")]
+pub use client::{Client, ClientError, ConnectOptions};
+pub use monitor::{MonitorError, MonitorTable, Subscription};
+#[cfg(feature = "tokio")]
+pub use net::ConnectError;
+pub use remote::{HostPort, Remote, TlsConfig};
 pub use replica::{Change, ChangeKind, Replica};
 pub use row::{Row, RowError, StringMap};
 pub use schema::DatabaseSchema;
-pub use session::{SessionConfig, SessionEvent, TlsConfig};
+pub use session::{SessionConfig, SessionEvent};
 pub use time::Timestamp;
 pub use transaction::{
     Condition, Delete, Function, Insert, Mutate, Mutator, NamedRow, Operation, OperationIndex,

@@ -26,6 +26,22 @@ pub struct HostPort {
     pub port: u16,
 }
 
+/// PEM files for `ssl:` remotes, as `--ca-cert`, `--certificate` and `--private-key` of ovsdb-server(1). They
+/// are read at each connect, so that renewed certificates are taken up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Certificates of the authorities that the peer's certificate must come from.
+    pub ca: PathBuf,
+    /// Our own certificate chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// A name that the server's certificate must be for. `None`: any certificate of the authority will do, as
+    /// for Open vSwitch itself, whose certificates (ovs-pki(8)) have no host names. Then everyone who has a
+    /// certificate of that authority can pose as the server.
+    pub server_name: Option<String>,
+}
+
 /// Text that is no connection method.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{text:?} is no database address: {reason}")]

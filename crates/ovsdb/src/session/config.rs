@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::backoff::BackoffRange;
 use crate::monitor::MonitorTable;
-use crate::remote::Remote;
+use crate::remote::{Remote, TlsConfig};
 use crate::wire::Limits;
 
 /// The configuration of a session.
@@ -22,32 +23,11 @@ pub struct SessionConfig {
     pub probe_interval: Duration,
     /// Shortest and longest wait between attempts to connect. Default 0.5 s and 8 s.
     pub backoff: BackoffRange,
-    /// How long an attempt to connect may take, until the database's schema and first rows are there: no
-    /// limit on bytes, only on silence, is set by `probe_interval`; this one bounds the connection alone.
+    /// How long the socket may take to connect, TLS included. What comes after is bounded by `probe_interval`.
+    /// Default 5 s.
     pub connect_timeout: Duration,
     /// Bounds on what the server may make us hold.
     pub limits: Limits,
-}
-
-/// The bounds of the wait between attempts to connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackoffRange {
-    /// Wait after the first failure.
-    pub shortest: Duration,
-    /// The wait doubles up to this.
-    pub longest: Duration,
-}
-
-/// PEM files for `ssl:` remotes, as `--ca-cert`, `--certificate` and `--private-key` of ovsdb-server(1). They
-/// are read at each connect, so that renewed certificates are taken up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// Certificates of the authorities that the server's certificate must come from.
-    pub ca: std::path::PathBuf,
-    /// Our own certificate chain.
-    pub cert: std::path::PathBuf,
-    /// Its private key.
-    pub key: std::path::PathBuf,
 }
 
 impl SessionConfig {
@@ -70,11 +50,5 @@ impl SessionConfig {
     pub fn monitor(mut self, table: MonitorTable) -> Self {
         self.monitors.push(table);
         self
-    }
-}
-
-impl Default for BackoffRange {
-    fn default() -> Self {
-        Self { shortest: Duration::from_millis(500), longest: Duration::from_secs(8) }
     }
 }

@@ -1,11 +1,17 @@
 //! A replica kept alive over reconnects.
+//!
+//! [`Core`] is the state machine; the feature `tokio` adds the task that drives it.
 
 mod config;
+mod core;
 mod event;
+#[cfg(feature = "tokio")]
+mod queue;
 #[cfg(feature = "tokio")]
 mod task;
 
-pub use config::{BackoffRange, SessionConfig, TlsConfig};
+pub use self::core::{Core, Effect, SetConditionsError, Token};
+pub use config::SessionConfig;
 pub use event::SessionEvent;
 #[cfg(feature = "tokio")]
-pub use task::{SessionEvents, SessionHandle, SetConditionsError, spawn};
+pub use task::{SessionEvents, SessionHandle, spawn};

@@ -1,0 +1,487 @@
+//! The session as a state machine: no socket, no clock, no chance.
+//!
+//! ```text
+//!   Waiting ──tick──► Connecting ──connected──► Schema ──► Monitor ──► Live
+//!      ▲                  │                       │           │          │
+//!      └──────tick────── Lost ◄── closed, broken, silent, refused ───────┘
+//! ```
+//!
+//! Whoever drives it feeds bytes, moments and wishes, and carries out the [`Effect`]s.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use thiserror::Error;
+
+use super::{SessionConfig, SessionEvent};
+use crate::backoff::{Backoff, Jitter};
+use crate::connection::{Connection, Incoming};
+use crate::monitor::{Call, MonitorError, Progress, Purpose, Subscription};
+use crate::remote::Remote;
+use crate::replica::{Change, Replica};
+use crate::schema::DatabaseSchema;
+use crate::time::Timestamp;
+use crate::transaction::{Condition, TransactError, TransactReply, Transaction};
+use crate::wire::{RequestId, RpcError};
+
+/// Names a wish, so that its outcome can be matched to it. Chosen by the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// What the driver has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Open a socket; then call [`Core::connected`] or [`Core::closed`].
+    Connect(Remote),
+    /// Close the socket, or stop opening it.
+    Close,
+    /// A transaction has its outcome.
+    Transacted(Token, Result<TransactReply, TransactError>),
+    /// A change of conditions has its outcome.
+    ConditionsSet(Token, Result<(), SetConditionsError>),
+}
+
+/// Conditions that were not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SetConditionsError {
+    /// The session does not follow that table, or the schema does not fit.
+    #[error(transparent)]
+    Invalid(#[from] MonitorError),
+    /// The server refused them.
+    #[error("conditions refused: {0}")]
+    Refused(RpcError),
+    /// The session has ended.
+    #[error("the session has ended")]
+    Ended,
+}
+
+/// The state of a session.
+#[derive(Debug)]
+pub struct Core {
+    config: SessionConfig,
+    /// Index into `config.remotes` of the next attempt.
+    next_remote: usize,
+    backoff: Backoff,
+    state: State,
+    /// When the session was last live, and the wait that came before.
+    live_since: Option<Timestamp>,
+    last_wait: Duration,
+    schema: Option<Arc<DatabaseSchema>>,
+    subscription: Subscription,
+    locks: BTreeMap<String, Lock>,
+    events: VecDeque<SessionEvent>,
+    effects: VecDeque<Effect>,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting {
+        until: Timestamp,
+    },
+    Connecting {
+        until: Timestamp,
+    },
+    Connected(Box<Link>),
+    /// The connection is gone; the next tick decides how long to wait.
+    Lost,
+}
+
+/// A connection, and what its requests were for.
+#[derive(Debug)]
+struct Link {
+    connection: Connection,
+    pending: BTreeMap<RequestId, Pending>,
+    is_live: bool,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Schema,
+    Monitor(Purpose, Option<Token>),
+    Transact(Token, Transaction),
+    Lock(String),
+    Unlock,
+}
+
+/// A lock that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    /// To be asked for, or taken from its holder, once there is a connection.
+    Wanted { steal: bool },
+    /// The request is not answered yet. A `locked` that comes before is about an earlier wish.
+    Asked(RequestId),
+    /// Another client holds it, and we are in the server's queue.
+    Queued,
+    /// We hold it.
+    Ours,
+}
+
+impl Core {
+    /// A session that connects at its first [`Core::tick`].
+    pub fn new(config: SessionConfig, now: Timestamp) -> Self {
+        Self {
+            next_remote: 0,
+            backoff: Backoff::new(config.backoff),
+            state: State::Waiting { until: now },
+            live_since: None,
+            last_wait: Duration::ZERO,
+            schema: None,
+            subscription: Subscription::new(0, config.database.clone(), config.monitors.clone()),
+            locks: BTreeMap::new(),
+            events: VecDeque::new(),
+            effects: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// The next thing to do.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The next thing to tell. To be drained before the effects: changes come before the answer to the
+    /// transaction that made them (ovsdb-server(7) 3.1, 4.1.5).
+    pub fn next_event(&mut self) -> Option<SessionEvent> {
+        self.events.pop_front()
+    }
+
+    /// Bytes for the socket; they are taken out.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        self.link().map(|link| link.connection.take_output()).unwrap_or_default()
+    }
+
+    /// The rows.
+    pub const fn replica(&self) -> &Replica {
+        self.subscription.replica()
+    }
+
+    /// The schema of the server last connected to.
+    pub const fn schema(&self) -> Option<&Arc<DatabaseSchema>> {
+        self.schema.as_ref()
+    }
+
+    /// When [`Core::tick`] is to be called next; `None`: not before something else happens.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Waiting { until } | State::Connecting { until } => Some(*until),
+            State::Connected(link) => link.connection.next_deadline(),
+            State::Lost => Some(Timestamp::default()),
+        }
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: Timestamp, jitter: Jitter) {
+        if matches!(self.state, State::Lost) {
+            self.last_wait = self.backoff.after_failure(jitter);
+            self.state = State::Waiting { until: now.after(self.last_wait) };
+        }
+        match &mut self.state {
+            State::Waiting { until } if *until <= now => self.connect(now),
+            State::Connecting { until } if *until <= now => {
+                let reason = format!("no connection within {:?}", self.config.connect_timeout);
+                self.fail(reason, now);
+            }
+            State::Connected(link) => {
+                if let Err(error) = link.connection.tick(now) {
+                    self.fail(error.to_string(), now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The socket is open.
+    pub fn connected(&mut self, now: Timestamp) {
+        let mut connection = Connection::new(self.config.limits, self.config.probe_interval, now);
+        let id = connection.request("get_schema", json!([self.config.database]));
+        let pending = BTreeMap::from([(id, Pending::Schema)]);
+        self.state = State::Connected(Box::new(Link { connection, pending, is_live: false }));
+    }
+
+    /// The socket could not be opened, or was closed by the peer.
+    pub fn closed(&mut self, reason: impl Into<String>, now: Timestamp) {
+        self.fail(reason.into(), now);
+    }
+
+    /// Bytes came from the socket.
+    pub fn receive(&mut self, bytes: &[u8], now: Timestamp) {
+        let Some(link) = self.link() else { return };
+        let received = link.connection.receive(bytes, now);
+        while let Some(incoming) = self.link().and_then(|link| link.connection.next_incoming()) {
+            if let Err(reason) = self.handle(incoming, now) {
+                return self.fail(reason, now);
+            }
+        }
+        if let Err(error) = received {
+            self.fail(error.to_string(), now);
+        }
+    }
+
+    /// Runs a transaction; [`Effect::Transacted`] tells the outcome.
+    pub fn transact(&mut self, token: Token, transaction: Transaction) {
+        let Some(link) = self.live_link() else {
+            return self.effects.push_back(Effect::Transacted(token, Err(TransactError::NotConnected)));
+        };
+        let id = link.connection.request("transact", transaction.params());
+        link.pending.insert(id, Pending::Transact(token, transaction));
+    }
+
+    /// Asks for a lock, now and after each reconnect, until [`Core::unlock`]. With `steal` it is taken from
+    /// whoever holds it, once: after a reconnect it is asked for.
+    pub fn lock(&mut self, name: &str, steal: bool) {
+        match self.locks.get(name) {
+            Some(Lock::Ours) => return,
+            Some(_) if !steal => return,
+            // RFC 7047 §4.1.8: no second request for a lock without an unlock in between.
+            Some(_) => self.unlock(name),
+            None => {}
+        }
+        self.locks.insert(name.to_owned(), Lock::Wanted { steal });
+        self.ask_for_lock(name);
+    }
+
+    /// Gives a lock back, or asks for it no more.
+    pub fn unlock(&mut self, name: &str) {
+        match (self.locks.remove(name), self.live_link()) {
+            (None | Some(Lock::Wanted { .. }), _) | (_, None) => {}
+            (Some(_), Some(link)) => {
+                let id = link.connection.request("unlock", json!([name]));
+                link.pending.insert(id, Pending::Unlock);
+            }
+        }
+    }
+
+    /// Follows other rows of a table; [`Effect::ConditionsSet`] tells the outcome, after the changes.
+    /// Without a connection the conditions are taken for the next one.
+    pub fn set_conditions(&mut self, token: Token, table: &str, conditions: Vec<Condition>) {
+        match self.subscription.set_conditions(table, conditions) {
+            Err(error) => self.effects.push_back(Effect::ConditionsSet(token, Err(error.into()))),
+            Ok(calls) if calls.is_empty() => self.effects.push_back(Effect::ConditionsSet(token, Ok(()))),
+            Ok(calls) => self.send_calls(calls, Some(token)),
+        }
+    }
+
+    fn connect(&mut self, now: Timestamp) {
+        let Some(remote) = self.config.remotes.get(self.next_remote).cloned() else {
+            return self.fail("no remote is configured".into(), now);
+        };
+        self.next_remote = (self.next_remote + 1) % self.config.remotes.len();
+        self.state = State::Connecting { until: now.after(self.config.connect_timeout) };
+        self.effects.push_back(Effect::Connect(remote));
+    }
+
+    fn fail(&mut self, reason: String, now: Timestamp) {
+        let state = std::mem::replace(&mut self.state, State::Lost);
+        match state {
+            State::Lost => return,
+            State::Connected(link) => self.abandon(*link, &reason),
+            State::Waiting { .. } | State::Connecting { .. } => {}
+        }
+        self.effects.push_back(Effect::Close);
+        self.subscription.disconnected();
+        for lock in self.locks.values_mut().filter(|lock| !matches!(lock, Lock::Wanted { .. })) {
+            *lock = Lock::Wanted { steal: false };
+        }
+        // A connection that lasted longer than the wait before it was a good one.
+        if self.live_since.take().is_some_and(|since| now.since(since) >= self.last_wait) {
+            self.backoff.reset();
+        }
+        self.events.push_back(SessionEvent::Disconnected { reason });
+    }
+
+    fn abandon(&mut self, link: Link, reason: &str) {
+        for pending in link.pending.into_values() {
+            match pending {
+                Pending::Transact(token, _) => {
+                    let lost = Err(TransactError::Lost(reason.to_owned()));
+                    self.effects.push_back(Effect::Transacted(token, lost));
+                }
+                // They are part of the next start.
+                Pending::Monitor(_, Some(token)) => {
+                    self.effects.push_back(Effect::ConditionsSet(token, Ok(())))
+                }
+                Pending::Monitor(_, None) | Pending::Schema | Pending::Lock(_) | Pending::Unlock => {}
+            }
+        }
+    }
+
+    fn handle(&mut self, incoming: Incoming, now: Timestamp) -> Result<(), String> {
+        match incoming {
+            Incoming::Notification { method, params } => self.notified(&method, &params),
+            Incoming::Response { id, outcome } => {
+                let Some(pending) = self.link().and_then(|link| link.pending.remove(&id)) else {
+                    return Ok(());
+                };
+                self.answered(id, pending, outcome, now)
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        id: RequestId,
+        pending: Pending,
+        outcome: Result<Json, RpcError>,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        match pending {
+            Pending::Schema => {
+                let json =
+                    outcome.map_err(|error| format!("no schema of {}: {error}", self.config.database))?;
+                self.begin(&json, now)
+            }
+            Pending::Monitor(purpose, token) => self.monitor_answered(purpose, token, outcome, now),
+            Pending::Transact(token, transaction) => {
+                let outcome = TransactReply::read(outcome, &transaction, self.schema.as_deref());
+                self.effects.push_back(Effect::Transacted(token, outcome));
+                Ok(())
+            }
+            Pending::Lock(name) => self.lock_answered(id, &name, outcome),
+            Pending::Unlock => Ok(()),
+        }
+    }
+
+    /// With the schema, the tables can be followed.
+    fn begin(&mut self, schema: &Json, now: Timestamp) -> Result<(), String> {
+        let schema = Arc::new(DatabaseSchema::from_json(schema).map_err(|error| error.to_string())?);
+        self.schema = Some(schema.clone());
+        if self.config.monitors.is_empty() {
+            self.go_live(Vec::new(), now);
+            return Ok(());
+        }
+        let call = self.subscription.start(&schema).map_err(|error| error.to_string())?;
+        self.send_calls(vec![call], None);
+        Ok(())
+    }
+
+    fn monitor_answered(
+        &mut self,
+        purpose: Purpose,
+        token: Option<Token>,
+        outcome: Result<Json, RpcError>,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let mut conditions = Ok(());
+        match self.subscription.answered(purpose, outcome).map_err(|error| error.to_string())? {
+            Progress::Fallback(call) => {
+                self.send_calls(vec![call], token);
+                return Ok(());
+            }
+            Progress::Synced(changes) => self.synced(changes, now)?,
+            Progress::Conditions(outcome) => conditions = outcome.map_err(SetConditionsError::Refused),
+            Progress::Nothing => {}
+        }
+        if let Some(token) = token {
+            self.effects.push_back(Effect::ConditionsSet(token, conditions));
+        }
+        Ok(())
+    }
+
+    fn synced(&mut self, changes: Vec<Change>, now: Timestamp) -> Result<(), String> {
+        if self.link().is_some_and(|link| link.is_live) {
+            self.push_update(changes);
+        } else {
+            self.go_live(changes, now);
+        }
+        let calls = self.subscription.deferred_calls().map_err(|error| error.to_string())?;
+        self.send_calls(calls, None);
+        Ok(())
+    }
+
+    fn go_live(&mut self, changes: Vec<Change>, now: Timestamp) {
+        if let Some(link) = self.link() {
+            link.is_live = true;
+        }
+        self.live_since = Some(now);
+        self.events.push_back(SessionEvent::Connected);
+        self.events.push_back(SessionEvent::Update(changes));
+        let names: Vec<String> = self.locks.keys().cloned().collect();
+        names.iter().for_each(|name| self.ask_for_lock(name));
+    }
+
+    fn push_update(&mut self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.events.push_back(SessionEvent::Update(changes));
+        }
+    }
+
+    fn notified(&mut self, method: &str, params: &Json) -> Result<(), String> {
+        let lock_name = || params.get(0).and_then(Json::as_str).unwrap_or_default();
+        match method {
+            "locked" => self.lock_is_ours(lock_name(), true),
+            "stolen" => self.lock_is_ours(lock_name(), false),
+            _ => {
+                let changes =
+                    self.subscription.notified(method, params).map_err(|error| error.to_string())?;
+                self.push_update(changes.unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_for_lock(&mut self, name: &str) {
+        let State::Connected(link) = &mut self.state else { return };
+        let (true, Some(lock)) = (link.is_live, self.locks.get_mut(name)) else { return };
+        let Lock::Wanted { steal } = *lock else { return };
+        let id = link.connection.request(if steal { "steal" } else { "lock" }, json!([name]));
+        link.pending.insert(id, Pending::Lock(name.to_owned()));
+        *lock = Lock::Asked(id);
+    }
+
+    fn lock_answered(
+        &mut self,
+        id: RequestId,
+        name: &str,
+        outcome: Result<Json, RpcError>,
+    ) -> Result<(), String> {
+        let result = outcome.map_err(|error| format!("lock {name} refused: {error}"))?;
+        let locked = result.get("locked").and_then(Json::as_bool);
+        let locked = locked.ok_or_else(|| format!("unreadable answer to lock {name}: {result}"))?;
+        match self.locks.get_mut(name) {
+            Some(lock) if *lock == Lock::Asked(id) => *lock = Lock::Queued,
+            // Given up since.
+            _ => return Ok(()),
+        }
+        if locked {
+            self.lock_is_ours(name, true);
+        }
+        Ok(())
+    }
+
+    fn lock_is_ours(&mut self, name: &str, is_ours: bool) {
+        let Some(lock) = self.locks.get_mut(name) else { return };
+        let name = name.to_owned();
+        match (*lock, is_ours) {
+            (Lock::Queued, true) => {
+                *lock = Lock::Ours;
+                self.events.push_back(SessionEvent::Locked(name));
+            }
+            // Who was robbed of a lock is in the queue for it again.
+            (Lock::Ours, false) => {
+                *lock = Lock::Queued;
+                self.events.push_back(SessionEvent::Stolen(name));
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends the calls; the token belongs to the last of them.
+    fn send_calls(&mut self, calls: Vec<Call>, token: Option<Token>) {
+        let State::Connected(link) = &mut self.state else { return };
+        let last = calls.len().saturating_sub(1);
+        for (index, Call { method, params, purpose }) in calls.into_iter().enumerate() {
+            let id = link.connection.request(method, params);
+            link.pending.insert(id, Pending::Monitor(purpose, token.filter(|_| index == last)));
+        }
+    }
+
+    fn link(&mut self) -> Option<&mut Link> {
+        if let State::Connected(link) = &mut self.state { Some(link) } else { None }
+    }
+
+    fn live_link(&mut self) -> Option<&mut Link> {
+        self.link().filter(|link| link.is_live)
+    }
+}
