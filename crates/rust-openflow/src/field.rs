@@ -280,7 +280,7 @@ fields! {
         /// The kernel's skb mark.
         PktMark: "pkt_mark", "NXM_NX_PKT_MARK", 32/4, mask, Hex, OxmHeader::nxm1(33), OxmHeader::nxm1(33);
         /// Connection-tracking state, see [`CT_NEW`](crate::CT_NEW).
-        CtState: "ct_state", "NXM_NX_CT_STATE", 32/4, mask, CtState, OxmHeader::nxm1(105), OxmHeader::nxm1(105);
+        CtState: "ct_state", "NXM_NX_CT_STATE", 8/4, mask, CtState, OxmHeader::nxm1(105), OxmHeader::nxm1(105);
         /// Connection-tracking zone.
         CtZone: "ct_zone", "NXM_NX_CT_ZONE", 16/2, whole, Hex, OxmHeader::nxm1(106), OxmHeader::nxm1(106);
         /// Connection mark.
@@ -409,9 +409,15 @@ impl Field {
     #[must_use]
     pub fn full_mask(self) -> u128 {
         match self {
-            Field::VlanVid | Field::IpFrag => ones(self.bits()),
+            Field::VlanVid | Field::IpFrag | Field::CtState => ones(self.bits()),
             _ => ones(u16::from(self.def().bytes) * 8),
         }
+    }
+
+    /// Whether a match with this mask goes without it on the wire. `ct_state` never does: Open vSwitch keeps eight of
+    /// its 32 bits and always writes that mask.
+    pub(crate) fn is_exact(self, mask: u128) -> bool {
+        mask == self.full_mask() && self != Field::CtState
     }
 
     /// The header in OpenFlow 1.4 matches.

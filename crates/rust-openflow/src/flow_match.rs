@@ -334,7 +334,7 @@ pub(crate) fn put_header(out: &mut impl BufMut, header: OxmHeader, has_mask: boo
 }
 
 fn put_tlv(out: &mut Vec<u8>, field: Field, value: u128, mask: u128) {
-    let exact = mask == field.full_mask();
+    let exact = field.is_exact(mask);
     let bytes = field.bytes();
     put_header(out, field.oxm_header(), !exact, if exact { bytes } else { 2 * bytes });
     put_uint(out, value, bytes);
@@ -370,7 +370,7 @@ fn is_canonical(bytes: &[u8]) -> Result<bool, DecodeError> {
             Some((field, value, mask)) => {
                 let alone = matches!(stored_form(field, value, mask),
                     Ok([Some(stored), None, None, None]) if stored == (field, value, mask));
-                let exact = mask == field.full_mask();
+                let exact = field.is_exact(mask);
                 alone && mask != 0 && exact != entry.oxm.has_mask && entry.oxm.header == field.oxm_header()
             }
         };

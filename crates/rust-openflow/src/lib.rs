@@ -20,10 +20,13 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod codec;
+pub mod connection;
 mod error;
 mod field;
 mod flow;
 mod flow_match;
+pub mod message;
 mod port;
 mod text;
 mod wire;
@@ -35,4 +38,5 @@ pub use flow::{Flow, FlowFlags, FlowKey, FlowOptions, FlowStats};
 pub use flow_match::{
     CT_DNAT, CT_EST, CT_INV, CT_NEW, CT_REL, CT_RPL, CT_SNAT, CT_TRK, FRAG_ANY, FRAG_LATER, Match, RawOxm,
 };
+pub use message::{FlowEntry, FlowFilter, FlowMod, FlowModCommand, Message, OfError};
 pub use port::PortNo;

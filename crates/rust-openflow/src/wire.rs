@@ -68,11 +68,6 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A big-endian number of `length` bytes, at most 16.
-    pub(crate) fn uint(&mut self, length: usize) -> Result<u128, DecodeError> {
-        Ok(be_uint(self.take(length)?))
-    }
-
     /// A C string in a field of fixed size, up to its first NUL.
     pub(crate) fn string(&mut self, length: usize) -> Result<String, DecodeError> {
         let field = self.take(length)?;

@@ -235,17 +235,15 @@ impl Printer<'_> {
         }
     }
 
-    /// Fields that this crate does not know, as `oxm(class:number:experimenter)=0x…`, which ovs-ofctl does not read.
+    /// Fields that this crate does not know, as `oxm:class.number.experimenter[.mask]=0x…`, which ovs-ofctl does not
+    /// read.
     fn unknown(&mut self) {
         for raw in self.matches.raw() {
             let header = raw.header;
-            let mask = if raw.has_mask { ":mask" } else { "" };
+            let mask = if raw.has_mask { ".mask" } else { "" };
             let name =
-                format!("oxm({:#06x}:{}:{:#x}{mask})", header.class, header.number, header.experimenter);
-            self.text.push_str(&name);
-            self.text.push('=');
-            super::action_print::hex(&mut self.text, raw.payload).expect("a String takes everything");
-            self.text.push(',');
+                format!("oxm:{:#06x}.{}.{:#x}{mask}", header.class, header.number, header.experimenter);
+            self.item(&name, |out| super::action_print::hex(out, raw.payload));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::error::ParseError;
 use crate::field::{Field, Format, ones};
 use crate::port::PortNo;
 
@@ -145,4 +146,142 @@ pub(crate) fn integer(text: &str, bits: u16) -> Result<u128, String> {
         Ok(number) if number <= ones(bits) => Ok(number),
         _ => Err(format!("does not fit {bits} bits")),
     }
+}
+
+/// Reads a field's value and mask as ovs-ofctl does; `None` for `*`, which matches anything.
+pub(super) fn parse(field: Field, text: &str) -> Result<Option<(u128, u128)>, ParseError> {
+    if text == "*" {
+        return Ok(None);
+    }
+    let parsed = match field.format() {
+        Format::Decimal | Format::Hex => numbers(field, text),
+        Format::Mac => parse_masked(text, parse_mac, |_| None, field),
+        Format::Ipv4 => parse_masked(text, parse_ipv4, |mask| prefix_mask(mask, 32), field),
+        Format::Ipv6 => parse_masked(text, parse_ipv6, |mask| prefix_mask(mask, 128), field),
+        Format::Port => PortNo::parse(text).map_err(|error| error.reason).and_then(|port| match field {
+            Field::InPortNxm => match port.to_u16() {
+                Some(short) => Ok((u128::from(short), field.full_mask())),
+                None => Err("does not fit 16 bits".to_owned()),
+            },
+            _ => Ok((u128::from(port.0), field.full_mask())),
+        }),
+        Format::CtState => parse_flags(field, &CT_STATE_BITS, text),
+        Format::TcpFlags => parse_flags(field, &TCP_FLAG_BITS, text),
+        Format::TunFlags => parse_flags(field, &TUN_FLAG_BITS, text),
+        Format::Frag => FRAG_NAMES
+            .iter()
+            .find(|(name, ..)| name.eq_ignore_ascii_case(text))
+            .map(|(_, value, mask)| (*value, *mask))
+            .ok_or_else(|| "none of no, yes, first, later, not_later".to_owned()),
+        Format::PacketType => parse_packet_type(text),
+    };
+    parsed.map(Some).map_err(|reason| ParseError::new(field.name(), text, reason))
+}
+
+fn numbers(field: Field, text: &str) -> Result<(u128, u128), String> {
+    let bits = u16::try_from(8 * field.bytes()).unwrap_or(128);
+    match text.split_once('/') {
+        None => Ok((integer(text, bits)?, field.full_mask())),
+        Some((value, mask)) => {
+            let (value, mask) = (integer(value, bits)?, integer(mask, bits)?);
+            if mask & field.full_mask() == field.full_mask() || field.is_maskable() {
+                Ok((value, mask))
+            } else {
+                Err("the field cannot be masked".to_owned())
+            }
+        }
+    }
+}
+
+/// Reads `value`, `value/mask` or, where `prefix` can, `value/length`.
+fn parse_masked(
+    text: &str,
+    address: impl Fn(&str) -> Option<u128>,
+    prefix: impl Fn(&str) -> Option<u128>,
+    field: Field,
+) -> Result<(u128, u128), String> {
+    let (value, mask) = match text.split_once('/') {
+        None => (address(text), Some(field.full_mask())),
+        Some((value, mask)) => (address(value), prefix(mask).or_else(|| address(mask))),
+    };
+    match (value, mask) {
+        (None, _) => Err("not an address".to_owned()),
+        (_, None) => Err("not a mask".to_owned()),
+        (Some(value), Some(mask)) => Ok((value, mask)),
+    }
+}
+
+fn parse_mac(text: &str) -> Option<u128> {
+    let mut bytes = text.split(':');
+    let mut address = 0;
+    for _ in 0..6 {
+        let byte = bytes.next().filter(|byte| (1..=2).contains(&byte.len()))?;
+        address = address << 8 | u128::from(u8::from_str_radix(byte, 16).ok()?);
+    }
+    bytes.next().is_none().then_some(address)
+}
+
+fn parse_ipv4(text: &str) -> Option<u128> {
+    text.parse::<Ipv4Addr>().ok().map(|address| u128::from(u32::from(address)))
+}
+
+fn parse_ipv6(text: &str) -> Option<u128> {
+    text.parse::<Ipv6Addr>().ok().map(u128::from)
+}
+
+fn prefix_mask(text: &str, bits: u16) -> Option<u128> {
+    let length = text.parse::<u16>().ok().filter(|length| *length <= bits)?;
+    Some(ones(bits) & !ones(bits - length))
+}
+
+/// `+trk-new`, `trk|est`, or numbers.
+fn parse_flags(field: Field, names: &[&str], text: &str) -> Result<(u128, u128), String> {
+    let bit_of = |name: &str| {
+        let bit = names.iter().position(|known| *known == name);
+        bit.map(|bit| 1u128 << bit).ok_or_else(|| format!("unknown flag '{name}'"))
+    };
+    if text.contains('/') {
+        return numbers(field, text);
+    }
+    if !text.starts_with(['+', '-']) {
+        let mut value = 0;
+        for word in text.split('|').filter(|word| !word.is_empty()) {
+            value |= integer(word, field.bits()).or_else(|_| bit_of(word))?;
+        }
+        return Ok((value, field.full_mask()));
+    }
+    let (mut value, mut mask) = (0, 0);
+    let mut rest = text;
+    while let Some(sign) = rest.chars().next() {
+        let end = rest[1..].find(['+', '-']).map_or(rest.len(), |end| end + 1);
+        let bit = bit_of(&rest[1..end])?;
+        if mask & bit != 0 {
+            return Err(format!("'{}' is given twice", &rest[1..end]));
+        }
+        mask |= bit;
+        value |= if sign == '+' { bit } else { 0 };
+        rest = &rest[end..];
+    }
+    Ok((value, mask))
+}
+
+fn parse_packet_type(text: &str) -> Result<(u128, u128), String> {
+    let inner = text.trim_start_matches('(').trim_end_matches(')');
+    let (namespace, kind) = inner.split_once(',').ok_or("not of the form (namespace,type)")?;
+    Ok((integer(namespace, 16)? << 16 | integer(kind, 16)?, Field::PacketType.full_mask()))
+}
+
+/// Bytes of `0x01ab00`, or of `01.ab.00`, dots and white space being optional.
+pub(super) fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
+    let digits: Vec<u8> = text
+        .trim_start_matches("0x")
+        .bytes()
+        .filter(|byte| !matches!(byte, b'.' | b' ' | b'\t'))
+        .map(|byte| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()
+        .ok_or("not hexadecimal")?;
+    if digits.len() % 2 == 1 {
+        return Err("an odd number of hexadecimal digits".to_owned());
+    }
+    Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
