@@ -2,6 +2,20 @@
 //!
 //! It is written from that page alone and knows nothing of flows or tables, so that it can judge them. Each verdict
 //! stands beside the words that it obeys.
+//!
+//! ```
+//! use policy::evaluator::{Evaluator, Frame, Payload, Settings, Tracking};
+//! use policy::{Direction, MacAddr, document};
+//!
+//! let text = "ports: [{id: p, network_id: n, mac_address: 'fa:16:3e:00:00:01'}]";
+//! let parsed = document::parse(&[("policy.yaml", text)], None);
+//! assert!(parsed.diagnostics.is_empty());
+//! let evaluator = Evaluator::new(&parsed.policy, Settings::default());
+//! let (eth_src, eth_dst) = (MacAddr([2, 0, 0, 0, 0, 9]), MacAddr::BROADCAST);
+//! let frame = Frame { eth_src, eth_dst, vlan: None, payload: Payload::Rarp };
+//! let judgement = evaluator.judge(&"p".into(), Direction::Egress, &frame, &Tracking::Invalid);
+//! assert_eq!(judgement.verdict.to_string(), "drop (spoofed-mac)");
+//! ```
 
 mod egress;
 mod frame;

@@ -152,8 +152,8 @@ fn is_sound(packet: &IpPacket) -> bool {
     }
 }
 
-/// SYN excludes RST and FIN; every other segment carries ACK or RST; FIN, PSH and URG come with ACK only (RFC 9293,
-/// section 3.10.7: what else a receiver drops).
+/// SYN excludes RST and FIN; every other segment carries ACK or RST; FIN, PSH and URG come with ACK only
+/// (lib/conntrack-tcp.c of Open vSwitch 3.1 calls all else invalid).
 fn is_sound_tcp(flags: u8) -> bool {
     let has = |flag: u8| flags & flag != 0;
     let opened = if has(SYN) { !has(RST) && !has(FIN) } else { has(ACK) || has(RST) };

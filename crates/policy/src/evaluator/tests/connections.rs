@@ -203,6 +203,19 @@ fn fragments_go_with_their_datagram() {
 }
 
 #[test]
+fn a_fragment_that_cannot_be_reassembled_is_no_message() {
+    let evaluator = Evaluator::new(&policy(&text(true, PING)), Settings::default());
+    let verdict = |payload| {
+        let judgement =
+            evaluator.judge(&"server".into(), Direction::Ingress, &frame(1, 2, payload), &Tracking::Invalid);
+        word(&judgement)
+    };
+    assert_eq!(verdict(icmp(C, S, 8, 1)), "rule");
+    assert_eq!(verdict(fragment(Fragment::First, icmp(C, S, 8, 0))), "-ct-invalid");
+    assert_eq!(verdict(fragment(Fragment::Later, icmp(C, S, 8, 0))), "-ct-invalid");
+}
+
+#[test]
 fn a_stateless_rule_without_ports_takes_later_fragments_of_ipv4() {
     let rules = "{id: u, direction: ingress, ethertype: IPv4, protocol: udp}, \
                  {id: v, direction: ingress, ethertype: IPv6, protocol: udp}";

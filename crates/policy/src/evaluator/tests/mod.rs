@@ -5,6 +5,7 @@ mod egress;
 mod ingress;
 mod laws;
 mod rules;
+mod tracker;
 
 use std::net::{IpAddr, Ipv4Addr};
 
