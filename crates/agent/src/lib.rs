@@ -1,1 +1,16 @@
-//! See Cargo.toml.
+//! The engine (pure) and the shell around it: sources, drivers, connections to switch and database.
+//!
+//! - [`engine`]: what is to be done, given what happened. No clock, socket or file.
+//! - [`host`]: the host as its database tells it: bridge, plugs, conntrack zones. Pure too.
+//! - [`source`]: where the policy comes from.
+//! - [`driver`]: what enforces it: connections, and the engine between them.
+//! - [`config`]: the settings; [`bindings`] and [`render`]: the same without a switch.
+#![forbid(unsafe_code)]
+
+pub mod bindings;
+pub mod config;
+pub mod engine;
+pub mod host;
+pub mod render;
+pub mod source;
+pub mod unixctl;

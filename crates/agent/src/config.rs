@@ -1,0 +1,426 @@
+//! Settings: `/etc/sgflow/sgflow.toml`, `SGFLOW_…` variables and options, merged into one [`Config`].
+//!
+//! Every key is known by one name in the file, as an option and as a variable; an option wins over a variable, a
+//! variable over the file, the file over the default. A key that is not known is an error, not a comment: a
+//! misspelt setting of a firewall must not pass for a set one.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+/// Where the settings are when nothing else is said.
+pub const DEFAULT_PATH: &str = "/etc/sgflow/sgflow.toml";
+
+/// What enforces the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirewallDriver {
+    /// Flows on an Open vSwitch integration bridge.
+    OpenvSwitch,
+    /// Nothing: the policy is read and checked, no datapath is touched.
+    Noop,
+}
+
+/// A driver that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DriverError {
+    /// Known, but not built yet.
+    #[error("firewall_driver {0:?} is not in this version; openvswitch and noop are")]
+    NotInThisVersion(String),
+    /// Unknown.
+    #[error("firewall_driver {0:?} is unknown; known are openvswitch and noop")]
+    Unknown(String),
+}
+
+impl FromStr for FirewallDriver {
+    type Err = DriverError;
+
+    fn from_str(text: &str) -> Result<Self, DriverError> {
+        match text {
+            "openvswitch" => Ok(FirewallDriver::OpenvSwitch),
+            "noop" => Ok(FirewallDriver::Noop),
+            "iptables_hybrid" | "nftables" => Err(DriverError::NotInThisVersion(text.to_owned())),
+            _ => Err(DriverError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for FirewallDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            FirewallDriver::OpenvSwitch => "openvswitch",
+            FirewallDriver::Noop => "noop",
+        })
+    }
+}
+
+/// Where the policy comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// One document or a directory of them.
+    File,
+}
+
+/// A source that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("policy source {0:?} is not in this version; file is")]
+pub struct SourceError(String);
+
+impl FromStr for SourceKind {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        match text {
+            "file" => Ok(SourceKind::File),
+            _ => Err(SourceError(text.to_owned())),
+        }
+    }
+}
+
+/// An ethertype as people write it: `0x88cc`, `35020`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EthertypeNumber(pub u16);
+
+/// Text that is no ethertype.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is no ethertype: a number from 0x0600 to 0xffff, e.g. 0x88cc")]
+pub struct EthertypeError(String);
+
+impl FromStr for EthertypeNumber {
+    type Err = EthertypeError;
+
+    fn from_str(text: &str) -> Result<Self, EthertypeError> {
+        let lower = text.trim().to_ascii_lowercase();
+        let number = match lower.strip_prefix("0x") {
+            Some(digits) => u16::from_str_radix(digits, 16),
+            None => lower.parse(),
+        };
+        match number {
+            // Below 0x0600 the field is a length (IEEE 802.3, 3.2.6).
+            Ok(number) if number >= 0x0600 => Ok(EthertypeNumber(number)),
+            _ => Err(EthertypeError(text.to_owned())),
+        }
+    }
+}
+
+/// The settings of a run, complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What enforces the policy.
+    pub firewall_driver: FirewallDriver,
+    /// The bridge that the guests are plugged into.
+    pub integration_bridge: String,
+    /// The name of this host in the policy.
+    pub host: String,
+    /// Ethertypes that pass besides ARP, RARP, IPv4 and IPv6.
+    pub permitted_ethertypes: BTreeSet<u16>,
+    /// Interfaces that lead to the network although their type does not say so.
+    pub network_ports: BTreeSet<String>,
+    /// Whether to make the bridge's fail_mode `secure` when it is not.
+    pub set_fail_mode: bool,
+    /// The bridge's OpenFlow socket, when it is not `<bridge>.mgmt` beside the database's.
+    pub openflow: Option<String>,
+    /// The Open_vSwitch database.
+    pub ovsdb: Ovsdb,
+    /// Where the policy comes from.
+    pub policy_source: SourceKind,
+    /// A document or a directory of documents.
+    pub policy_path: PathBuf,
+}
+
+/// How to reach the Open_vSwitch database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ovsdb {
+    /// `unix:PATH`, `tcp:HOST:PORT` or `ssl:HOST:PORT` (ovsdb(7), "Connection Methods").
+    pub connection: String,
+    /// For `ssl:`: who signed the server's certificate.
+    pub ca_certificate: Option<PathBuf>,
+    /// For `ssl:`: ours.
+    pub certificate: Option<PathBuf>,
+    /// For `ssl:`: the key of ours.
+    pub private_key: Option<PathBuf>,
+}
+
+/// The settings of one origin: what it does not say is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// `[agent]`.
+    pub agent: AgentSettings,
+    /// `[ovsdb]`.
+    pub ovsdb: OvsdbSettings,
+    /// `[policy]`.
+    pub policy: PolicySettings,
+}
+
+/// `[agent]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentSettings {
+    /// See [`Config::firewall_driver`].
+    #[serde(deserialize_with = "from_text")]
+    pub firewall_driver: Option<FirewallDriver>,
+    /// See [`Config::integration_bridge`].
+    pub integration_bridge: Option<String>,
+    /// See [`Config::host`].
+    pub host: Option<String>,
+    /// See [`Config::permitted_ethertypes`].
+    #[serde(deserialize_with = "ethertypes")]
+    pub permitted_ethertypes: Option<Vec<EthertypeNumber>>,
+    /// See [`Config::network_ports`].
+    pub network_ports: Option<Vec<String>>,
+    /// See [`Config::set_fail_mode`].
+    pub set_fail_mode: Option<bool>,
+    /// See [`Config::openflow`].
+    pub openflow: Option<String>,
+}
+
+/// `[ovsdb]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OvsdbSettings {
+    /// See [`Ovsdb::connection`].
+    pub connection: Option<String>,
+    /// See [`Ovsdb::ca_certificate`].
+    pub ca_certificate: Option<PathBuf>,
+    /// See [`Ovsdb::certificate`].
+    pub certificate: Option<PathBuf>,
+    /// See [`Ovsdb::private_key`].
+    pub private_key: Option<PathBuf>,
+}
+
+/// `[policy]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicySettings {
+    /// See [`Config::policy_source`].
+    #[serde(deserialize_with = "from_text")]
+    pub source: Option<SourceKind>,
+    /// See [`Config::policy_path`].
+    pub path: Option<PathBuf>,
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {reason}")]
+    Unreadable {
+        /// Of the file.
+        path: PathBuf,
+        /// The system's words.
+        reason: std::io::Error,
+    },
+    /// A key is unknown or its value no good; the reason names the line and the key.
+    #[error("{path}: {reason}")]
+    Invalid {
+        /// Of the file.
+        path: PathBuf,
+        /// Line, key and what is wrong.
+        reason: String,
+    },
+    /// `ssl:` without what it takes.
+    #[error(
+        "ovsdb connection {connection}: {missing} is not set; ssl takes ca_certificate, certificate and private_key"
+    )]
+    IncompleteTls {
+        /// The connection.
+        connection: String,
+        /// The first key that is missing.
+        missing: &'static str,
+    },
+}
+
+impl Settings {
+    /// The settings of a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
+        Self::parse(&text).map_err(|reason| ConfigError::Invalid { path: path.to_owned(), reason })
+    }
+
+    /// The settings of a text in TOML. The error says line, key and reason.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            format!("line {line}: {}", error.message())
+        })
+    }
+
+    /// What `self` does not say is taken from `other`.
+    pub fn or(self, other: Settings) -> Settings {
+        let (a, b) = (self.agent, other.agent);
+        let (o, p) = (self.ovsdb, other.ovsdb);
+        Settings {
+            agent: AgentSettings {
+                firewall_driver: a.firewall_driver.or(b.firewall_driver),
+                integration_bridge: a.integration_bridge.or(b.integration_bridge),
+                host: a.host.or(b.host),
+                permitted_ethertypes: a.permitted_ethertypes.or(b.permitted_ethertypes),
+                network_ports: a.network_ports.or(b.network_ports),
+                set_fail_mode: a.set_fail_mode.or(b.set_fail_mode),
+                openflow: a.openflow.or(b.openflow),
+            },
+            ovsdb: OvsdbSettings {
+                connection: o.connection.or(p.connection),
+                ca_certificate: o.ca_certificate.or(p.ca_certificate),
+                certificate: o.certificate.or(p.certificate),
+                private_key: o.private_key.or(p.private_key),
+            },
+            policy: PolicySettings {
+                source: self.policy.source.or(other.policy.source),
+                path: self.policy.path.or(other.policy.path),
+            },
+        }
+    }
+
+    /// The complete settings: what nobody said is the default.
+    pub fn complete(self) -> Result<Config, ConfigError> {
+        let Settings { agent, ovsdb, policy } = self;
+        let ovsdb = Ovsdb {
+            connection: ovsdb.connection.unwrap_or_else(|| "unix:/var/run/openvswitch/db.sock".to_owned()),
+            ca_certificate: ovsdb.ca_certificate,
+            certificate: ovsdb.certificate,
+            private_key: ovsdb.private_key,
+        };
+        ovsdb.check()?;
+        Ok(Config {
+            firewall_driver: agent.firewall_driver.unwrap_or(FirewallDriver::OpenvSwitch),
+            integration_bridge: agent.integration_bridge.unwrap_or_else(|| "br-int".to_owned()),
+            host: agent.host.unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()),
+            permitted_ethertypes: agent
+                .permitted_ethertypes
+                .unwrap_or_default()
+                .iter()
+                .map(|e| e.0)
+                .collect(),
+            network_ports: agent.network_ports.unwrap_or_default().into_iter().collect(),
+            set_fail_mode: agent.set_fail_mode.unwrap_or(false),
+            openflow: agent.openflow,
+            ovsdb,
+            policy_source: policy.source.unwrap_or(SourceKind::File),
+            policy_path: policy.path.unwrap_or_else(|| PathBuf::from("/etc/sgflow/policy.d")),
+        })
+    }
+}
+
+impl Ovsdb {
+    fn check(&self) -> Result<(), ConfigError> {
+        if !self.connection.starts_with("ssl:") {
+            return Ok(());
+        }
+        let keys = [
+            ("ca_certificate", &self.ca_certificate),
+            ("certificate", &self.certificate),
+            ("private_key", &self.private_key),
+        ];
+        match keys.iter().find(|(_, value)| value.is_none()) {
+            Some((missing, _)) => {
+                Err(ConfigError::IncompleteTls { connection: self.connection.clone(), missing })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A value that is written as text and read by [`FromStr`].
+fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Ethertypes as numbers (TOML knows `0x88cc`) or as text.
+fn ethertypes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<EthertypeNumber>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(i64),
+        Text(String),
+    }
+    let list = Vec::<Written>::deserialize(deserializer)?;
+    let parsed = list.into_iter().map(|written| match written {
+        Written::Number(number) => number.to_string().parse(),
+        Written::Text(text) => text.parse(),
+    });
+    parsed.collect::<Result<_, EthertypeError>>().map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn refused(text: &str, wanted: &Expect) {
+        wanted.assert_eq(&Settings::parse(text).unwrap_err());
+    }
+
+    #[test]
+    fn the_documented_file_is_read() {
+        let settings = Settings::parse(
+            "[agent]\nfirewall_driver = \"noop\"\nintegration_bridge = \"br-x\"\nhost = \"compute-1\"\n\
+             permitted_ethertypes = [0x88cc, \"0x8915\"]\nnetwork_ports = [\"eth1\"]\n\
+             [ovsdb]\nconnection = \"tcp:127.0.0.1:6640\"\n[policy]\nsource = \"file\"\npath = \"/tmp/p\"\n",
+        );
+        let config = settings.unwrap().complete().unwrap();
+        assert_eq!(config.firewall_driver, FirewallDriver::Noop);
+        assert_eq!(config.integration_bridge, "br-x");
+        assert_eq!(config.permitted_ethertypes, [0x88cc, 0x8915].into());
+        assert_eq!(config.network_ports, ["eth1".to_owned()].into());
+        assert_eq!(config.ovsdb.connection, "tcp:127.0.0.1:6640");
+        assert_eq!(config.policy_path, Path::new("/tmp/p"));
+    }
+
+    #[test]
+    fn an_unknown_key_or_a_bad_value_names_line_and_key() {
+        refused(
+            "[agent]\nbridge = \"br-int\"\n",
+            &expect![
+                "line 2: unknown field `bridge`, expected one of `firewall_driver`, `integration_bridge`, `host`, `permitted_ethertypes`, `network_ports`, `set_fail_mode`, `openflow`"
+            ],
+        );
+        refused(
+            "[agnet]\n",
+            &expect!["line 1: unknown field `agnet`, expected one of `agent`, `ovsdb`, `policy`"],
+        );
+        refused(
+            "[agent]\nfirewall_driver = \"iptables_hybrid\"",
+            &expect![[
+                r#"line 2: firewall_driver "iptables_hybrid" is not in this version; openvswitch and noop are"#
+            ]],
+        );
+        refused(
+            "[agent]\npermitted_ethertypes = [5]",
+            &expect![[r#"line 2: "5" is no ethertype: a number from 0x0600 to 0xffff, e.g. 0x88cc"#]],
+        );
+    }
+
+    #[test]
+    fn the_first_that_says_something_wins() {
+        let option = Settings {
+            agent: AgentSettings { host: Some("option".into()), ..AgentSettings::default() },
+            ..Settings::default()
+        };
+        let file = Settings::parse("[agent]\nhost = \"file\"\nintegration_bridge = \"br-file\"").unwrap();
+        let config = option.or(file).complete().unwrap();
+        assert_eq!((config.host.as_str(), config.integration_bridge.as_str()), ("option", "br-file"));
+        assert_eq!(config.ovsdb.connection, "unix:/var/run/openvswitch/db.sock");
+    }
+
+    #[test]
+    fn ssl_takes_its_files() {
+        let settings =
+            Settings::parse("[ovsdb]\nconnection = \"ssl:db:6640\"\nca_certificate = \"/ca\"").unwrap();
+        let error = settings.complete().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "ovsdb connection ssl:db:6640: certificate is not set; ssl takes ca_certificate, certificate and private_key"
+        );
+    }
+}

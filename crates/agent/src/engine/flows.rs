@@ -1,0 +1,190 @@
+//! Wanted flows against the switch's: renderer, tracker, and what the switch would not take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pipeline::{
+    Batch, Config, FlowBody, FlowKind, FlowOp, GenerationPool, GenerationsExhausted, Known, LAYOUT,
+    RefusedRule, Renderer, decode_cookie, is_ours, layout,
+};
+use reconcile::{Change, Tracker};
+use rust_openflow::{Flow, FlowKey};
+
+use super::event::FlowChange;
+use super::report::Sent;
+
+/// What is left to do after a bundle before the policy is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Debt {
+    /// The caches of the datapath may still admit what the tables do not.
+    pub(super) revalidate: bool,
+    /// Sets went out of use: their flows are to be removed, after revalidation.
+    pub(super) sweep: bool,
+}
+
+/// The flows of one bridge, wanted and actual.
+#[derive(Debug)]
+pub(super) struct Flows {
+    pub(super) renderer: Renderer,
+    tracker: Tracker<FlowKey, FlowBody>,
+    /// Flows that the switch refused, as they were then: left out until they are to be something else.
+    withheld: BTreeMap<FlowKey, FlowBody>,
+    /// The switch was read back and not compared yet.
+    audit: bool,
+    /// Nothing has been committed yet.
+    fresh: bool,
+    pub(super) debt: Debt,
+}
+
+impl Flows {
+    /// Of a switch that holds `flows`; nothing is wanted yet.
+    pub(super) fn new(config: &Config, flows: &[Flow]) -> Self {
+        Flows {
+            renderer: Renderer::new(config, Known::read(flows)),
+            tracker: Tracker::new(),
+            withheld: BTreeMap::new(),
+            audit: false,
+            fresh: true,
+            debt: Debt::default(),
+        }
+    }
+
+    /// The switch holds `flows` and nothing else.
+    pub(super) fn read_back(&mut self, flows: Vec<Flow>) {
+        let ours = flows.into_iter().filter(|flow| is_ours(flow.cookie)).map(Flow::canonical).map(split);
+        self.tracker.replace_actual(ours);
+        for (key, body) in std::mem::take(&mut self.withheld) {
+            self.tracker.want(key, body);
+        }
+        self.audit = true;
+    }
+
+    /// Takes over what the renderer has to say since the last time.
+    ///
+    /// After a read-back the switch may hold flows that admit more than is wanted (it was changed by another, or
+    /// while we were away): connections that they admitted carry marks in force, so the sets concerned take new
+    /// generations. For that another commit is needed: `false` says that this has to be called again.
+    pub(super) fn commit(
+        &mut self,
+        pool: &mut GenerationPool,
+        refused: &mut Vec<RefusedRule>,
+    ) -> Result<bool, GenerationsExhausted> {
+        let batch = self.renderer.commit(pool)?;
+        if std::mem::take(&mut self.fresh) {
+            self.renderer.forget_known();
+        }
+        self.absorb(batch, refused);
+        if !std::mem::take(&mut self.audit) {
+            return Ok(true);
+        }
+        for change in self.tracker.pending() {
+            if let Some(old) = change.old_value() {
+                self.renderer.shrunk_by(change.key(), old, change.new_value());
+                self.debt.revalidate = true;
+            }
+        }
+        Ok(false)
+    }
+
+    fn absorb(&mut self, batch: Batch, refused: &mut Vec<RefusedRule>) {
+        self.want(batch.ops);
+        self.debt.revalidate |= batch.shrinks || batch.retires;
+        self.debt.sweep |= batch.retires;
+        refused.extend(batch.refused);
+    }
+
+    fn want(&mut self, ops: Vec<FlowOp>) {
+        for op in ops {
+            match op {
+                FlowOp::Set(flow) => {
+                    let (key, body) = split(flow.canonical());
+                    if self.withheld.get(&key) == Some(&body) {
+                        continue;
+                    }
+                    self.withheld.remove(&key);
+                    self.tracker.want(key, body);
+                }
+                FlowOp::Remove(key) => {
+                    self.withheld.remove(&key);
+                    self.tracker.unwant(key);
+                }
+            }
+        }
+    }
+
+    /// The flows of sets that nobody uses any more are wanted no longer. Only after revalidation.
+    pub(super) fn sweep(&mut self) {
+        let ops = self.renderer.sweep();
+        self.want(ops);
+        self.debt.sweep = false;
+    }
+
+    /// What is to be changed in the switch.
+    pub(super) fn pending(&self) -> Arc<[FlowChange]> {
+        self.tracker.pending().into()
+    }
+
+    /// Whether the switch holds what is wanted.
+    pub(super) fn is_converged(&self) -> bool {
+        self.tracker.is_converged()
+    }
+
+    /// The switch made these changes.
+    pub(super) fn confirm(&mut self, changes: &[FlowChange]) {
+        self.tracker.confirm(changes.iter().cloned());
+    }
+
+    /// The switch refuses this flow: it shall not be there, not even as it was before.
+    pub(super) fn withhold(&mut self, key: &FlowKey, body: &FlowBody) {
+        self.withheld.insert(key.clone(), body.clone());
+        self.tracker.unwant(key.clone());
+    }
+
+    /// Every wanted flow, in the order of tables and priorities.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (&FlowKey, &FlowBody)> {
+        self.tracker.iter_desired()
+    }
+
+    /// How many sets of groups are in use.
+    pub(super) fn set_count(&self) -> usize {
+        let set = |(_, body): (&FlowKey, &FlowBody)| match decode_cookie(body.cookie) {
+            Some((FlowKind::Set, id)) => Some(id),
+            _ => None,
+        };
+        self.tracker.iter_desired().filter_map(set).collect::<BTreeSet<u64>>().len()
+    }
+}
+
+/// Flows of others that frames may meet before or in ours.
+pub(super) fn foreign(flows: &[Flow]) -> impl Iterator<Item = &Flow> {
+    let tables: BTreeSet<u8> = LAYOUT.tables.iter().map(|table| table.id).collect();
+    flows.iter().filter(move |flow| {
+        let above_hook = flow.table == layout::hook::TABLE && flow.priority >= layout::hook::ALL;
+        let among_ours = flow.table != layout::hook::TABLE && tables.contains(&flow.table);
+        !is_ours(flow.cookie) && (above_hook || among_ours)
+    })
+}
+
+/// A flow as map entry.
+fn split(flow: Flow) -> (FlowKey, FlowBody) {
+    let Flow { table, priority, cookie, matches, actions, options: _ } = flow;
+    (FlowKey { table, priority, matches }, FlowBody { cookie, actions })
+}
+
+/// A map entry as flow.
+pub(super) fn join(key: &FlowKey, body: &FlowBody) -> Flow {
+    Flow::new(key.table, key.priority, key.matches.clone(), body.actions.clone()).with_cookie(body.cookie)
+}
+
+/// How many changes of each kind.
+pub(super) fn count(changes: &[FlowChange]) -> Sent {
+    let mut sent = Sent { bundles: 1, ..Sent::default() };
+    for change in changes {
+        match change {
+            Change::Add { .. } => sent.added += 1,
+            Change::Modify { .. } => sent.modified += 1,
+            Change::Delete { .. } => sent.deleted += 1,
+        }
+    }
+    sent
+}

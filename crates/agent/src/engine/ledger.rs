@@ -1,0 +1,154 @@
+//! What has to outlive this process, and is therefore written to the database before it is used: conntrack zones
+//! and the high-water mark of the generations. Besides, the prefixes of the flow tables, which cost nothing to keep
+//! right.
+
+use std::collections::BTreeSet;
+
+use ovsdb::Uuid;
+use pipeline::{GenerationPool, TABLE_PREFIXES, Zone};
+use policy::PortId;
+
+use super::event::DatabaseWrite;
+use crate::host::{HostView, Zones, ZonesExhausted};
+
+/// So many generations are reserved at a time: one transaction each 4,096 shrinks.
+const RESERVE: u32 = 4096;
+
+/// Zones, generations, and which of them are not safe in the database yet.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) zones: Zones,
+    /// Made from the database's mark when the switch has been read back.
+    pub(super) pool: Option<GenerationPool>,
+    /// No generation below this is given out.
+    floor: u32,
+    /// Zones that may hold connections of an earlier owner.
+    unflushed: BTreeSet<Zone>,
+    /// Interfaces whose zone may not be in the database.
+    unwritten: BTreeSet<Uuid>,
+    prefixes_written: bool,
+}
+
+impl Ledger {
+    /// The row of an Interface changed or went. Gives back the port whose zone turned out to be another's.
+    pub(super) fn interface_changed(&mut self, interface: Uuid, host: &HostView) -> Option<PortId> {
+        let recorded = host.recorded_zone(&interface);
+        let ours = host.on_bridge(&interface);
+        if host.interface(&interface).is_none() || (!ours && recorded.is_none()) {
+            self.zones.release(&interface);
+            return None;
+        }
+        let held = self.zones.held(&interface);
+        if ours && held.is_some() {
+            // Ours is the word that counts; whoever wrote another is overwritten.
+            self.unwritten.insert(interface);
+            return None;
+        }
+        let zone = recorded.filter(|_| held != recorded)?;
+        let loser = self.zones.hold(interface, zone)?;
+        host.port_at(&loser)
+    }
+
+    /// The zone of an Interface, once it is flushed and recorded: only then it may be used.
+    pub(super) fn ready_zone(&self, interface: &Uuid, host: &HostView) -> Option<Zone> {
+        let zone = self.zones.of(interface)?;
+        (!self.unflushed.contains(&zone) && host.recorded_zone(interface) == Some(zone)).then_some(zone)
+    }
+
+    /// Sees to it that an Interface has a zone of its own.
+    pub(super) fn provide_zone(&mut self, interface: Uuid) -> Result<(), ZonesExhausted> {
+        if self.zones.of(&interface).is_none() {
+            let zone = self.zones.assign(interface)?;
+            self.unflushed.insert(zone);
+            self.unwritten.insert(interface);
+        }
+        Ok(())
+    }
+
+    /// Zones to flush before they are used.
+    pub(super) fn to_flush(&self) -> Vec<Zone> {
+        self.unflushed.iter().copied().collect()
+    }
+
+    /// These zones hold no connection any more.
+    pub(super) fn flushed(&mut self, zones: &[Zone]) {
+        for zone in zones {
+            self.unflushed.remove(zone);
+        }
+    }
+
+    /// What the database does not say yet and should.
+    pub(super) fn to_write(&mut self, host: &HostView) -> Vec<DatabaseWrite> {
+        let zones = &self.zones;
+        self.unwritten.retain(|interface| {
+            host.on_bridge(interface) && zones.of(interface) != host.recorded_zone(interface)
+        });
+        let written = self.unwritten.iter().filter_map(|interface| {
+            let zone = zones.of(interface).filter(|zone| !self.unflushed.contains(zone))?;
+            Some(DatabaseWrite::Zone { interface: *interface, zone })
+        });
+        let mut writes: Vec<DatabaseWrite> = written.collect();
+        if !self.prefixes_written {
+            writes.extend(prefixes(host));
+        }
+        writes
+    }
+
+    /// The database took this over.
+    pub(super) fn written(&mut self, writes: &[DatabaseWrite]) {
+        for write in writes {
+            match write {
+                DatabaseWrite::Generation { mark, .. } => {
+                    if let Some(pool) = &mut self.pool {
+                        pool.raise(*mark);
+                    }
+                }
+                DatabaseWrite::Prefixes { .. } => self.prefixes_written = true,
+                DatabaseWrite::Zone { .. } | DatabaseWrite::FailModeSecure { .. } => {}
+            }
+        }
+    }
+
+    /// Begins to count generations where the database says that nobody has counted yet, and above `highest`,
+    /// which flows still stamp.
+    ///
+    /// Where the mark is missing or no number, nobody knows which marks connections carry: the zones of all local
+    /// ports are flushed, since an old mark would pass for one that is given out again.
+    pub(super) fn open_pool(&mut self, host: &HostView, highest: Option<u32>) {
+        if self.pool.is_some() {
+            return;
+        }
+        let mark = host.bridge().and_then(|bridge| bridge.generation.as_ref()?.parse::<u32>().ok());
+        if mark.is_none() {
+            let zones = host.spots().filter_map(|(_, spot)| self.zones.of(&spot.interface));
+            self.unflushed.extend(zones);
+        }
+        let mark = mark.unwrap_or(0);
+        self.floor = highest.map_or(1, |highest| highest.saturating_add(1)).max(mark);
+        self.pool = Some(GenerationPool::new(self.floor, mark));
+    }
+
+    /// The mark to write so that `needed` generations are there; `None` when no number is left for them.
+    pub(super) fn next_mark(&self, needed: u32) -> Option<u32> {
+        let reserved = self.pool.as_ref()?.limit();
+        reserved.max(self.floor).checked_add(needed.max(RESERVE))
+    }
+
+    /// Another may have used the database: what it says counts, not what we remember.
+    pub(super) fn reopen(&mut self) {
+        self.pool = None;
+        self.prefixes_written = false;
+    }
+}
+
+/// Flow tables whose prefixes are not as wanted.
+fn prefixes(host: &HostView) -> Vec<DatabaseWrite> {
+    let (Some(bridge), Some(id)) = (host.bridge(), host.bridge_id()) else { return Vec::new() };
+    let wrong = TABLE_PREFIXES.iter().filter_map(|&(table, name, prefixes)| {
+        let row = bridge.flow_tables.get(&table).copied();
+        let current = row.and_then(|row| host.flow_table(&row)).map(|row| &row.prefixes);
+        let right = current.is_some_and(|now| now.iter().eq(BTreeSet::from_iter(prefixes)));
+        (!right).then_some(DatabaseWrite::Prefixes { bridge: id, table, row, name, prefixes })
+    });
+    wrong.collect()
+}

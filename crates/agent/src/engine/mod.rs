@@ -1,0 +1,448 @@
+//! The engine: events in, effects out, and no clock, socket or file in between.
+//!
+//! ```text
+//!   policy source          Open_vSwitch database                     switch
+//!        │ delta                 │ rows                                 ▲ │
+//!        ▼                       ▼                                      │ │ flows, answers
+//!  ┌──────────────────────────────────────────────────────────────┐     │ │
+//!  │   Policy            HostView ──► attachments                 │     │ │
+//!  │     │                   │             │                      │     │ │
+//!  │     │                   │          Ledger ◄──────────────────┼─────┼─┼──► zones, generations: written to
+//!  │     │                   ▼             │ zone ready           │     │ │    the database before they are used
+//!  │     └────────────► inbox ◄────────────┘                      │     │ │
+//!  │                      │ (coalesced while a bundle is out)     │     │ │
+//!  │                      ▼                                       │     │ │
+//!  │                  Renderer ──► commit ──► Tracker ◄───────────┼─────┼─┘
+//!  │                                             │ pending        │     │
+//!  └─────────────────────────────────────────────┼────────────────┘     │
+//!                                                └──► one atomic bundle ┘
+//! ```
+//!
+//! One cycle: take in what is new; reserve the generations it needs; commit; send *one* atomic bundle; when something
+//! was taken away, wait for the datapath's caches; report "applied"; remove what a cached first stage might still
+//! have reached, in a second bundle. Start, reconnect, drift and an ordinary change are the same cycle with another
+//! difference between wanted and actual.
+//!
+//! What always holds, and where it is kept:
+//!
+//! - At most one thing is under way (`busy`): what arrives meanwhile waits, coalesced, for the next cycle.
+//! - No flow-mod is sent before the lock of the bridge is ours, the bridge is fail-safe, the switch has been read back
+//!   and there is a policy (`obstacle`). Without a policy the switch keeps what it has.
+//! - A zone is bound to a port only when it is flushed and recorded in the database (`Ledger::ready_zone`); a generation
+//!   is used only below the recorded mark (`GenerationPool`).
+//! - The tracker learns what the switch holds from a read-back or from a bundle's success and from nothing else: a
+//!   bundle without an answer ends the connection, and the next one begins with a read-back.
+//! - "Applied" is reported when the tables and, after a shrink, the caches are as the policy says, and not before.
+//! - A refused flow never keeps others from being applied, and never leaves anything more open than without it.
+
+mod event;
+mod flows;
+mod ledger;
+mod link;
+mod plan;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ovsdb::Uuid;
+use pipeline::{Config, Known, NetworkPort, OfPort, Zone};
+use policy::{Policy, PolicyDelta, PortId};
+use rust_openflow::Flow;
+
+pub use event::{
+    BundleFailure, DatabaseEvent, DatabaseWrite, Effect, Event, FlowChange, LinkId, Refusal, Revalidation,
+    SwitchEvent,
+};
+pub use report::{Consequence, FlowRefused, Report, Sent, Waiting};
+
+use crate::host::{AttachmentChange, HostView, NetworkPorts, RowChange};
+use flows::Flows;
+use ledger::Ledger;
+use link::Link;
+
+/// How long the lock may take before that is worth a word.
+const LOCK_GRACE: Duration = Duration::from_secs(1);
+/// Wait after a transaction that failed.
+const WRITE_RETRY: Duration = Duration::from_secs(1);
+/// Wait after the switch refused a flow without which the firewall cannot work.
+const STATIC_RETRY: Duration = Duration::from_secs(30);
+
+/// What an engine is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The integration bridge.
+    pub bridge: String,
+    /// Make its fail_mode `secure` when it is not.
+    pub set_fail_mode: bool,
+    /// Ethertypes that pass besides ARP, RARP, IPv4 and IPv6.
+    pub permitted_ethertypes: BTreeSet<u16>,
+    /// Interfaces that lead to the network although their type does not say so.
+    pub network_ports: NetworkPorts,
+}
+
+/// What is enforced at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Status {
+    /// Local ports that are bound.
+    pub ports: usize,
+    /// Local ports that are closed because no policy knows them.
+    pub ports_without_policy: usize,
+    /// Distinct sets of security groups.
+    pub sets: usize,
+    /// Flows.
+    pub flows: usize,
+    /// Everything sent since the engine began.
+    pub sent: Sent,
+}
+
+/// The state machine. See the module's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    options: Options,
+    policy: Policy,
+    policy_known: bool,
+    host: HostView,
+    bridge: Option<Uuid>,
+    database: Database,
+    ledger: Ledger,
+    link: Link,
+    flows: Option<Flows>,
+    inbox: Inbox,
+    busy: Option<Job>,
+    /// Ports closed because the switch refused a flow of theirs.
+    quarantine: BTreeSet<PortId>,
+    /// Local ports told to be without policy.
+    no_policy: BTreeSet<PortId>,
+    /// Local ports told to be without zone.
+    no_zone: BTreeSet<PortId>,
+    /// Local ports that may need a zone.
+    unzoned: BTreeSet<PortId>,
+    /// Local ports whose zone waits for the database.
+    unrecorded: BTreeSet<PortId>,
+    progress: Progress,
+    /// As last told.
+    waiting: Option<Waiting>,
+    effects: Vec<Effect>,
+    now: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Database {
+    connected: bool,
+    /// Its rows have been seen.
+    seen: bool,
+    /// The lock is ours; after a lost connection it counts as ours until the database says otherwise.
+    locked: bool,
+    lock_asked_at: Duration,
+    lost: Option<String>,
+    retry_at: Duration,
+}
+
+/// What the renderer has not been told yet.
+#[derive(Debug, Default)]
+struct Inbox {
+    deltas: Vec<PolicyDelta>,
+    ports: BTreeSet<PortId>,
+    networks: BTreeMap<OfPort, Option<NetworkPort>>,
+}
+
+/// What is under way. Exactly one answer ends it.
+#[derive(Debug)]
+enum Job {
+    Write(Vec<DatabaseWrite>),
+    Flush(Vec<Zone>),
+    Bundle(Arc<[FlowChange]>),
+    Revalidate,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    total: Sent,
+    since_report: Sent,
+    /// The renderer was told something that it has not been asked about yet.
+    uncommitted: bool,
+    /// Something was committed, or read back, and not reported applied yet.
+    unreported: bool,
+    settled: bool,
+    stalled_until: Duration,
+    fail_mode_told: bool,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet.
+    pub fn new(options: Options) -> Self {
+        Engine {
+            host: HostView::new(&options.bridge, options.network_ports.clone()),
+            options,
+            policy: Policy::default(),
+            policy_known: false,
+            bridge: None,
+            database: Database::default(),
+            ledger: Ledger::default(),
+            link: Link::default(),
+            flows: None,
+            inbox: Inbox::default(),
+            busy: None,
+            quarantine: BTreeSet::new(),
+            no_policy: BTreeSet::new(),
+            no_zone: BTreeSet::new(),
+            unzoned: BTreeSet::new(),
+            unrecorded: BTreeSet::new(),
+            progress: Progress::default(),
+            waiting: None,
+            effects: Vec::new(),
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Takes events in and says what is to be done. `now` is a time that only grows, from any beginning. Events that
+    /// are there together are given together: they become one bundle.
+    pub fn handle(&mut self, now: Duration, events: impl IntoIterator<Item = Event>) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        for event in events {
+            match event {
+                Event::Policy(delta) => self.on_policy(delta),
+                Event::Database(event) => self.on_database(event),
+                Event::Switch(link, event) if self.link.is(link) => self.on_switch(event),
+                Event::Switch(..) | Event::Tick => {}
+            }
+        }
+        self.refresh_host();
+        while self.step() {}
+        std::mem::take(&mut self.effects)
+    }
+
+    /// What is enforced at the moment.
+    pub fn status(&self) -> Status {
+        let (sets, flows) = self.flows.as_ref().map_or((0, 0), |f| (f.set_count(), f.wanted().count()));
+        let ports = self.host.spots().count();
+        let ports_without_policy = self.no_policy.len();
+        Status { ports, ports_without_policy, sets, flows, sent: self.progress.total }
+    }
+
+    /// What keeps the engine from applying anything, as last told.
+    pub fn waiting(&self) -> Option<&Waiting> {
+        self.waiting.as_ref()
+    }
+
+    /// The name of the lock in the database that keeps two of us from one bridge.
+    pub fn lock_name(bridge: &str) -> String {
+        format!("sgflow-{bridge}")
+    }
+
+    fn on_policy(&mut self, delta: PolicyDelta) {
+        self.policy_known = true;
+        for (port, _) in &delta.ports {
+            if self.quarantine.remove(port) || self.host.spot(port).is_some() {
+                self.inbox.ports.insert(port.clone());
+            }
+        }
+        self.policy.apply(delta.clone());
+        if self.flows.is_some() {
+            self.inbox.deltas.push(delta);
+        }
+    }
+
+    fn on_database(&mut self, event: DatabaseEvent) {
+        match event {
+            DatabaseEvent::Connected => {
+                let lock_asked_at = self.now;
+                self.database = Database { connected: true, lock_asked_at, ..Database::default() };
+            }
+            DatabaseEvent::Rows(rows) => {
+                self.database.seen = true;
+                self.on_rows(rows);
+            }
+            DatabaseEvent::Locked => {
+                self.database.locked = true;
+                self.start_over();
+            }
+            DatabaseEvent::Stolen => {
+                self.database.locked = false;
+                self.database.lock_asked_at = self.now;
+            }
+            DatabaseEvent::Lost { reason } => {
+                if std::mem::take(&mut self.database.connected) {
+                    self.report(Report::DatabaseLost(reason.clone()));
+                }
+                self.database.lost = Some(reason);
+            }
+            DatabaseEvent::Written(result) => self.on_written(result),
+        }
+    }
+
+    fn on_written(&mut self, result: Result<(), String>) {
+        let Some(Job::Write(writes)) = self.busy.take_if(|job| matches!(job, Job::Write(_))) else { return };
+        match result {
+            Ok(()) => {
+                self.ledger.written(&writes);
+                self.inbox.ports.append(&mut self.unrecorded);
+            }
+            Err(reason) => {
+                self.database.retry_at = self.now + WRITE_RETRY;
+                self.wake_at(self.database.retry_at);
+                self.report(Report::WriteFailed(reason));
+            }
+        }
+    }
+
+    fn on_rows(&mut self, rows: Vec<RowChange>) {
+        let mut interfaces = Vec::new();
+        for row in rows {
+            if let RowChange::Interface(id, _) = &row {
+                interfaces.push(*id);
+            }
+            self.host.change(row);
+        }
+        self.take_in_host();
+        for interface in interfaces {
+            let loser = self.ledger.interface_changed(interface, &self.host);
+            let port = self.host.port_at(&interface);
+            self.unzoned.extend(loser.iter().chain(&port).cloned());
+            self.inbox.ports.extend(loser);
+        }
+    }
+
+    /// What the rows come to.
+    fn take_in_host(&mut self) {
+        let delta = self.host.refresh();
+        for closed in delta.closed {
+            self.report(Report::Closed(closed));
+        }
+        for change in delta.attachments {
+            match change {
+                AttachmentChange::Port(port, spot) => {
+                    self.quarantine.remove(&port);
+                    match spot {
+                        Some(_) => _ = self.unzoned.insert(port.clone()),
+                        None => _ = self.unzoned.remove(&port),
+                    }
+                    // A zone may have come free, wherever it was missing.
+                    self.unzoned.extend(std::mem::take(&mut self.no_zone));
+                    self.inbox.ports.insert(port);
+                }
+                AttachmentChange::Network(ofport, attachment) => {
+                    self.inbox.networks.insert(ofport, attachment);
+                }
+            }
+        }
+    }
+
+    /// Another bridge of the same name is another bridge.
+    fn refresh_host(&mut self) {
+        let bridge = self.host.bridge_id();
+        if self.bridge != bridge {
+            self.bridge = bridge;
+            self.start_over();
+        }
+        let fail_mode = self.host.bridge().map(|bridge| bridge.fail_mode.clone().unwrap_or_default());
+        let changed = fail_mode.filter(|mode| mode != "secure" && self.link.is_up());
+        match changed {
+            Some(mode) if !self.progress.fail_mode_told => {
+                self.progress.fail_mode_told = true;
+                self.report(Report::FailModeChanged(mode));
+            }
+            Some(_) => {}
+            None => self.progress.fail_mode_told = false,
+        }
+    }
+
+    /// Forgets everything that another may have changed while the bridge was not ours: what follows is as after a
+    /// restart of this program, and if nobody changed anything, nothing is sent.
+    fn start_over(&mut self) {
+        self.drop_link();
+        self.link.retry_now();
+        self.flows = None;
+        self.ledger.reopen();
+        self.quarantine.clear();
+        self.inbox = Inbox {
+            deltas: Vec::new(),
+            ports: self.host.spots().map(|(port, _)| port.clone()).collect(),
+            networks: self.host.networks().map(|(ofport, at)| (ofport, Some(at))).collect(),
+        };
+        self.unzoned.extend(self.inbox.ports.iter().cloned());
+        self.progress = Progress { total: self.progress.total, ..Progress::default() };
+    }
+
+    fn on_switch(&mut self, event: SwitchEvent) {
+        match event {
+            SwitchEvent::Connected => {
+                self.link.connected();
+                self.effects.push(Effect::ReadBack(self.link.id()));
+            }
+            SwitchEvent::Lost { reason } => self.link_lost(reason),
+            SwitchEvent::Flows(flows) => self.on_read_back(flows),
+            SwitchEvent::ZonesFlushed(Err(reason)) => self.link_lost(reason),
+            SwitchEvent::ZonesFlushed(Ok(())) => {
+                if let Some(Job::Flush(zones)) = self.busy.take() {
+                    self.ledger.flushed(&zones);
+                }
+            }
+            SwitchEvent::Bundled(result) => {
+                if let Some(Job::Bundle(changes)) = self.busy.take() {
+                    self.on_bundled(&changes, result);
+                }
+            }
+            SwitchEvent::Revalidated(revalidation) => {
+                self.busy = None;
+                if let Revalidation::Waited { reason, time } = revalidation {
+                    self.report(Report::RevalidationWaited { reason, time });
+                }
+                if let Some(flows) = &mut self.flows {
+                    flows.debt.revalidate = false;
+                }
+            }
+        }
+    }
+
+    fn on_read_back(&mut self, read: Vec<Flow>) {
+        self.link.read_back();
+        let foreign: Vec<&Flow> = flows::foreign(&read).collect();
+        if let Some(example) = foreign.first() {
+            let (count, example) = (foreign.len(), example.to_string());
+            self.report(Report::ForeignFlows { count, example });
+        }
+        let highest = Known::read(&read).highest_generation();
+        self.ledger.open_pool(&self.host, highest.map(|generation| generation.0));
+        let flows = self.flows.get_or_insert_with(|| {
+            let config = Config { permitted_ethertypes: self.options.permitted_ethertypes.clone() };
+            self.inbox.deltas = vec![Policy::diff(&Policy::default(), &self.policy)];
+            Flows::new(&config, &read)
+        });
+        flows.read_back(read);
+        for port in std::mem::take(&mut self.quarantine) {
+            self.inbox.ports.insert(port);
+        }
+        self.progress.unreported = true;
+    }
+
+    /// The connection is gone; the switch keeps what it has.
+    fn link_lost(&mut self, reason: String) {
+        if self.link.is_up() {
+            self.report(Report::SwitchLost(reason.clone()));
+        }
+        self.drop_link();
+        self.link.failed(reason, self.now);
+    }
+
+    fn drop_link(&mut self) {
+        if self.link.is_down() {
+            return;
+        }
+        self.effects.push(Effect::Disconnect(self.link.id()));
+        self.link.down();
+        self.busy.take_if(|job| !matches!(job, Job::Write(_)));
+    }
+
+    fn report(&mut self, report: Report) {
+        self.effects.push(Effect::Report(report));
+    }
+
+    fn wake_at(&mut self, time: Duration) {
+        self.effects.push(Effect::WakeAt(time));
+    }
+}

@@ -1,0 +1,349 @@
+//! One step of a cycle: what to do next, when nothing is under way.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pipeline::{Binding, FlowBody, FlowKind, decode_cookie};
+use policy::PortId;
+use reconcile::Change;
+use rust_openflow::{Flow, FlowKey};
+
+use super::flows::{Flows, count, join};
+use super::{
+    BundleFailure, Consequence, DatabaseWrite, Effect, Engine, FlowChange, FlowRefused, Job, LOCK_GRACE,
+    Refusal, Report, STATIC_RETRY, Sent, Waiting,
+};
+
+impl Engine {
+    /// Begins the next thing to do, if nothing is under way and nothing stands in the way. `true`: ask again.
+    pub(super) fn step(&mut self) -> bool {
+        if let Some(write) = self.fail_mode_write() {
+            self.write(vec![write]);
+            return false;
+        }
+        let obstacle = self.obstacle();
+        if self.waiting != obstacle {
+            let report = obstacle.clone().map_or(Report::Resumed, Report::Waiting);
+            self.report(report);
+            self.waiting = obstacle;
+        }
+        if self.waiting_for_others() || self.busy.is_some() {
+            return false;
+        }
+        if self.link.is_down() {
+            return self.connect();
+        }
+        if !self.link.is_up() {
+            return false;
+        }
+        self.report_applied() || self.sweep() || self.provide_zones() || self.cycle()
+    }
+
+    /// What people have to know about, because only they or somebody else can change it.
+    fn obstacle(&self) -> Option<Waiting> {
+        let database = &self.database;
+        if !database.seen {
+            let reason = database.lost.clone();
+            return reason.is_some().then_some(Waiting::Database { reason });
+        }
+        if !database.locked {
+            if !database.connected {
+                return Some(Waiting::Database { reason: database.lost.clone() });
+            }
+            let overdue = self.now >= database.lock_asked_at + LOCK_GRACE;
+            return overdue.then(|| Waiting::Lock { name: Engine::lock_name(&self.options.bridge) });
+        }
+        let Some(bridge) = self.host.bridge() else {
+            return Some(Waiting::Bridge { name: self.options.bridge.clone() });
+        };
+        if bridge.fail_mode.as_deref() != Some("secure") && !self.link.is_up() {
+            let fail_mode = bridge.fail_mode.clone().unwrap_or_else(|| "standalone".to_owned());
+            let waiting = Waiting::FailMode { bridge: bridge.name.clone(), fail_mode };
+            return (!self.options.set_fail_mode).then_some(waiting);
+        }
+        if !self.policy_known {
+            return Some(Waiting::Policy);
+        }
+        if self.now < self.progress.stalled_until {
+            return Some(Waiting::StaticFlows);
+        }
+        if !self.link.is_up() && self.link.reason().is_some() {
+            return Some(Waiting::Switch { reason: self.link.reason().cloned() });
+        }
+        let needed = self.generations_wanted()?;
+        if !database.connected {
+            return Some(Waiting::Database { reason: database.lost.clone() });
+        }
+        self.ledger.next_mark(needed).is_none().then_some(Waiting::Generations)
+    }
+
+    /// Whether there is nothing to do but to wait, also when that is not worth a word yet.
+    fn waiting_for_others(&mut self) -> bool {
+        if self.database.seen && !self.database.locked && self.database.connected && self.waiting.is_none() {
+            self.wake_at(self.database.lock_asked_at + LOCK_GRACE);
+        }
+        let fail_safe =
+            self.host.bridge().is_some_and(|bridge| bridge.fail_mode.as_deref() == Some("secure"));
+        !self.database.seen
+            || !self.database.locked
+            || !(fail_safe || self.link.is_up())
+            || !matches!(self.waiting, None | Some(Waiting::Switch { .. }))
+    }
+
+    fn fail_mode_write(&self) -> Option<DatabaseWrite> {
+        let bridge = self.host.bridge_id()?;
+        let secure = self.host.bridge()?.fail_mode.as_deref() == Some("secure");
+        let may = self.options.set_fail_mode && self.database.locked && self.may_write();
+        (!secure && may && self.busy.is_none()).then_some(DatabaseWrite::FailModeSecure { bridge })
+    }
+
+    fn may_write(&self) -> bool {
+        self.database.connected && self.now >= self.database.retry_at
+    }
+
+    fn write(&mut self, writes: Vec<DatabaseWrite>) {
+        self.effects.push(Effect::Write(writes.clone()));
+        self.busy = Some(Job::Write(writes));
+    }
+
+    fn connect(&mut self) -> bool {
+        if self.now < self.link.retry_at() {
+            self.wake_at(self.link.retry_at());
+        } else {
+            let id = self.link.connect();
+            self.effects.push(Effect::Connect(id));
+        }
+        false
+    }
+
+    /// What the renderer was told is in the switch, and in its caches.
+    fn report_applied(&mut self) -> bool {
+        let applied = self.flows.as_ref().is_some_and(|flows| !flows.debt.revalidate && flows.is_converged());
+        if !applied || self.progress.uncommitted || !self.progress.unreported {
+            return false;
+        }
+        self.progress.unreported = false;
+        let sent = std::mem::take(&mut self.progress.since_report);
+        self.report(Report::Applied(sent));
+        true
+    }
+
+    /// The second bundle, before anything new is told to the renderer.
+    fn sweep(&mut self) -> bool {
+        let Some(flows) = self.flows.as_mut() else { return false };
+        let applied = !self.progress.uncommitted && !self.progress.unreported;
+        if !flows.debt.sweep || flows.debt.revalidate || !applied {
+            return false;
+        }
+        flows.sweep();
+        let changes = flows.pending();
+        if !changes.is_empty() {
+            self.send(changes);
+        }
+        true
+    }
+
+    /// Zones for ports that have none: flushed, then recorded. The ports stay closed until then; everything else
+    /// goes on when the database cannot be written to.
+    fn provide_zones(&mut self) -> bool {
+        for port in std::mem::take(&mut self.unzoned) {
+            let Some(spot) = self.host.spot(&port) else { continue };
+            if let Err(exhausted) = self.ledger.provide_zone(spot.interface) {
+                self.report(Report::NoZone(port.clone(), exhausted));
+                self.no_zone.insert(port);
+                continue;
+            }
+            self.inbox.ports.insert(port);
+        }
+        let zones = self.ledger.to_flush();
+        if !zones.is_empty() {
+            self.effects.push(Effect::FlushZones(self.link.id(), zones.clone()));
+            self.busy = Some(Job::Flush(zones));
+            return true;
+        }
+        if !self.may_write() {
+            return false;
+        }
+        let writes = self.ledger.to_write(&self.host);
+        if writes.is_empty() {
+            return false;
+        }
+        self.write(writes);
+        true
+    }
+
+    /// Feeds, commits and sends; or revalidates what was sent before.
+    fn cycle(&mut self) -> bool {
+        self.feed();
+        if let Some(needed) = self.generations_wanted() {
+            self.reserve_generations(needed);
+            return false;
+        }
+        self.progress.unreported |= std::mem::take(&mut self.progress.uncommitted);
+        let (Some(flows), Some(pool)) = (self.flows.as_mut(), self.ledger.pool.as_mut()) else {
+            return false;
+        };
+        let mut refused = Vec::new();
+        let committed = flows.commit(pool, &mut refused);
+        for rule in refused {
+            self.effects.push(Effect::Report(Report::RuleRefused(rule)));
+        }
+        if !committed.unwrap_or(false) {
+            // After a read-back once more; and the pool was looked at before, so an error cannot be.
+            return committed.is_ok();
+        }
+        let changes = flows.pending();
+        if !changes.is_empty() {
+            self.send(changes);
+        } else if flows.debt.revalidate {
+            self.effects.push(Effect::Revalidate(self.link.id()));
+            self.busy = Some(Job::Revalidate);
+        } else if self.progress.unreported {
+            return true;
+        } else if self.unrecorded.is_empty() && !std::mem::replace(&mut self.progress.settled, true) {
+            self.report(Report::Settled);
+        }
+        false
+    }
+
+    /// Tells the renderer what is new.
+    fn feed(&mut self) {
+        let Some(flows) = self.flows.as_mut() else { return };
+        let renderer = &mut flows.renderer;
+        let inbox = std::mem::take(&mut self.inbox);
+        if !(inbox.deltas.is_empty() && inbox.ports.is_empty() && inbox.networks.is_empty()) {
+            self.progress.settled = false;
+            self.progress.uncommitted = true;
+        }
+        for delta in &inbox.deltas {
+            renderer.apply_policy(delta);
+        }
+        for (ofport, attachment) in inbox.networks {
+            renderer.network_port(ofport, attachment);
+        }
+        for port in &inbox.ports {
+            let spot = self.host.spot(port).filter(|_| !self.quarantine.contains(port));
+            let binding = spot.and_then(|spot| {
+                let zone = self.ledger.ready_zone(&spot.interface, &self.host)?;
+                Some(Binding { ofport: spot.ofport, vlan: spot.vlan, zone })
+            });
+            if spot.is_some() && binding.is_none() && !self.no_zone.contains(port) {
+                self.unrecorded.insert(port.clone());
+            }
+            renderer.bind(port, binding);
+        }
+        let gone = inbox.deltas.iter().flat_map(|delta| &delta.ports).map(|(port, _)| port);
+        let looked_at: BTreeSet<PortId> = gone.chain(&inbox.ports).cloned().collect();
+        for port in looked_at {
+            let lacking = self.host.spot(&port).is_some() && !self.policy.ports.contains_key(&port);
+            if !lacking {
+                self.no_policy.remove(&port);
+            } else if self.no_policy.insert(port.clone()) {
+                self.report(Report::NoPolicy(port));
+            }
+        }
+    }
+
+    /// How many generations the next commit wants reserved, if more than are.
+    fn generations_wanted(&self) -> Option<u32> {
+        let needed = self.flows.as_ref()?.renderer.generations_needed();
+        (needed > self.ledger.pool.as_ref()?.remaining()).then_some(needed)
+    }
+
+    fn reserve_generations(&mut self, needed: u32) {
+        if let (Some(bridge), Some(mark), true) =
+            (self.bridge, self.ledger.next_mark(needed), self.may_write())
+        {
+            self.write(vec![DatabaseWrite::Generation { bridge, mark }]);
+        }
+    }
+
+    fn send(&mut self, changes: Arc<[FlowChange]>) {
+        self.progress.settled = false;
+        self.effects.push(Effect::Bundle(self.link.id(), Arc::clone(&changes)));
+        self.busy = Some(Job::Bundle(changes));
+    }
+
+    pub(super) fn on_bundled(&mut self, changes: &Arc<[FlowChange]>, result: Result<(), BundleFailure>) {
+        match result {
+            Ok(()) => {
+                let sent: Sent = count(changes);
+                self.progress.total += sent;
+                self.progress.since_report += sent;
+                if let Some(flows) = &mut self.flows {
+                    flows.confirm(changes);
+                }
+            }
+            Err(BundleFailure::Unknown { reason }) => self.link_lost(reason),
+            Err(BundleFailure::Refused(refusals)) => {
+                for refusal in &refusals {
+                    self.on_refusal(changes, refusal);
+                }
+                if refusals.is_empty() {
+                    self.stall();
+                }
+            }
+        }
+    }
+
+    /// The switch would not take one flow, so it took none: the rest is tried again without what the flow is about.
+    fn on_refusal(&mut self, changes: &[FlowChange], Refusal { index, error }: &Refusal) {
+        let change = index.and_then(|index| changes.get(index));
+        let (flow, consequence) = match change {
+            Some(Change::Add { key, new } | Change::Modify { key, new, .. }) => {
+                (join(key, new).to_string(), self.isolate(key, new))
+            }
+            Some(Change::Delete { key, old }) => (join(key, old).to_string(), Consequence::NothingApplied),
+            None => ("(it does not say which)".to_owned(), Consequence::NothingApplied),
+        };
+        if consequence == Consequence::NothingApplied {
+            self.stall();
+        }
+        self.report(Report::FlowRefused(FlowRefused { flow, error: error.clone(), consequence }));
+    }
+
+    /// Takes the object of a refused flow out of what is wanted.
+    ///
+    /// A port's flows stand and fall together: the port is closed. A flow of a set, a rule, a remote, a member or a
+    /// network only ever admits or delivers something: without it less is admitted, never more. Static flows drop
+    /// things, and none of them may be missing.
+    fn isolate(&mut self, key: &FlowKey, body: &FlowBody) -> Consequence {
+        match decode_cookie(body.cookie) {
+            Some((FlowKind::Static, _)) | None => Consequence::NothingApplied,
+            Some((FlowKind::Port, ofport)) => {
+                let at = |port: &PortId| self.host.spot(port).map(|spot| u64::from(spot.ofport.0));
+                let port = self.host.spots().map(|(port, _)| port).find(|port| at(port) == Some(ofport));
+                match port.cloned() {
+                    Some(port) => {
+                        self.quarantine.insert(port.clone());
+                        self.inbox.ports.insert(port.clone());
+                        Consequence::PortClosed(port)
+                    }
+                    None => self.leave_out(key, body),
+                }
+            }
+            Some((
+                FlowKind::Set | FlowKind::Rule | FlowKind::Remote | FlowKind::Member | FlowKind::Network,
+                _,
+            )) => self.leave_out(key, body),
+        }
+    }
+
+    fn leave_out(&mut self, key: &FlowKey, body: &FlowBody) -> Consequence {
+        if let Some(flows) = &mut self.flows {
+            flows.withhold(key, body);
+        }
+        Consequence::LeftOut
+    }
+
+    /// Nothing can be applied: wait, then try as it is.
+    fn stall(&mut self) {
+        self.progress.stalled_until = self.now + STATIC_RETRY;
+        self.wake_at(self.progress.stalled_until);
+    }
+
+    /// Every wanted flow, in the order of tables and priorities.
+    pub fn wanted_flows(&self) -> Vec<Flow> {
+        self.flows.iter().flat_map(Flows::wanted).map(|(key, body)| join(key, body)).collect()
+    }
+}

@@ -1,0 +1,462 @@
+//! The engine against a world in memory: order of effects, restarts, failures.
+
+mod world;
+
+use std::time::Duration;
+
+use pipeline::Zone;
+use world::World;
+
+use super::{Consequence, DatabaseEvent, Event, Options, Report, Revalidation, SwitchEvent, Waiting};
+use crate::host::{BridgeRow, Closed, InterfaceRow};
+
+/// Two ports of one group whose members may talk to each other.
+const TWO_PORTS: &str = r#"
+security_groups:
+- {id: g, security_group_rules: [
+    {id: e, direction: egress, ethertype: IPv4},
+    {id: i, direction: ingress, ethertype: IPv4, remote_group_id: g}]}
+ports:
+- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [g]}
+- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [g]}
+"#;
+
+/// The same without the second port.
+fn one_port() -> String {
+    TWO_PORTS.lines().filter(|line| !line.contains("p-2")).collect::<Vec<_>>().join("\n")
+}
+
+/// A bridge on which both ports are plugged in and enforced.
+fn enforced() -> World {
+    let mut world = World::new(World::options());
+    world.connect_database();
+    world.plug(1, "p-1");
+    world.plug(2, "p-2");
+    world.document(TWO_PORTS);
+    world.assert_converged();
+    assert!(world.is_open(1) && world.is_open(2));
+    world.take_log();
+    world.reports.clear();
+    world
+}
+
+#[test]
+fn a_start_flushes_records_and_reserves_before_the_first_flow() {
+    let mut world = World::new(World::options());
+    world.connect_database();
+    world.plug(1, "p-1");
+    assert_eq!(world.take_log(), [""; 0], "without a policy the switch is left alone");
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Policy));
+    world.document(&one_port());
+    let log = world.take_log();
+    let bundle = log.iter().position(|entry| entry.starts_with("bundle")).unwrap();
+    assert_eq!(
+        log[..bundle],
+        ["connect", "flush [4097]", "write zone 4097", "write generation"],
+        "and nothing before these"
+    );
+    assert_eq!(log[bundle + 1..], ["applied", "settled"]);
+    world.assert_converged();
+}
+
+#[test]
+fn an_unchanged_restart_sends_nothing() {
+    let mut world = enforced();
+    world.restart();
+    assert_eq!(world.take_log(), ["connect", "write generation", "applied", "settled"]);
+    assert_eq!(world.engine.status().sent.flow_mods(), 0);
+    world.assert_converged();
+}
+
+#[test]
+fn what_comes_together_is_one_bundle() {
+    let mut world = enforced();
+    let before = world.engine.status().sent.bundles;
+    world.plug(3, "p-3");
+    world.take_log();
+    let third = TWO_PORTS.to_owned()
+        + "- {id: p-3, network_id: n, mac_address: \"fa:16:3e:00:00:03\", fixed_ips: [{ip_address: 10.0.0.3}], \
+           security_groups: [g]}\n";
+    world.document(&third);
+    assert!(world.is_open(3));
+    assert_eq!(
+        world.engine.status().sent.bundles,
+        before + 2,
+        "one to close the unknown port, one to open it"
+    );
+    assert_eq!(world.reports.iter().filter(|r| matches!(r, Report::NoPolicy(_))).count(), 1);
+}
+
+#[test]
+fn a_shrink_is_applied_only_after_revalidation() {
+    let mut world = enforced();
+    world.faults.hold_revalidation = true;
+    world.document(&one_port());
+    let log = world.take_log();
+    assert_eq!(log.last().map(String::as_str), Some("revalidate"), "{log:?}");
+    // What comes meanwhile waits for its turn.
+    world.document(TWO_PORTS);
+    assert_eq!(world.take_log(), [""; 0]);
+    let revalidated = SwitchEvent::Revalidated(Revalidation::Confirmed);
+    world.give(vec![Event::Switch(world.link, revalidated)]);
+    let log = world.take_log();
+    assert_eq!(
+        log.first().map(String::as_str),
+        Some("applied"),
+        "the first change, before the second is begun"
+    );
+    assert_eq!(log.last().map(String::as_str), Some("settled"));
+    world.assert_converged();
+    assert!(world.is_open(2));
+}
+
+#[test]
+fn a_set_that_nobody_uses_goes_in_a_second_bundle() {
+    let mut world = enforced();
+    let flows_of_one_set = world.flows.len();
+    let other = TWO_PORTS.replace("security_groups:\n- {id: g,", "security_groups:\n- {id: h}\n- {id: g,");
+    let moved = other.replacen("10.0.0.2}], security_groups: [g]", "10.0.0.2}], security_groups: [h]", 1);
+    world.document(&moved);
+    world.take_log();
+    world.document(&other);
+    let log = world.take_log();
+    let order: Vec<&str> = log.iter().map(|entry| entry.split(' ').next().unwrap()).collect();
+    assert_eq!(order, ["bundle", "revalidate", "applied", "bundle", "settled"], "{log:?}");
+    world.assert_converged();
+    assert_eq!(world.flows.len(), flows_of_one_set);
+}
+
+#[test]
+fn a_lost_answer_is_settled_by_reading_back() {
+    for applied in [true, false] {
+        let mut world = enforced();
+        world.faults.lose_bundle_answer = Some(applied);
+        world.document(&one_port());
+        assert!(world.reports.iter().any(|report| matches!(report, Report::SwitchLost(_))));
+        world.pass_time(3);
+        world.assert_converged();
+        assert!(!world.is_open(2), "applied: {applied}");
+        assert_eq!(world.take_log().last().map(String::as_str), Some("settled"));
+    }
+}
+
+#[test]
+fn a_switch_that_lost_everything_gets_everything_back_in_one_bundle() {
+    let mut world = enforced();
+    let flows = std::mem::take(&mut world.flows);
+    world.faults.switch_gone = true;
+    world.cut();
+    world.pass_time(5);
+    assert!(matches!(world.engine.waiting(), Some(Waiting::Switch { .. })));
+    let told = world.reports.iter().filter(|report| matches!(report, Report::Waiting(_))).count();
+    assert_eq!(told, 1 + 1, "once that it was cut, once that nobody is there: {:?}", world.reports);
+    world.faults.switch_gone = false;
+    world.take_log();
+    world.pass_time(1);
+    assert_eq!(world.flows, flows);
+    assert_eq!(
+        world.take_log(),
+        ["connect".to_owned(), format!("bundle {}", flows.len()), "applied".into(), "settled".into()]
+    );
+}
+
+#[test]
+fn what_another_put_among_our_flows_is_removed_and_its_connections_proven_again() {
+    let mut world = enforced();
+    let rule = world
+        .flows
+        .values()
+        .find(|flow| {
+            flow.table == pipeline::layout::ingress_policy::TABLE
+                && pipeline::decode_cookie(flow.cookie)
+                    .is_some_and(|(kind, _)| kind == pipeline::FlowKind::Rule)
+                && flow.priority == 70
+        })
+        .unwrap()
+        .clone();
+    let mut forged = rule.clone();
+    forged.priority = 77;
+    forged.actions = vec![rust_openflow::Action::resubmit(pipeline::layout::ingress_commit::TABLE)];
+    world.flows.insert(forged.key(), forged.clone());
+    let marks = |world: &World| -> Vec<String> {
+        let table = pipeline::layout::ingress_commit::TABLE;
+        world
+            .flows
+            .values()
+            .filter(|flow| flow.table == table && flow.priority == 100)
+            .map(ToString::to_string)
+            .collect()
+    };
+    let before = marks(&world);
+    world.cut();
+    world.pass_time(1);
+    assert!(!world.flows.contains_key(&forged.key()));
+    assert_ne!(marks(&world), before, "connections that it admitted carry the old mark");
+    assert!(world.log.contains(&"revalidate".to_owned()));
+    world.assert_converged();
+}
+
+#[test]
+fn a_refused_port_is_closed_and_the_rest_applied() {
+    let mut world = World::new(World::options());
+    world.connect_database();
+    world.plug(1, "p-1");
+    world.plug(2, "p-2");
+    world.faults.refused = vec![("dl_src=fa:16:3e:00:00:02".into(), "OFPBMC_BAD_PREREQ")];
+    world.document(TWO_PORTS);
+    assert!(world.is_open(1));
+    assert!(!world.is_open(2));
+    let refused: Vec<_> = world
+        .reports
+        .iter()
+        .filter_map(|report| match report {
+            Report::FlowRefused(refused) => Some(refused),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].consequence, Consequence::PortClosed("p-2".into()));
+    assert!(refused[0].to_string().starts_with("the switch refused a flow with OFPBMC_BAD_PREREQ: table="));
+    world.assert_converged();
+    // When the port changes it is tried again.
+    world.faults.refused.clear();
+    let changed = TWO_PORTS.replace("10.0.0.2}", "10.0.0.22}");
+    world.document(&changed);
+    assert!(world.is_open(2));
+    world.assert_converged();
+}
+
+#[test]
+fn a_refused_member_is_left_out_and_tried_again_with_the_next_connection() {
+    let mut world = World::new(World::options());
+    world.connect_database();
+    world.plug(1, "p-1");
+    world.faults.refused = vec![("ct_nw_src=10.0.0.2".into(), "OFPFMFC_TABLE_FULL")];
+    world.document(TWO_PORTS);
+    assert!(world.is_open(1));
+    let member =
+        |world: &World| world.flows.values().any(|flow| flow.to_string().contains("ct_nw_src=10.0.0.2"));
+    assert!(!member(&world));
+    assert!(world.reports.iter().any(|report| matches!(
+        report,
+        Report::FlowRefused(refused) if refused.consequence == Consequence::LeftOut
+    )));
+    world.assert_converged();
+    world.faults.refused.clear();
+    world.cut();
+    world.pass_time(1);
+    assert!(member(&world));
+    world.assert_converged();
+}
+
+#[test]
+fn without_its_static_flows_nothing_is_applied_and_it_is_tried_again() {
+    let mut world = World::new(World::options());
+    world.connect_database();
+    world.plug(1, "p-1");
+    world.faults.refused = vec![("table=0,".into(), "OFPFMFC_TABLE_FULL"), ("table=0 ".into(), "x")];
+    world.document(&one_port());
+    assert_eq!(world.flows.len(), 0, "{:?}", world.reports);
+    assert_eq!(world.engine.waiting(), Some(&Waiting::StaticFlows));
+    world.faults.refused.clear();
+    world.pass_time(1);
+    assert!(world.is_open(1));
+    assert_eq!(world.engine.waiting(), None);
+}
+
+#[test]
+fn a_replugged_port_gets_another_flushed_zone() {
+    let mut world = enforced();
+    assert_eq!((world.zone(1), world.zone(2)), (Some(Zone(4097)), Some(Zone(4098))));
+    world.unplug(1);
+    assert!(!world.is_open(1));
+    world.take_log();
+    world.plug(3, "p-1");
+    assert_eq!(world.zone(3), Some(Zone(4099)));
+    let log = world.take_log();
+    assert_eq!(log[..2], ["flush [4099]", "write zone 4099"]);
+    assert!(world.is_open(3));
+}
+
+#[test]
+fn a_zone_that_others_overwrite_is_written_again_and_duplicates_are_resolved() {
+    let mut world = enforced();
+    world.set_interface(1, |row| row.zone = Some(Zone(9999)));
+    assert_eq!(world.zone(1), Some(Zone(4097)));
+    // The rows of a switch that was set up by hand: both in one zone.
+    world.interfaces.values_mut().for_each(|row| row.zone = Some(Zone(5000)));
+    world.restart();
+    assert_eq!(world.zone(1), Some(Zone(5000)), "the lower row keeps it");
+    let second = world.zone(2).unwrap();
+    assert!(second != Zone(5000) && world.log.contains(&format!("flush [{second}]")));
+    world.assert_converged();
+}
+
+#[test]
+fn without_a_mark_the_connections_of_all_zones_are_forgotten() {
+    let mut world = enforced();
+    world.bridge.as_mut().unwrap().generation = None;
+    world.restart();
+    let log = world.take_log();
+    assert_eq!(log[..2], ["connect", "flush [4097, 4098]"]);
+    let mark: u32 = world.bridge.as_ref().unwrap().generation.as_ref().unwrap().parse().unwrap();
+    assert!(mark > 4096, "above what flows still stamp: {mark}");
+    assert_eq!(world.engine.status().sent.flow_mods(), 0);
+}
+
+#[test]
+fn a_port_whose_zone_cannot_be_recorded_stays_closed_and_the_rest_goes_on() {
+    let mut world = enforced();
+    world.faults.write_refused = true;
+    world.plug(3, "p-3");
+    let third = TWO_PORTS.to_owned()
+        + "- {id: p-3, network_id: n, mac_address: \"fa:16:3e:00:00:03\", fixed_ips: [{ip_address: 10.0.0.3}], \
+           security_groups: [g]}\n";
+    world.document(&third);
+    assert!(!world.is_open(3));
+    assert!(
+        world.flows.values().any(|flow| flow.to_string().contains("10.0.0.3")),
+        "it is a member all the same"
+    );
+    assert_ne!(world.take_log().last().map(String::as_str), Some("settled"), "something is left to do");
+    world.faults.write_refused = false;
+    world.pass_time(2);
+    assert!(world.is_open(3));
+    assert_eq!(world.take_log().last().map(String::as_str), Some("settled"));
+}
+
+#[test]
+fn a_port_that_two_interfaces_claim_is_closed_until_one_goes() {
+    let mut world = enforced();
+    world.plug(5, "p-1");
+    assert!(!world.is_open(1) && !world.is_open(5));
+    let closed = world.reports.iter().filter(|report| {
+        matches!(
+            report, Report::Closed(closed) if matches!(closed.reason, Closed::Duplicate { .. })
+        )
+    });
+    assert_eq!(closed.count(), 2);
+    world.unplug(1);
+    assert!(world.is_open(5));
+    // The device of the old one is gone already: it does not count.
+    world.plug_interface(
+        6,
+        InterfaceRow {
+            name: "tap6".into(),
+            iface_id: Some("p-1".into()),
+            error: Some("no such device".into()),
+            ..InterfaceRow::default()
+        },
+    );
+    assert!(world.is_open(5));
+    world.assert_converged();
+}
+
+#[test]
+fn an_ofport_that_changes_hands_is_never_both_ports() {
+    let mut world = enforced();
+    world.set_interface(1, |row| row.ofport = None);
+    assert!(!world.is_open(1));
+    world.set_interface(2, |row| row.ofport = Some(pipeline::OfPort(1)));
+    assert!(world.is_open(1) && !world.is_open(2));
+    assert!(world.flows.values().all(|flow| {
+        let text = flow.to_string();
+        !(text.contains("in_port=1,") && text.contains("fa:16:3e:00:00:01"))
+    }));
+    world.assert_converged();
+}
+
+#[test]
+fn an_unsafe_bridge_is_refused_or_made_safe() {
+    let mut world = World::new(World::options());
+    world.bridge.as_mut().unwrap().fail_mode = None;
+    world.connect_database();
+    world.plug(1, "p-1");
+    world.document(&one_port());
+    assert_eq!(world.take_log(), [""; 0]);
+    let waiting = world.engine.waiting().unwrap().to_string();
+    assert!(waiting.starts_with("fail_mode secure on bridge br-int: it is standalone"), "{waiting}");
+    world.restart_with(Options { set_fail_mode: true, ..World::options() });
+    assert_eq!(world.take_log()[0], "write fail_mode");
+    assert!(world.is_open(1));
+    // Changed under way: said, and enforcement goes on.
+    let mut world = enforced();
+    let unsafe_bridge = BridgeRow { fail_mode: Some("standalone".into()), ..world.bridge.clone().unwrap() };
+    world.set_bridge(Some(unsafe_bridge));
+    assert_eq!(world.reports, [Report::FailModeChanged("standalone".into())]);
+    world.document(&one_port());
+    assert!(!world.is_open(2));
+}
+
+#[test]
+fn the_lock_is_waited_for_and_when_it_comes_back_the_switch_is_read_again() {
+    let mut world = World::new(World::options());
+    let rows =
+        vec![Event::Database(DatabaseEvent::Connected), Event::Database(DatabaseEvent::Rows(Vec::new()))];
+    world.give(rows);
+    assert_eq!(world.engine.waiting(), None, "it may be on its way");
+    world.pass_time(1);
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Lock { name: "sgflow-br-int".into() }));
+    let mut world = enforced();
+    world.give(vec![Event::Database(DatabaseEvent::Stolen)]);
+    world.pass_time(2);
+    world.document(&one_port());
+    assert!(world.is_open(2), "it is not ours to change");
+    world.give(vec![Event::Database(DatabaseEvent::Locked)]);
+    assert!(!world.is_open(2));
+    world.assert_converged();
+}
+
+#[test]
+fn policy_changes_are_applied_while_the_database_is_away() {
+    let mut world = enforced();
+    world.give(vec![Event::Database(DatabaseEvent::Lost { reason: "gone".into() })]);
+    world.document(&one_port());
+    assert!(!world.is_open(2));
+    world.assert_converged();
+    world.connect_database();
+    world.assert_converged();
+    assert_eq!(world.engine.waiting(), None);
+}
+
+#[test]
+fn a_bridge_that_goes_and_comes_is_filled_again() {
+    let mut world = enforced();
+    let bridge = world.bridge.clone();
+    world.set_bridge(None);
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Bridge { name: "br-int".into() }));
+    world.flows.clear();
+    world.set_bridge(bridge);
+    assert!(world.is_open(1) && world.is_open(2));
+    world.assert_converged();
+}
+
+#[test]
+fn answers_of_an_earlier_connection_are_ignored() {
+    let mut world = enforced();
+    let old = world.link;
+    world.cut();
+    world.pass_time(1);
+    assert_ne!(world.link, old);
+    world.give(vec![Event::Switch(old, SwitchEvent::Lost { reason: "late".into() })]);
+    world.give(vec![Event::Switch(old, SwitchEvent::Flows(Vec::new()))]);
+    world.assert_converged();
+    assert!(world.is_open(1));
+}
+
+#[test]
+fn the_wait_between_attempts_grows_and_is_bounded() {
+    let mut world = enforced();
+    world.faults.switch_gone = true;
+    world.cut();
+    let mut times = vec![world.now];
+    for _ in 0..10 {
+        world.pass_time(1);
+        times.push(world.now);
+    }
+    let waits: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        waits.is_sorted() && waits[9] == Duration::from_secs(2) && waits[0] < Duration::from_secs(1),
+        "{waits:?}"
+    );
+}

@@ -1,0 +1,13 @@
+//! The host as its database tells it: bridge, plugs, zones.
+
+mod role;
+mod rows;
+mod view;
+mod zones;
+
+pub use role::{Closed, NetworkPorts, Role};
+pub use rows::{
+    BridgeRow, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow, RowChange, Tag, ZONE,
+};
+pub use view::{AttachmentChange, ClosedInterface, HostDelta, HostView, Spot};
+pub use zones::{FIRST_ZONE, LAST_ZONE, Zones, ZonesExhausted};
