@@ -19,7 +19,7 @@ use crate::port_flows::{TCI_PRESENT, TCI_VID};
 const CHUNK_PORTS: u16 = 32;
 
 /// 802.1Q tag protocol identifier (IEEE 802.1Q, table 9-1).
-const TPID_CVLAN: u16 = 0x8100;
+pub(crate) const TPID_CVLAN: u16 = 0x8100;
 
 /// A port of the bridge that leads to other hosts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

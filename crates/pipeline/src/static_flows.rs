@@ -11,6 +11,7 @@ use crate::layout::{
     egress_policy, egress_source, egress_state, fragments, hook, ingress_base, ingress_commit,
     ingress_packet, ingress_policy, ingress_state, network, next, output, register,
 };
+use crate::network::TPID_CVLAN;
 use crate::port_flows::{NEIGHBOUR_ADVERTISEMENT, TCI_PRESENT, TCI_VID, ethertype, icmpv6};
 use crate::service::ct_state::{INV, NEW, REL, RPL, TRK};
 
@@ -28,6 +29,9 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// MLD query, report, done and MLDv2 report (RFC 2710, RFC 3810).
 const MLD: [u8; 4] = [130, 131, 132, 143];
 const SCTP: u8 = 132;
+
+/// Service tag of 802.1ad (IEEE 802.1Q, table 9-1).
+const TPID_SVLAN: u16 = 0x88a8;
 
 /// Open vSwitch takes a `ct` action only in a flow that matches IPv4 or IPv6 (`OFPBAC_MATCH_INCONSISTENT`).
 const IP: [u16; 2] = [ethertype::IPV4, ethertype::IPV6];
@@ -127,7 +131,7 @@ fn tags_and_macs(flows: &mut Flows) {
     flows.add(table, egress_base::PRIORITY_TAG, priority_tag, vec![Action::PopVlan, resubmit(table)]);
     flows.add(table, egress_base::TAGGED, tagged(), drop_as(DropReason::Vlan));
     // What stands behind a stripped VID 0 or an 802.1ad tag that the switch does not look into is a tag too.
-    for tpid in [0x8100, 0x88a8] {
+    for tpid in [TPID_CVLAN, TPID_SVLAN] {
         let inner = ip(tpid).with_mask(Field::VlanTci, 0u16, TCI_PRESENT);
         flows.add(table, egress_base::TAGGED, inner, drop_as(DropReason::Vlan));
     }
@@ -200,7 +204,11 @@ fn egress_without_rules(flows: &mut Flows) {
 /// Semantics, ingress 1 to 4.
 fn ingress_without_rules(flows: &mut Flows, permitted_ethertypes: &BTreeSet<u16>) {
     let table = ingress_base::TABLE;
-    flows.add(table, ingress_base::TAGGED, tagged(), drop_as(DropReason::Vlan));
+    let tag = match permitted_ethertypes.contains(&TPID_CVLAN) {
+        true => vec![resubmit(output::TABLE)],
+        false => drop_as(DropReason::Ethertype),
+    };
+    flows.add(table, ingress_base::TAGGED, tagged(), tag);
     let numbers = [ethertype::ARP, ethertype::RARP].into_iter().chain(permitted_ethertypes.iter().copied());
     let ethertypes = numbers.map(ip);
     let discovery =
@@ -244,6 +252,8 @@ fn state(flows: &mut Flows, half: &Half) {
         flows.add(table, egress_state::INVALID_ECHO_REPLY, echo_reply, drop_as(DropReason::CtInvalid));
     }
     for icmp in [invalid(ethertype::IPV4, 1), invalid(ethertype::IPV6, 58)] {
+        // In fragments only the first shows its type, and what is too small to be reassembled is invalid too.
+        let icmp = icmp.with_mask(Field::IpFrag, 0u8, 1u8);
         let judge = vec![load(register::MODE, MODE_EVERY_RULE), resubmit(half.packet)];
         flows.add(table, egress_state::INVALID_ICMP, icmp, judge);
     }
