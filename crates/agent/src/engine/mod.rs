@@ -417,7 +417,7 @@ impl Engine {
         for port in std::mem::take(&mut self.quarantine) {
             self.inbox.ports.insert(port);
         }
-        self.progress.unreported = true;
+        self.progress.uncommitted = true;
     }
 
     /// The connection is gone; the switch keeps what it has.

@@ -179,18 +179,15 @@ impl Engine {
             self.reserve_generations(needed);
             return false;
         }
-        self.progress.unreported |= std::mem::take(&mut self.progress.uncommitted);
-        let (Some(flows), Some(pool)) = (self.flows.as_mut(), self.ledger.pool.as_mut()) else {
-            return false;
-        };
+        let (Some(flows), Some(pool)) = (self.flows.as_mut(), self.ledger.pool.as_mut()) else { return false };
         let mut refused = Vec::new();
         let committed = flows.commit(pool, &mut refused);
-        for rule in refused {
-            self.effects.push(Effect::Report(Report::RuleRefused(rule)));
-        }
-        if !committed.unwrap_or(false) {
-            // After a read-back once more; and the pool was looked at before, so an error cannot be.
-            return committed.is_ok();
+        self.effects.extend(refused.into_iter().map(|rule| Effect::Report(Report::RuleRefused(rule))));
+        match committed {
+            Ok(true) => self.progress.unreported |= std::mem::take(&mut self.progress.uncommitted),
+            Ok(false) => return true,
+            // Not for want of generations: the pool was looked at a moment ago.
+            Err(_) => return false,
         }
         let changes = flows.pending();
         if !changes.is_empty() {

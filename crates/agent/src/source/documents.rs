@@ -74,7 +74,7 @@ impl Documents {
         Ok(Documents { files })
     }
 
-    /// As [`policy::parse`] wants them.
+    /// As [`policy::document::parse`] wants them.
     pub fn as_pairs(&self) -> Vec<(&str, &str)> {
         self.files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
     }

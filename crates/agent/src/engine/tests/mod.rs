@@ -216,7 +216,9 @@ fn a_refused_port_is_closed_and_the_rest_applied() {
         .collect();
     assert_eq!(refused.len(), 1, "{refused:?}");
     assert_eq!(refused[0].consequence, Consequence::PortClosed("p-2".into()));
-    assert!(refused[0].to_string().starts_with("the switch refused a flow with OFPBMC_BAD_PREREQ: table="));
+    let told = refused[0].to_string();
+    assert!(told.starts_with("the switch refused a flow with OFPBMC_BAD_PREREQ: cookie=0x5367"), "{told}");
+    assert!(told.contains("dl_src=fa:16:3e:00:00:02") && told.ends_with(": port p-2 is closed"), "{told}");
     world.assert_converged();
     // When the port changes it is tried again.
     world.faults.refused.clear();
@@ -254,7 +256,7 @@ fn without_its_static_flows_nothing_is_applied_and_it_is_tried_again() {
     let mut world = World::new(World::options());
     world.connect_database();
     world.plug(1, "p-1");
-    world.faults.refused = vec![("table=0,".into(), "OFPFMFC_TABLE_FULL"), ("table=0 ".into(), "x")];
+    world.faults.refused = vec![("priority=65000 ".into(), "OFPFMFC_TABLE_FULL")];
     world.document(&one_port());
     assert_eq!(world.flows.len(), 0, "{:?}", world.reports);
     assert_eq!(world.engine.waiting(), Some(&Waiting::StaticFlows));

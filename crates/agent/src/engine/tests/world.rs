@@ -116,7 +116,7 @@ impl World {
 
     /// The policy of this document.
     pub(super) fn document(&mut self, text: &str) {
-        let parsed = policy::parse(&[("test", text)], None);
+        let parsed = policy::document::parse(&[("test", text)], None);
         assert_eq!(parsed.diagnostics, [], "{text}");
         self.set_policy(parsed.policy);
     }
