@@ -20,6 +20,8 @@
 #![forbid(unsafe_code)]
 
 mod action;
+#[cfg(feature = "tokio")]
+pub mod client;
 mod codec;
 pub mod connection;
 mod error;
