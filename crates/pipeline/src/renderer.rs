@@ -245,7 +245,10 @@ impl Renderer {
             Some(port) => self.ports.insert(id.clone(), port.clone()),
             None => self.ports.remove(id),
         };
-        self.dirty_ports.insert(id.clone());
+        // A port of another host has no flows of its own.
+        if self.bindings.contains_key(id) {
+            self.dirty_ports.insert(id.clone());
+        }
         let held = |port: &Option<Arc<Port>>| port.as_deref().map(members).unwrap_or_default();
         let groups =
             |port: &Option<Arc<Port>>| port.as_deref().map(|p| p.security_groups.clone()).unwrap_or_default();

@@ -161,6 +161,13 @@ fn a_port_that_joins_a_known_set_costs_its_own_flows() {
 }
 
 #[test]
+fn ports_of_other_hosts_take_no_generations() {
+    let mut host = Host::new(10, 500);
+    host.renderer.apply_policy(&ports((500..900).map(|n| (port_id(n), Some(member(n)))).collect()));
+    assert_eq!(host.renderer.generations_needed(), 0);
+}
+
+#[test]
 fn saying_the_same_again_costs_nothing() {
     let mut host = Host::new(10, 20);
     host.renderer.bind(&port_id(3), Some(binding(3)));
