@@ -34,11 +34,14 @@ impl Subfield {
 /// `WriteActions`, `WriteMetadata` and `Goto` are instructions of their own. An empty list drops.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
-    /// Send to a port; `CONTROLLER` with as many bytes as OpenFlow allows.
+    /// Send to a port; to `CONTROLLER`, the whole packet.
     Output(PortNo),
-    /// Send to the controller by the standard action, with at most `max_len` bytes.
-    OutputController {
-        /// Bytes of the packet to send; 65535 is all of it.
+    /// Send to the controller, by the standard action, the beginning of the packet: `CONTROLLER:128`. For other ports the
+    /// length has no meaning, but some senders set it.
+    OutputMaxLen {
+        /// The port, `CONTROLLER` as a rule.
+        port: PortNo,
+        /// Bytes of the packet to send.
         max_len: u16,
     },
     /// Send to the port whose number a field holds.

@@ -423,29 +423,6 @@ fn multipart_header(out: &mut BytesMut, kind: u16, more: bool) {
     out.put_u32(0);
 }
 
-/// Writes a property: type, length, value, padding to eight bytes that the length does not count.
-fn put_property(out: &mut BytesMut, kind: u16, value: &[u8]) -> Result<(), EncodeError> {
-    let start = out.len();
-    out.put_u16(kind);
-    out.put_u16(0);
-    out.put_slice(value);
-    set_length(out, start, start + 2, || format!("property {kind}"))?;
-    crate::wire::put_pad8(out, start);
-    Ok(())
-}
-
-/// Reads a property: its type and value.
-fn property<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8]), DecodeError> {
-    let kind = reader.u16()?;
-    let length = usize::from(reader.u16()?);
-    let value =
-        reader.take(length.checked_sub(4).ok_or(DecodeError::BadLength { what: "property", length })?)?;
-    let padding = length.next_multiple_of(8) - length;
-    // The last property of a list need not be padded.
-    reader.take(padding.min(reader.left()))?;
-    Ok((kind, value))
-}
-
 /// Cuts messages out of a stream of bytes.
 #[derive(Debug, Default)]
 pub struct Framer {

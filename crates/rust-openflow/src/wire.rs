@@ -110,3 +110,40 @@ pub(crate) fn set_length(
     out[at..at + 2].copy_from_slice(&short.to_be_bytes());
     Ok(())
 }
+
+/// Writes a property: type, length, value, padding to eight bytes that the length does not count.
+pub(crate) fn put_property(out: &mut BytesMut, kind: u16, value: &[u8]) -> Result<(), EncodeError> {
+    let start = out.len();
+    out.put_u16(kind);
+    out.put_u16(0);
+    out.put_slice(value);
+    set_length(out, start, start + 2, || format!("property {kind}"))?;
+    put_pad8(out, start);
+    Ok(())
+}
+
+/// Writes a property that is a number of up to four bytes. Open vSwitch counts their padding to four bytes as part of
+/// the property.
+pub(crate) fn put_number_property(out: &mut BytesMut, kind: u16, number: &[u8]) {
+    out.put_u16(kind);
+    out.put_u16(8);
+    out.put_slice(number);
+    out.put_bytes(0, 4 - number.len());
+}
+
+/// Reads a property: its type and value.
+pub(crate) fn property<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8]), DecodeError> {
+    let kind = reader.u16()?;
+    let length = usize::from(reader.u16()?);
+    let value =
+        reader.take(length.checked_sub(4).ok_or(DecodeError::BadLength { what: "property", length })?)?;
+    // The last property of a list need not be padded.
+    reader.take(pad8(length).min(reader.left()))?;
+    Ok((kind, value))
+}
+
+/// The number in a property's value, whose padding may or may not be counted.
+pub(crate) fn property_number<const N: usize>(value: &[u8]) -> Result<[u8; N], DecodeError> {
+    let number = value.first_chunk::<N>().filter(|_| value.len() <= 4);
+    number.copied().ok_or(DecodeError::BadLength { what: "number in a property", length: value.len() })
+}

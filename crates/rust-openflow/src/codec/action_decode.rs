@@ -7,7 +7,7 @@ use crate::error::DecodeError;
 use crate::field::{Field, ones};
 use crate::flow_match::{RawOxm, known_field, read_header};
 use crate::port::PortNo;
-use crate::wire::{Reader, be_uint};
+use crate::wire::{Reader, property, property_number};
 
 use super::action_encode::encode;
 use super::{CT_COMMIT, CT_FORCE, MAX_DEPTH, NICIRA, NO_TABLE, controller2, kind, nicira};
@@ -69,8 +69,9 @@ fn known(bytes: &[u8], depth: usize) -> Result<Option<Action>, DecodeError> {
     reader.u16()?;
     Ok(Some(match kind {
         kind::OUTPUT => match (PortNo(reader.u32()?), reader.u16()?) {
-            (PortNo::CONTROLLER, max_len) if max_len != u16::MAX => Action::OutputController { max_len },
-            (port, _) => Action::Output(port),
+            (PortNo::CONTROLLER, u16::MAX) => Action::Output(PortNo::CONTROLLER),
+            (port, 0) if port != PortNo::CONTROLLER => Action::Output(port),
+            (port, max_len) => Action::OutputMaxLen { port, max_len },
         },
         kind::SET_VLAN_VID => Action::SetVlanVid(reader.u16()?),
         kind::SET_VLAN_PCP => Action::SetVlanPcp(reader.u8()?),
@@ -215,19 +216,14 @@ fn controller(reader: &mut Reader<'_>) -> Result<Controller, DecodeError> {
     reader.take(6)?;
     let mut controller = Controller::default();
     while !reader.is_empty() {
-        let (kind, length) = (reader.u16()?, usize::from(reader.u16()?));
-        let bad_length = DecodeError::BadLength { what: "property of the controller action", length };
-        let value = reader.take(length.checked_sub(4).ok_or(bad_length.clone())?)?;
-        reader.take((length.next_multiple_of(8) - length).min(reader.left()))?;
-        let number = be_uint(value.get(..value.len().min(16)).unwrap_or_default());
-        let out_of_range = |_| bad_length.clone();
+        let (kind, value) = property(reader)?;
         match kind {
-            controller2::MAX_LEN => controller.max_len = number.try_into().map_err(out_of_range)?,
-            controller2::CONTROLLER_ID => controller.id = number.try_into().map_err(out_of_range)?,
-            controller2::REASON => controller.reason = number.try_into().map_err(out_of_range)?,
+            controller2::MAX_LEN => controller.max_len = u16::from_be_bytes(property_number(value)?),
+            controller2::CONTROLLER_ID => controller.id = u16::from_be_bytes(property_number(value)?),
+            controller2::REASON => [controller.reason] = property_number(value)?,
             controller2::USERDATA => controller.userdata = value.to_vec(),
             controller2::PAUSE => controller.pause = true,
-            controller2::METER_ID => controller.meter = Some(number.try_into().map_err(out_of_range)?),
+            controller2::METER_ID => controller.meter = Some(u32::from_be_bytes(property_number(value)?)),
             _ => return Err(DecodeError::BadValue { what: "controller property", value: u64::from(kind) }),
         }
     }

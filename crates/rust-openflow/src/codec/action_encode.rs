@@ -7,7 +7,7 @@ use crate::error::{EncodeError, FieldError};
 use crate::field::{Field, OxmHeader, ones};
 use crate::flow_match::put_header;
 use crate::port::PortNo;
-use crate::wire::{put_pad8, put_uint, set_length};
+use crate::wire::{put_number_property, put_pad8, put_property, put_uint, set_length};
 
 use super::{CT_COMMIT, CT_FORCE, NICIRA, NO_TABLE, controller2, kind, nicira};
 
@@ -23,7 +23,7 @@ pub(super) fn encode(action: &Action, out: &mut BytesMut) -> Result<(), EncodeEr
     match action {
         Action::Output(PortNo::CONTROLLER) => output(out, PortNo::CONTROLLER, u16::MAX),
         Action::Output(port) => output(out, *port, 0),
-        Action::OutputController { max_len } => output(out, PortNo::CONTROLLER, *max_len),
+        Action::OutputMaxLen { port, max_len } => output(out, *port, *max_len),
         Action::Group(group) => plain(out, kind::GROUP, |out| out.put_u32(*group)),
         Action::SetQueue(queue) => plain(out, kind::SET_QUEUE, |out| out.put_u32(*queue)),
         Action::PushVlan(ethertype) => plain(out, kind::PUSH_VLAN, |out| out.put_u16(*ethertype)),
@@ -269,32 +269,22 @@ fn encode_controller(out: &mut BytesMut, controller: &Controller) -> Result<(), 
     experimenter(out, nicira::CONTROLLER2);
     out.put_bytes(0, 6);
     if *max_len != u16::MAX {
-        property(out, controller2::MAX_LEN, &max_len.to_be_bytes())?;
+        put_number_property(out, controller2::MAX_LEN, &max_len.to_be_bytes());
     }
     if *id != 0 {
-        property(out, controller2::CONTROLLER_ID, &id.to_be_bytes())?;
+        put_number_property(out, controller2::CONTROLLER_ID, &id.to_be_bytes());
     }
     if *reason != Controller::REASON_ACTION {
-        property(out, controller2::REASON, &[*reason])?;
+        put_number_property(out, controller2::REASON, &[*reason]);
     }
     if !userdata.is_empty() {
-        property(out, controller2::USERDATA, userdata)?;
+        put_property(out, controller2::USERDATA, userdata)?;
     }
     if *pause {
-        property(out, controller2::PAUSE, &[])?;
+        put_property(out, controller2::PAUSE, &[])?;
     }
     if let Some(meter) = meter {
-        property(out, controller2::METER_ID, &meter.to_be_bytes())?;
+        put_number_property(out, controller2::METER_ID, &meter.to_be_bytes());
     }
-    Ok(())
-}
-
-fn property(out: &mut BytesMut, kind: u16, value: &[u8]) -> Result<(), EncodeError> {
-    let start = out.len();
-    out.put_u16(kind);
-    out.put_u16(0);
-    out.put_slice(value);
-    set_length(out, start, start + 2, || "property of the controller action".to_owned())?;
-    put_pad8(out, start);
     Ok(())
 }

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use bytes::{BufMut, BytesMut};
 
 use crate::error::{DecodeError, EncodeError};
-use crate::wire::{Reader, be_uint};
-
-use super::{property, put_property};
+use crate::wire::{Reader, property, property_number, put_number_property, put_property};
 
 const ORIGINAL: u16 = 0;
 const REPLY: u16 = 1;
@@ -60,9 +58,10 @@ impl CtFlush {
             }
         }
         match self.zone {
-            Some(zone) => put_property(out, ZONE, &zone.to_be_bytes()),
-            None => Ok(()),
+            Some(zone) => put_number_property(out, ZONE, &zone.to_be_bytes()),
+            None => {}
         }
+        Ok(())
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -72,7 +71,7 @@ impl CtFlush {
             match property(reader)? {
                 (ORIGINAL, value) => flush.original = CtTuple::decode(value)?,
                 (REPLY, value) => flush.reply = CtTuple::decode(value)?,
-                (ZONE, value) => flush.zone = Some(number(value)?),
+                (ZONE, value) => flush.zone = Some(u16::from_be_bytes(property_number(value)?)),
                 (kind, _) => {
                     return Err(DecodeError::BadValue { what: "ct flush property", value: u64::from(kind) });
                 }
@@ -94,13 +93,13 @@ impl CtTuple {
         }
         for (kind, port) in [(SRC_PORT, self.src_port), (DST_PORT, self.dst_port)] {
             if let Some(port) = port {
-                put_property(&mut nested, kind, &port.to_be_bytes())?;
+                put_number_property(&mut nested, kind, &port.to_be_bytes());
             }
         }
         if let Some((id, kind, code)) = self.icmp {
-            put_property(&mut nested, ICMP_ID, &id.to_be_bytes())?;
-            put_property(&mut nested, ICMP_TYPE, &[kind])?;
-            put_property(&mut nested, ICMP_CODE, &[code])?;
+            put_number_property(&mut nested, ICMP_ID, &id.to_be_bytes());
+            put_number_property(&mut nested, ICMP_TYPE, &[kind]);
+            put_number_property(&mut nested, ICMP_CODE, &[code]);
         }
         put_property(out, kind, &nested)
     }
@@ -115,11 +114,11 @@ impl CtTuple {
             match kind {
                 SRC => tuple.src = Some(address(value)?),
                 DST => tuple.dst = Some(address(value)?),
-                SRC_PORT => tuple.src_port = Some(number(value)?),
-                DST_PORT => tuple.dst_port = Some(number(value)?),
-                ICMP_ID => icmp.0 = number(value)?,
-                ICMP_TYPE => icmp.1 = number(value)?,
-                ICMP_CODE => icmp.2 = number(value)?,
+                SRC_PORT => tuple.src_port = Some(u16::from_be_bytes(property_number(value)?)),
+                DST_PORT => tuple.dst_port = Some(u16::from_be_bytes(property_number(value)?)),
+                ICMP_ID => icmp.0 = u16::from_be_bytes(property_number(value)?),
+                ICMP_TYPE => [icmp.1] = property_number(value)?,
+                ICMP_CODE => [icmp.2] = property_number(value)?,
                 _ => return Err(DecodeError::BadValue { what: "ct tuple property", value: u64::from(kind) }),
             }
             if matches!(kind, ICMP_ID | ICMP_TYPE | ICMP_CODE) {
@@ -142,12 +141,4 @@ fn address(bytes: &[u8]) -> Result<IpAddr, DecodeError> {
     let octets: [u8; 16] =
         bytes.try_into().map_err(|_| DecodeError::BadLength { what: "address", length: bytes.len() })?;
     Ok(IpAddr::from(octets).to_canonical())
-}
-
-fn number<T: TryFrom<u128>>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let bad_length = DecodeError::BadLength { what: "number", length: bytes.len() };
-    if bytes.len() != size_of::<T>() {
-        return Err(bad_length);
-    }
-    T::try_from(be_uint(bytes)).map_err(|_| bad_length)
 }

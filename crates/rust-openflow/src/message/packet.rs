@@ -10,9 +10,7 @@ use crate::error::{DecodeError, EncodeError};
 use crate::field::Field;
 use crate::flow_match::Match;
 use crate::port::PortNo;
-use crate::wire::{Reader, be_uint, set_length};
-
-use super::{property, put_property};
+use crate::wire::{Reader, property, property_number, put_number_property, put_property, set_length};
 
 /// `NXPIF_NXT_PACKET_IN2` of `NXT_SET_PACKET_IN_FORMAT`.
 pub(super) const FORMAT_PACKET_IN2: u32 = 2;
@@ -96,14 +94,15 @@ impl PacketIn {
         let mut full_len = None;
         while !reader.is_empty() {
             let (kind, value) = property(reader)?;
-            let number = be_uint(value.get(..value.len().min(16)).unwrap_or_default());
-            let bad = |_| DecodeError::BadLength { what: "packet-in property", length: value.len() };
             match kind {
                 PACKET => packet.data = Bytes::copy_from_slice(value),
-                FULL_LEN => full_len = Some(number.try_into().map_err(bad)?),
-                TABLE_ID => packet.table = number.try_into().map_err(bad)?,
+                FULL_LEN => full_len = Some(u32::from_be_bytes(property_number(value)?)),
+                TABLE_ID => [packet.table] = property_number(value)?,
                 COOKIE => packet.cookie = cookie(value)?,
-                REASON => packet.reason = PacketReason(number.try_into().map_err(bad)?),
+                REASON => {
+                    let [reason] = property_number(value)?;
+                    packet.reason = PacketReason(reason);
+                }
                 METADATA => packet.metadata = Match::decode_fields(value)?,
                 USERDATA => packet.userdata = Bytes::copy_from_slice(value),
                 CONTINUATION => packet.continuation = Bytes::copy_from_slice(value),
@@ -119,13 +118,13 @@ impl PacketIn {
     pub(super) fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         put_property(out, PACKET, &self.data)?;
         if usize::try_from(self.total_len) != Ok(self.data.len()) {
-            put_property(out, FULL_LEN, &self.total_len.to_be_bytes())?;
+            put_number_property(out, FULL_LEN, &self.total_len.to_be_bytes());
         }
-        put_property(out, TABLE_ID, &[self.table])?;
+        put_number_property(out, TABLE_ID, &[self.table]);
         let mut cookie = [0; 12];
         cookie[4..].copy_from_slice(&self.cookie.to_be_bytes());
         put_property(out, COOKIE, &cookie)?;
-        put_property(out, REASON, &[self.reason.0])?;
+        put_number_property(out, REASON, &[self.reason.0]);
         put_property(out, METADATA, self.metadata.as_oxm())?;
         if !self.userdata.is_empty() {
             put_property(out, USERDATA, &self.userdata)?;

@@ -241,7 +241,7 @@ fn controller(arguments: &Arguments<'_>) -> Result<Action, ParseError> {
 fn to_controller(max_len: u16) -> Action {
     match max_len {
         u16::MAX => Action::Output(PortNo::CONTROLLER),
-        max_len => Action::OutputController { max_len },
+        max_len => Action::OutputMaxLen { port: PortNo::CONTROLLER, max_len },
     }
 }
 

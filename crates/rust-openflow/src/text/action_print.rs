@@ -27,7 +27,8 @@ impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::Output(port) => output(out, *port),
-            Action::OutputController { max_len } => write!(out, "CONTROLLER:{max_len}"),
+            Action::OutputMaxLen { port: PortNo::CONTROLLER, max_len } => write!(out, "CONTROLLER:{max_len}"),
+            Action::OutputMaxLen { port, .. } => output(out, *port),
             Action::OutputReg(src) => write!(out, "output:{src}"),
             Action::OutputTrunc { port, max_len } => write!(out, "output(port={port},max_len={max_len})"),
             Action::Group(group) => write!(out, "group:{group}"),

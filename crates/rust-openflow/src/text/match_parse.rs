@@ -47,7 +47,8 @@ impl<'a> MatchParser<'a> {
             return Ok(true);
         }
         match key {
-            "eth" => self.set(Field::PacketType, text, 0, Field::PacketType.full_mask())?,
+            // Without a packet type, which only bridges of a special kind have, every packet is an Ethernet frame.
+            "eth" => {}
             "dl_vlan" | "dl_vlan_pcp" | "vlan_vid" | "vlan_pcp" | "vlan_tci" => self.vlan(key, text)?,
             "eth_type" | "dl_type" => {
                 self.eth_type = value::parse(Field::EthType, text)?.map(|(value, _)| value)
