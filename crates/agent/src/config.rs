@@ -9,6 +9,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use ovsdb::remote::RemoteError;
+use ovsdb::{Remote, TlsConfig};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
@@ -134,14 +136,10 @@ pub struct Config {
 /// How to reach the Open_vSwitch database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ovsdb {
-    /// `unix:PATH`, `tcp:HOST:PORT` or `ssl:HOST:PORT` (ovsdb(7), "Connection Methods").
-    pub connection: String,
-    /// For `ssl:`: who signed the server's certificate.
-    pub ca_certificate: Option<PathBuf>,
-    /// For `ssl:`: ours.
-    pub certificate: Option<PathBuf>,
-    /// For `ssl:`: the key of ours.
-    pub private_key: Option<PathBuf>,
+    /// Where the server is.
+    pub remote: Remote,
+    /// Certificates, for `ssl:`.
+    pub tls: Option<TlsConfig>,
 }
 
 /// The settings of one origin: what it does not say is `None`.
@@ -182,13 +180,13 @@ pub struct AgentSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OvsdbSettings {
-    /// See [`Ovsdb::connection`].
+    /// `unix:PATH`, `tcp:HOST:PORT` or `ssl:HOST:PORT` (ovsdb(7), "Connection Methods").
     pub connection: Option<String>,
-    /// See [`Ovsdb::ca_certificate`].
+    /// For `ssl:`: who signed the server's certificate.
     pub ca_certificate: Option<PathBuf>,
-    /// See [`Ovsdb::certificate`].
+    /// For `ssl:`: ours.
     pub certificate: Option<PathBuf>,
-    /// See [`Ovsdb::private_key`].
+    /// For `ssl:`: the key of ours.
     pub private_key: Option<PathBuf>,
 }
 
@@ -222,6 +220,9 @@ pub enum ConfigError {
         /// Line, key and what is wrong.
         reason: String,
     },
+    /// The database's address.
+    #[error("ovsdb connection: {0}")]
+    Connection(#[from] RemoteError),
     /// `ssl:` without what it takes.
     #[error(
         "ovsdb connection {connection}: {missing} is not set; ssl takes ca_certificate, certificate and private_key"
@@ -280,13 +281,7 @@ impl Settings {
     /// The complete settings: what nobody said is the default.
     pub fn complete(self) -> Result<Config, ConfigError> {
         let Settings { agent, ovsdb, policy } = self;
-        let ovsdb = Ovsdb {
-            connection: ovsdb.connection.unwrap_or_else(|| "unix:/var/run/openvswitch/db.sock".to_owned()),
-            ca_certificate: ovsdb.ca_certificate,
-            certificate: ovsdb.certificate,
-            private_key: ovsdb.private_key,
-        };
-        ovsdb.check()?;
+        let ovsdb = ovsdb.complete()?;
         Ok(Config {
             firewall_driver: agent.firewall_driver.unwrap_or(FirewallDriver::OpenvSwitch),
             integration_bridge: agent.integration_bridge.unwrap_or_else(|| "br-int".to_owned()),
@@ -307,22 +302,21 @@ impl Settings {
     }
 }
 
-impl Ovsdb {
-    fn check(&self) -> Result<(), ConfigError> {
-        if !self.connection.starts_with("ssl:") {
-            return Ok(());
+impl OvsdbSettings {
+    fn complete(self) -> Result<Ovsdb, ConfigError> {
+        let connection = self.connection.unwrap_or_else(|| "unix:/var/run/openvswitch/db.sock".to_owned());
+        let remote: Remote = connection.parse()?;
+        if !matches!(remote, Remote::Ssl(_)) {
+            return Ok(Ovsdb { remote, tls: None });
         }
-        let keys = [
-            ("ca_certificate", &self.ca_certificate),
-            ("certificate", &self.certificate),
-            ("private_key", &self.private_key),
-        ];
-        match keys.iter().find(|(_, value)| value.is_none()) {
-            Some((missing, _)) => {
-                Err(ConfigError::IncompleteTls { connection: self.connection.clone(), missing })
-            }
-            None => Ok(()),
-        }
+        let missing = |missing| ConfigError::IncompleteTls { connection: connection.clone(), missing };
+        let tls = TlsConfig {
+            ca: self.ca_certificate.ok_or_else(|| missing("ca_certificate"))?,
+            cert: self.certificate.ok_or_else(|| missing("certificate"))?,
+            key: self.private_key.ok_or_else(|| missing("private_key"))?,
+            server_name: None,
+        };
+        Ok(Ovsdb { remote, tls: Some(tls) })
     }
 }
 
@@ -373,7 +367,7 @@ mod tests {
         assert_eq!(config.integration_bridge, "br-x");
         assert_eq!(config.permitted_ethertypes, [0x88cc, 0x8915].into());
         assert_eq!(config.network_ports, ["eth1".to_owned()].into());
-        assert_eq!(config.ovsdb.connection, "tcp:127.0.0.1:6640");
+        assert_eq!(config.ovsdb.remote.to_string(), "tcp:127.0.0.1:6640");
         assert_eq!(config.policy_path, Path::new("/tmp/p"));
     }
 
@@ -410,7 +404,7 @@ mod tests {
         let file = Settings::parse("[agent]\nhost = \"file\"\nintegration_bridge = \"br-file\"").unwrap();
         let config = option.or(file).complete().unwrap();
         assert_eq!((config.host.as_str(), config.integration_bridge.as_str()), ("option", "br-file"));
-        assert_eq!(config.ovsdb.connection, "unix:/var/run/openvswitch/db.sock");
+        assert_eq!(config.ovsdb.remote.to_string(), "unix:/var/run/openvswitch/db.sock");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 pub mod bindings;
 pub mod config;
+pub mod driver;
 pub mod engine;
 pub mod host;
 pub mod render;

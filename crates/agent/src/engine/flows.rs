@@ -171,8 +171,8 @@ fn split(flow: Flow) -> (FlowKey, FlowBody) {
     (FlowKey { table, priority, matches }, FlowBody { cookie, actions })
 }
 
-/// A map entry as flow.
-pub(super) fn join(key: &FlowKey, body: &FlowBody) -> Flow {
+/// The flow that a key and a body make.
+pub fn join(key: &FlowKey, body: &FlowBody) -> Flow {
     Flow::new(key.table, key.priority, key.matches.clone(), body.actions.clone()).with_cookie(body.cookie)
 }
 

@@ -40,6 +40,7 @@ mod flows;
 mod ledger;
 mod link;
 mod plan;
+mod pretend;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,7 @@ pub use event::{
     BundleFailure, DatabaseEvent, DatabaseWrite, Effect, Event, FlowChange, LinkId, Refusal, Revalidation,
     SwitchEvent,
 };
+pub use flows::join;
 pub use report::{Consequence, FlowRefused, Report, Sent, Waiting};
 
 use crate::host::{AttachmentChange, HostView, NetworkPorts, RowChange};

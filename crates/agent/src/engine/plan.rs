@@ -179,7 +179,9 @@ impl Engine {
             self.reserve_generations(needed);
             return false;
         }
-        let (Some(flows), Some(pool)) = (self.flows.as_mut(), self.ledger.pool.as_mut()) else { return false };
+        let (Some(flows), Some(pool)) = (self.flows.as_mut(), self.ledger.pool.as_mut()) else {
+            return false;
+        };
         let mut refused = Vec::new();
         let committed = flows.commit(pool, &mut refused);
         self.effects.extend(refused.into_iter().map(|rule| Effect::Report(Report::RuleRefused(rule))));

@@ -1,0 +1,29 @@
+//! What enforces a policy. A driver is given the policy piece by piece and says how far it has come.
+
+mod noop;
+mod openvswitch;
+
+use std::future::Future;
+
+use policy::PolicyDelta;
+
+pub use noop::Noop;
+pub use openvswitch::{OpenvSwitch, Setup, SetupError};
+
+use crate::engine::{Report, Status};
+
+/// A datapath that is kept as the policy says.
+///
+/// The caller's loop gives changes with [`Driver::policy`] and awaits [`Driver::report`], in which the driver does
+/// all its work: a driver whose reports nobody awaits stands still.
+pub trait Driver {
+    /// The policy changed. The first change, even an empty one, says that there is a policy; before it the datapath
+    /// is left as it is.
+    fn policy(&mut self, delta: PolicyDelta);
+
+    /// Works until there is something to tell. Cancel safe: a report is not lost, and what is under way stays so.
+    fn report(&mut self) -> impl Future<Output = Report> + Send;
+
+    /// What is enforced at the moment.
+    fn status(&self) -> Status;
+}

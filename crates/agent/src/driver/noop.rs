@@ -1,0 +1,32 @@
+//! The driver that enforces nothing: policies are read and checked, no datapath is touched.
+
+use std::collections::VecDeque;
+
+use policy::PolicyDelta;
+
+use super::Driver;
+use crate::engine::{Report, Sent, Status};
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Noop {
+    reports: VecDeque<Report>,
+}
+
+impl Driver for Noop {
+    fn policy(&mut self, _delta: PolicyDelta) {
+        // Two reports at most: nobody needs to hear twice that nothing was done.
+        self.reports = [Report::Applied(Sent::default()), Report::Settled].into();
+    }
+
+    async fn report(&mut self) -> Report {
+        match self.reports.pop_front() {
+            Some(report) => report,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn status(&self) -> Status {
+        Status::default()
+    }
+}

@@ -1,0 +1,324 @@
+//! The Open vSwitch driver: the engine, and the connections that do what it wants.
+//!
+//! One task runs the engine; whatever takes time is a task of its own that sends one event back. Everything that has
+//! arrived is given to the engine at once, so that it becomes one bundle.
+
+mod revalidate;
+mod rows;
+mod switch;
+mod writes;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ovsdb::session::{self, SessionEvents, SessionHandle};
+use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
+use policy::PolicyDelta;
+use rust_openflow::FlowMod;
+use rust_openflow::client::Target;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::error;
+
+use super::Driver;
+use crate::engine::{
+    DatabaseEvent, Effect, Engine, Event, FlowChange, LinkId, Options, Report, Revalidation, Status,
+    SwitchEvent,
+};
+use switch::Switch;
+
+/// Where the sockets of a host are when the database is reached over the network.
+const DEFAULT_RUNDIR: &str = "/var/run/openvswitch";
+/// Answers that wait for the engine; the tasks wait beyond that.
+const ANSWERS: usize = 64;
+
+/// What the driver has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// The Open_vSwitch database.
+    pub remote: Remote,
+    /// Certificates, for an `ssl:` remote.
+    pub tls: Option<TlsConfig>,
+    /// The bridge's OpenFlow socket (`unix:PATH` or `tcp:HOST:PORT`) when it is not `<bridge>.mgmt` beside the
+    /// database's socket.
+    pub openflow: Option<String>,
+    /// What the engine is for.
+    pub engine: Options,
+    /// Read everything, change nothing: [`OpenvSwitch::planned`] says what would be sent.
+    pub dry_run: bool,
+}
+
+/// A setup that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SetupError {
+    /// The OpenFlow socket's address.
+    #[error("openflow: {0}")]
+    OpenFlow(String),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct OpenvSwitch {
+    engine: Engine,
+    began: Instant,
+    lock: String,
+    dry_run: bool,
+    planned: Vec<FlowMod>,
+    session: SessionHandle,
+    session_events: SessionEvents,
+    target: Target,
+    rundir: Option<PathBuf>,
+    /// `other_config:max-revalidator` of the database.
+    max_revalidator: Duration,
+    switch: Option<Switch>,
+    answers: mpsc::Sender<Answer>,
+    answered: mpsc::Receiver<Answer>,
+    inbox: Vec<Event>,
+    reports: VecDeque<Report>,
+    wake_at: Option<Duration>,
+}
+
+/// What comes back from a task.
+#[derive(Debug)]
+enum Answer {
+    Event(Event),
+    /// A connection to the switch stands.
+    Connected(Box<Switch>),
+}
+
+impl OpenvSwitch {
+    /// Starts to connect. Must be called on a tokio runtime; the connections end when the driver is dropped.
+    pub fn new(setup: Setup) -> Result<Self, SetupError> {
+        let Setup { remote, tls, openflow, engine, dry_run } = setup;
+        let rundir = match &remote {
+            Remote::Unix(path) => path.parent().unwrap_or(Path::new("")).to_owned(),
+            Remote::Tcp(_) | Remote::Ssl(_) => PathBuf::from(DEFAULT_RUNDIR),
+        };
+        let (target, rundir) = target(openflow.as_deref(), &engine.bridge, rundir)?;
+        let config =
+            SessionConfig { tls, monitors: rows::monitors(), ..SessionConfig::new(remote, rows::DATABASE) };
+        let (session, session_events) = session::spawn(config);
+        let (answers, answered) = mpsc::channel(ANSWERS);
+        let lock = Engine::lock_name(&engine.bridge);
+        if !dry_run {
+            let (session, lock) = (session.clone(), lock.clone());
+            tokio::spawn(async move { session.lock(lock).await });
+        }
+        Ok(OpenvSwitch {
+            engine: Engine::new(engine),
+            began: Instant::now(),
+            lock,
+            dry_run,
+            planned: Vec::new(),
+            session,
+            session_events,
+            target,
+            rundir,
+            max_revalidator: rows::DEFAULT_MAX_REVALIDATOR,
+            switch: None,
+            answers,
+            answered,
+            inbox: Vec::new(),
+            reports: VecDeque::new(),
+            wake_at: None,
+        })
+    }
+
+    /// In a dry run: what would have been sent so far, in order.
+    pub fn planned(&self) -> &[FlowMod] {
+        &self.planned
+    }
+
+    /// What keeps the driver from applying anything.
+    pub fn waiting(&self) -> Option<&crate::engine::Waiting> {
+        self.engine.waiting()
+    }
+
+    /// Waits for something to happen, and takes in everything that has happened by then.
+    async fn gather(&mut self) {
+        if self.inbox.is_empty() {
+            let wake_at = self.wake_at.map(|time| self.began + time);
+            tokio::select! {
+                event = self.session_events.recv() => self.on_session(event),
+                Some(answer) = self.answered.recv() => self.on_answer(answer),
+                () = sleep_until(wake_at) => {
+                    self.wake_at = None;
+                    self.inbox.push(Event::Tick);
+                }
+            }
+        }
+        // A transaction's rows come before its answer.
+        while let Some(event) = self.session_events.try_recv() {
+            self.on_session(Some(event));
+        }
+        while let Ok(answer) = self.answered.try_recv() {
+            self.on_answer(answer);
+        }
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        // What a transaction changed is in the queue before its answer is.
+        while let Some(event) = self.session_events.try_recv() {
+            self.on_session(Some(event));
+        }
+        match answer {
+            Answer::Event(event) => self.inbox.push(event),
+            Answer::Connected(switch) => {
+                self.inbox.push(Event::Switch(switch.link(), SwitchEvent::Connected));
+                self.switch = Some(*switch);
+            }
+        }
+    }
+
+    fn on_session(&mut self, event: Option<SessionEvent>) {
+        let event = match event {
+            Some(SessionEvent::Connected) => {
+                self.inbox.push(Event::Database(DatabaseEvent::Connected));
+                if !self.dry_run {
+                    return;
+                }
+                // Who changes nothing needs no lock.
+                DatabaseEvent::Locked
+            }
+            Some(SessionEvent::Update(changes)) => {
+                if let Some(time) = rows::max_revalidator(&changes) {
+                    self.max_revalidator = time;
+                }
+                DatabaseEvent::Rows(rows::changes(&changes))
+            }
+            Some(SessionEvent::Locked(name)) if name == self.lock => DatabaseEvent::Locked,
+            Some(SessionEvent::Stolen(name)) if name == self.lock => DatabaseEvent::Stolen,
+            Some(SessionEvent::Locked(_) | SessionEvent::Stolen(_)) => return,
+            Some(SessionEvent::Disconnected { reason }) => DatabaseEvent::Lost { reason },
+            None => DatabaseEvent::Lost { reason: "the session ended".to_owned() },
+        };
+        self.inbox.push(Event::Database(event));
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Report(report) => self.reports.push_back(report),
+            Effect::WakeAt(time) => {
+                self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
+            }
+            Effect::Connect(link) => self.connect(link),
+            Effect::Disconnect(link) => _ = self.switch.take_if(|switch| switch.link() == link),
+            Effect::Write(writes) => self.write(writes),
+            Effect::ReadBack(link) => self.ask(link, |switch, answers| switch.read_back(answers)),
+            Effect::FlushZones(link, _) if self.dry_run => {
+                self.pretend(link, SwitchEvent::ZonesFlushed(Ok(())))
+            }
+            Effect::FlushZones(link, zones) => self.ask(link, |switch, answers| switch.flush(zones, answers)),
+            Effect::Bundle(link, changes) if self.dry_run => {
+                self.planned.extend(switch::flow_mods(&changes));
+                self.pretend(link, SwitchEvent::Bundled(Ok(())));
+            }
+            Effect::Bundle(link, changes) => self.bundle(link, changes),
+            Effect::Revalidate(link) if self.dry_run => {
+                self.pretend(link, SwitchEvent::Revalidated(Revalidation::Confirmed));
+            }
+            Effect::Revalidate(link) => {
+                let (rundir, max_revalidator) = (self.rundir.clone(), self.max_revalidator);
+                self.ask(link, |switch, answers| switch.revalidate(rundir, max_revalidator, answers));
+            }
+        }
+    }
+
+    fn bundle(&mut self, link: LinkId, changes: Arc<[FlowChange]>) {
+        self.ask(link, |switch, answers| switch.bundle(&changes, answers));
+    }
+
+    fn connect(&mut self, link: LinkId) {
+        let (target, answers) = (self.target.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let answer = match Switch::connect(link, &target, answers.clone()).await {
+                Ok(switch) => Answer::Connected(Box::new(switch)),
+                Err(reason) => Answer::Event(Event::Switch(link, SwitchEvent::Lost { reason })),
+            };
+            // Without a receiver the driver is gone.
+            _ = answers.send(answer).await;
+        });
+    }
+
+    fn write(&mut self, writes: Vec<crate::engine::DatabaseWrite>) {
+        if self.dry_run {
+            self.inbox.push(Event::Database(DatabaseEvent::Rows(self.engine.pretend_written(&writes))));
+            self.inbox.push(Event::Database(DatabaseEvent::Written(Ok(()))));
+            return;
+        }
+        let transaction = writes::transaction(&self.lock, &writes);
+        let (session, answers) = (self.session.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let result = session.transact(transaction).await;
+            let written = result.map(drop).map_err(|error| error.to_string());
+            _ = answers.send(Answer::Event(Event::Database(DatabaseEvent::Written(written)))).await;
+        });
+    }
+
+    fn ask(&mut self, link: LinkId, job: impl FnOnce(&mut Switch, mpsc::Sender<Answer>)) {
+        match self.switch.as_mut().filter(|switch| switch.link() == link) {
+            Some(switch) => job(switch, self.answers.clone()),
+            None => {
+                error!(?link, "the engine asked a connection that there is not");
+                let reason = "there is no such connection".to_owned();
+                self.inbox.push(Event::Switch(link, SwitchEvent::Lost { reason }));
+            }
+        }
+    }
+
+    fn pretend(&mut self, link: LinkId, event: SwitchEvent) {
+        self.inbox.push(Event::Switch(link, event));
+    }
+}
+
+impl Driver for OpenvSwitch {
+    fn policy(&mut self, delta: PolicyDelta) {
+        self.inbox.push(Event::Policy(delta));
+    }
+
+    async fn report(&mut self) -> Report {
+        loop {
+            if let Some(report) = self.reports.pop_front() {
+                return report;
+            }
+            self.gather().await;
+            let events = std::mem::take(&mut self.inbox);
+            for effect in self.engine.handle(self.began.elapsed(), events) {
+                self.perform(effect);
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        self.engine.status()
+    }
+}
+
+/// The bridge's socket, and the directory of the control socket of its ovs-vswitchd where that is on this host.
+fn target(
+    openflow: Option<&str>,
+    bridge: &str,
+    rundir: PathBuf,
+) -> Result<(Target, Option<PathBuf>), SetupError> {
+    let Some(text) = openflow else {
+        return Ok((Target::Unix(rundir.join(format!("{bridge}.mgmt"))), Some(rundir)));
+    };
+    match text.parse() {
+        Ok(Target::Unix(path)) => {
+            let rundir = path.parent().map(Path::to_owned);
+            Ok((Target::Unix(path), rundir))
+        }
+        Ok(tcp) => Ok((tcp, None)),
+        Err(error) => Err(SetupError::OpenFlow(error.to_string())),
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

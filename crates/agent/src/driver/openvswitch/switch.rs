@@ -1,0 +1,152 @@
+//! One connection to the switch, and the jobs that it does for the engine. A job is a task; with the connection all of
+//! its tasks end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pipeline::Zone;
+use reconcile::Change;
+use rust_openflow::client::{BundleError, BundleOutcome, Client, EventStream, Target};
+use rust_openflow::connection::ConnectionConfig;
+use rust_openflow::message::{FragMode, Xid};
+use rust_openflow::{FlowFilter, FlowMod, Message};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{Answer, revalidate};
+use crate::engine::{BundleFailure, Event, FlowChange, LinkId, Refusal, SwitchEvent, join};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Switch {
+    link: LinkId,
+    client: Client,
+    tasks: JoinSet<()>,
+}
+
+impl Switch {
+    /// Connects, and has fragments matched as the flows need it (each connection has to ask anew). The loss of the
+    /// connection is told as an event.
+    pub(super) async fn connect(
+        link: LinkId,
+        target: &Target,
+        answers: mpsc::Sender<Answer>,
+    ) -> Result<Self, String> {
+        let connected = Client::connect_with(target, ConnectionConfig::default()).await;
+        let (client, events) = connected.map_err(|error| error.to_string())?;
+        client.set_config(FragMode::NxMatch).await.map_err(|error| error.to_string())?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch(link, events, answers));
+        Ok(Switch { link, client, tasks })
+    }
+
+    pub(super) fn link(&self) -> LinkId {
+        self.link
+    }
+
+    pub(super) fn read_back(&mut self, answers: mpsc::Sender<Answer>) {
+        self.run(answers, async |client| {
+            let flows = client.dump_flows(&FlowFilter::default()).await.map_err(|error| error.to_string())?;
+            Ok(SwitchEvent::Flows(flows.into_iter().map(|entry| entry.flow).collect()))
+        });
+    }
+
+    pub(super) fn flush(&mut self, zones: Vec<Zone>, answers: mpsc::Sender<Answer>) {
+        self.run(answers, async move |client| {
+            for zone in zones {
+                client.ct_flush_zone(zone.0).await.map_err(|error| error.to_string())?;
+            }
+            Ok(SwitchEvent::ZonesFlushed(Ok(())))
+        });
+    }
+
+    pub(super) fn bundle(&mut self, changes: &Arc<[FlowChange]>, answers: mpsc::Sender<Answer>) {
+        let flow_mods: Vec<FlowMod> = flow_mods(changes).collect();
+        self.run(answers, async move |client| {
+            let unsendable = unsendable(&flow_mods);
+            if !unsendable.is_empty() {
+                return Ok(SwitchEvent::Bundled(Err(BundleFailure::Refused(unsendable))));
+            }
+            Ok(SwitchEvent::Bundled(client.send_bundle(&flow_mods).await.map_err(failure)))
+        });
+    }
+
+    pub(super) fn revalidate(
+        &mut self,
+        rundir: Option<PathBuf>,
+        max_revalidator: Duration,
+        answers: mpsc::Sender<Answer>,
+    ) {
+        self.run(answers, async move |client| {
+            let revalidation = revalidate::caches(&client, rundir.as_deref(), max_revalidator).await;
+            revalidation.map(SwitchEvent::Revalidated).map_err(|error| error.to_string())
+        });
+    }
+
+    /// Runs a job; its error means that the connection is of no more use.
+    fn run<F, J>(&mut self, answers: mpsc::Sender<Answer>, job: J)
+    where
+        J: FnOnce(Client) -> F,
+        F: Future<Output = Result<SwitchEvent, String>> + Send + 'static,
+    {
+        while self.tasks.try_join_next().is_some() {}
+        let (link, work) = (self.link, job(self.client.clone()));
+        self.tasks.spawn(async move {
+            let event = work.await.unwrap_or_else(|reason| SwitchEvent::Lost { reason });
+            // Without a receiver the driver is gone.
+            _ = answers.send(Answer::Event(Event::Switch(link, event))).await;
+        });
+    }
+}
+
+/// Tells the end of a connection. What the switch says unasked is of no interest.
+async fn watch(link: LinkId, mut events: EventStream, answers: mpsc::Sender<Answer>) {
+    let reason = loop {
+        if let Err(error) = events.next().await {
+            break error.to_string();
+        }
+    };
+    _ = answers.send(Answer::Event(Event::Switch(link, SwitchEvent::Lost { reason }))).await;
+}
+
+/// The changes as OpenFlow says them.
+///
+/// A modification leaves the cookie as it is (OpenFlow 1.4, 7.3.4.1): where that is to change too, the flow is added
+/// in the place of the old one, and its counters begin anew.
+pub(super) fn flow_mods(changes: &[FlowChange]) -> impl Iterator<Item = FlowMod> {
+    changes.iter().map(|change| match change {
+        Change::Modify { key, old, new } if old.cookie == new.cookie => {
+            FlowMod::modify_strict(&join(key, new))
+        }
+        Change::Add { key, new } | Change::Modify { key, new, .. } => FlowMod::add(&join(key, new)),
+        Change::Delete { key, .. } => FlowMod::delete_strict(key),
+    })
+}
+
+/// Flow-mods that cannot be said in OpenFlow, such as those larger than a message.
+fn unsendable(flow_mods: &[FlowMod]) -> Vec<Refusal> {
+    let mut buffer = BytesMut::new();
+    let mut refusals = Vec::new();
+    for (index, flow_mod) in flow_mods.iter().enumerate() {
+        buffer.clear();
+        if let Err(error) = Message::FlowMod(flow_mod.clone()).encode(Xid(0), &mut buffer) {
+            refusals.push(Refusal { index: Some(index), error: error.to_string() });
+        }
+    }
+    refusals
+}
+
+/// A refusal that blames no flow leaves nothing to leave out: as with an answer that never came, the connection is
+/// begun anew.
+fn failure(error: BundleError) -> BundleFailure {
+    if error.outcome == BundleOutcome::Unknown || error.failed.is_empty() {
+        return BundleFailure::Unknown { reason: error.to_string() };
+    }
+    let refusal = |failed: rust_openflow::client::FailedFlow| Refusal {
+        index: Some(failed.index),
+        error: failed.error.to_string(),
+    };
+    BundleFailure::Refused(error.failed.into_iter().map(refusal).collect())
+}
