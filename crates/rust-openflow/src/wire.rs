@@ -122,13 +122,13 @@ pub(crate) fn put_property(out: &mut BytesMut, kind: u16, value: &[u8]) -> Resul
     Ok(())
 }
 
-/// Writes a property that is a number of up to four bytes. Open vSwitch counts their padding to four bytes as part of
-/// the property.
-pub(crate) fn put_number_property(out: &mut BytesMut, kind: u16, number: &[u8]) {
+/// Writes a 16-bit property. The specification, and Open vSwitch, count its padding to four bytes as part of it; for 8
+/// bits they do not.
+pub(crate) fn put_u16_property(out: &mut BytesMut, kind: u16, number: u16) {
     out.put_u16(kind);
     out.put_u16(8);
-    out.put_slice(number);
-    out.put_bytes(0, 4 - number.len());
+    out.put_u16(number);
+    out.put_u16(0);
 }
 
 /// Reads a property: its type and value.

@@ -7,9 +7,11 @@ mod support;
 use std::collections::BTreeSet;
 
 use bytes::BytesMut;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use rust_openflow::client::Client;
 use rust_openflow::{Flow, FlowEntry, FlowFilter, FlowMod};
-use support::{Ovs, raw};
+use support::{Ovs, generate, raw};
 
 /// One flow a line, in the canonical form of ovs-ofctl.
 const FLOWS: &str = include_str!("flows.txt");
@@ -95,4 +97,38 @@ async fn what_ovs_ofctl_adds_we_read_and_print_alike() {
     let (client, _events) = Client::connect(&ovs.target()).await.unwrap();
     assert_same(dump(&client).await, ovs.dump_text());
     assert_eq!(assert_same_bytes(&ovs), pairs.len());
+}
+
+/// The same flows at each run, so that a failure can be looked into.
+fn generated(count: usize) -> Vec<Flow> {
+    let mut runner = TestRunner::deterministic();
+    let mut keys = std::collections::HashSet::new();
+    let mut flows = Vec::new();
+    while flows.len() < count {
+        let flow = generate::flow().new_tree(&mut runner).expect("a flow").current();
+        // A second flow with the same key would replace the first.
+        if keys.insert(flow.key()) {
+            flows.push(flow);
+        }
+    }
+    flows
+}
+
+#[tokio::test]
+async fn generated_flows_come_back_as_we_print_them() {
+    let ovs = Ovs::start();
+    let flows = generated(1500);
+    for flow in &flows {
+        assert_eq!(parse(&flow.to_string()), *flow, "{flow}");
+    }
+    let client = add(&ovs, &flows).await;
+    assert_same(&flows, ovs.dump_text());
+    let sent: std::collections::HashSet<_> = flows.iter().cloned().collect();
+    for flow in dump(&client).await {
+        assert!(sent.contains(&flow), "reads as another value: {flow:?}");
+    }
+    assert_eq!(assert_same_bytes(&ovs), flows.len());
+    let deletions: Vec<_> = flows.iter().map(|flow| FlowMod::delete_strict(&flow.key())).collect();
+    client.send_bundle(&deletions).await.unwrap();
+    assert_eq!(ovs.dump_text(), Vec::<String>::new());
 }

@@ -7,7 +7,7 @@ use crate::error::{EncodeError, FieldError};
 use crate::field::{Field, OxmHeader, ones};
 use crate::flow_match::put_header;
 use crate::port::PortNo;
-use crate::wire::{put_number_property, put_pad8, put_property, put_uint, set_length};
+use crate::wire::{put_pad8, put_property, put_u16_property, put_uint, set_length};
 
 use super::{CT_COMMIT, CT_FORCE, NICIRA, NO_TABLE, controller2, kind, nicira};
 
@@ -269,13 +269,13 @@ fn encode_controller(out: &mut BytesMut, controller: &Controller) -> Result<(), 
     experimenter(out, nicira::CONTROLLER2);
     out.put_bytes(0, 6);
     if *max_len != u16::MAX {
-        put_number_property(out, controller2::MAX_LEN, &max_len.to_be_bytes());
+        put_u16_property(out, controller2::MAX_LEN, *max_len);
     }
     if *id != 0 {
-        put_number_property(out, controller2::CONTROLLER_ID, &id.to_be_bytes());
+        put_u16_property(out, controller2::CONTROLLER_ID, *id);
     }
     if *reason != Controller::REASON_ACTION {
-        put_number_property(out, controller2::REASON, &[*reason]);
+        put_property(out, controller2::REASON, &[*reason])?;
     }
     if !userdata.is_empty() {
         put_property(out, controller2::USERDATA, userdata)?;
@@ -284,7 +284,7 @@ fn encode_controller(out: &mut BytesMut, controller: &Controller) -> Result<(), 
         put_property(out, controller2::PAUSE, &[])?;
     }
     if let Some(meter) = meter {
-        put_number_property(out, controller2::METER_ID, &meter.to_be_bytes());
+        put_property(out, controller2::METER_ID, &meter.to_be_bytes())?;
     }
     Ok(())
 }

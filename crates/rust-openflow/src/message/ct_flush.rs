@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::{BufMut, BytesMut};
 
 use crate::error::{DecodeError, EncodeError};
-use crate::wire::{Reader, property, property_number, put_number_property, put_property};
+use crate::wire::{Reader, property, property_number, put_property, put_u16_property};
 
 const ORIGINAL: u16 = 0;
 const REPLY: u16 = 1;
@@ -58,7 +58,7 @@ impl CtFlush {
             }
         }
         match self.zone {
-            Some(zone) => put_number_property(out, ZONE, &zone.to_be_bytes()),
+            Some(zone) => put_u16_property(out, ZONE, zone),
             None => {}
         }
         Ok(())
@@ -93,13 +93,13 @@ impl CtTuple {
         }
         for (kind, port) in [(SRC_PORT, self.src_port), (DST_PORT, self.dst_port)] {
             if let Some(port) = port {
-                put_number_property(&mut nested, kind, &port.to_be_bytes());
+                put_u16_property(&mut nested, kind, port);
             }
         }
         if let Some((id, kind, code)) = self.icmp {
-            put_number_property(&mut nested, ICMP_ID, &id.to_be_bytes());
-            put_number_property(&mut nested, ICMP_TYPE, &[kind]);
-            put_number_property(&mut nested, ICMP_CODE, &[code]);
+            put_u16_property(&mut nested, ICMP_ID, id);
+            put_property(&mut nested, ICMP_TYPE, &[kind])?;
+            put_property(&mut nested, ICMP_CODE, &[code])?;
         }
         put_property(out, kind, &nested)
     }

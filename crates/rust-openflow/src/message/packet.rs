@@ -10,13 +10,15 @@ use crate::error::{DecodeError, EncodeError};
 use crate::field::Field;
 use crate::flow_match::Match;
 use crate::port::PortNo;
-use crate::wire::{Reader, property, property_number, put_number_property, put_property, set_length};
+use crate::wire::{Reader, property, property_number, put_property, set_length};
 
 /// `NXPIF_NXT_PACKET_IN2` of `NXT_SET_PACKET_IN_FORMAT`.
 pub(super) const FORMAT_PACKET_IN2: u32 = 2;
 
 /// "Not buffered".
 const NO_BUFFER: u32 = u32::MAX;
+/// "No cookie".
+const NO_COOKIE: u64 = u64::MAX;
 
 const PACKET: u16 = 0;
 const FULL_LEN: u16 = 1;
@@ -60,8 +62,8 @@ pub struct PacketIn {
     pub reason: PacketReason,
     /// The table of the flow that sent it.
     pub table: u8,
-    /// The cookie of the flow that sent it.
-    pub cookie: u64,
+    /// The cookie of the flow that sent it, if the switch tells.
+    pub cookie: Option<u64>,
     /// Metadata fields of the packet: ingress port, registers, connection tracking.
     pub metadata: Match,
     /// The action's userdata.
@@ -82,7 +84,7 @@ impl PacketIn {
         reader.u32()?;
         let total_len = u32::from(reader.u16()?);
         let (reason, table) = (PacketReason(reader.u8()?), reader.u8()?);
-        let cookie = reader.u64()?;
+        let cookie = Some(reader.u64()?).filter(|cookie| *cookie != NO_COOKIE);
         let metadata = Match::decode(reader)?;
         reader.take(2)?;
         let data = Bytes::copy_from_slice(reader.rest());
@@ -98,7 +100,7 @@ impl PacketIn {
                 PACKET => packet.data = Bytes::copy_from_slice(value),
                 FULL_LEN => full_len = Some(u32::from_be_bytes(property_number(value)?)),
                 TABLE_ID => [packet.table] = property_number(value)?,
-                COOKIE => packet.cookie = cookie(value)?,
+                COOKIE => packet.cookie = Some(cookie(value)?),
                 REASON => {
                     let [reason] = property_number(value)?;
                     packet.reason = PacketReason(reason);
@@ -118,13 +120,15 @@ impl PacketIn {
     pub(super) fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         put_property(out, PACKET, &self.data)?;
         if usize::try_from(self.total_len) != Ok(self.data.len()) {
-            put_number_property(out, FULL_LEN, &self.total_len.to_be_bytes());
+            put_property(out, FULL_LEN, &self.total_len.to_be_bytes())?;
         }
-        put_number_property(out, TABLE_ID, &[self.table]);
-        let mut cookie = [0; 12];
-        cookie[4..].copy_from_slice(&self.cookie.to_be_bytes());
-        put_property(out, COOKIE, &cookie)?;
-        put_number_property(out, REASON, &[self.reason.0]);
+        put_property(out, TABLE_ID, &[self.table])?;
+        if let Some(number) = self.cookie {
+            let mut cookie = [0; 12];
+            cookie[4..].copy_from_slice(&number.to_be_bytes());
+            put_property(out, COOKIE, &cookie)?;
+        }
+        put_property(out, REASON, &[self.reason.0])?;
         put_property(out, METADATA, self.metadata.as_oxm())?;
         if !self.userdata.is_empty() {
             put_property(out, USERDATA, &self.userdata)?;

@@ -6,7 +6,7 @@ use crate::action::{Action, Controller, Ct, CtZone, RawAction, Subfield, note_le
 use crate::field::Field;
 use crate::port::PortNo;
 
-use super::value;
+use super::value::{self, AltHex};
 
 /// Actions with commas between them; none is `drop`.
 pub(super) fn actions(out: &mut impl Write, actions: &[Action]) -> fmt::Result {
@@ -35,7 +35,7 @@ impl fmt::Display for Action {
             Action::Controller(controller) => print_controller(out, controller),
             Action::Resubmit { port, table, ct } => resubmit(out, *port, *table, *ct),
             Action::SetField { field, value, mask } => set_field(out, *field, *value, *mask),
-            Action::Load { dst, value } => write!(out, "load:{}->{dst}", AltHex(*value)),
+            Action::Load { dst, value } => write!(out, "load:{}->{dst}", AltHex(u128::from(*value))),
             Action::Move { src, dst } => write!(out, "move:{src}->{dst}"),
             Action::Push(subfield) => write!(out, "push:{subfield}"),
             Action::Pop(subfield) => write!(out, "pop:{subfield}"),
@@ -55,10 +55,10 @@ impl fmt::Display for Action {
             Action::ClearActions => out.write_str("clear_actions"),
             Action::WriteActions(nested) => nest(out, "write_actions", nested),
             Action::WriteMetadata { value, mask: u64::MAX } => {
-                write!(out, "write_metadata:{}", AltHex(*value))
+                write!(out, "write_metadata:{}", AltHex(u128::from(*value)))
             }
             Action::WriteMetadata { value, mask } => {
-                write!(out, "write_metadata:{}/{}", AltHex(*value), AltHex(*mask))
+                write!(out, "write_metadata:{}/{}", AltHex(u128::from(*value)), AltHex(u128::from(*mask)))
             }
             Action::Goto(table) => write!(out, "goto_table:{table}"),
             Action::Unknown(raw) => unknown(out, "action", raw),
@@ -83,15 +83,6 @@ fn print_simple(out: &mut impl Write, action: &Action) -> fmt::Result {
         Action::Exit => out.write_str("exit"),
         Action::CheckPktLarger { pkt_len, dst } => write!(out, "check_pkt_larger({pkt_len})->{dst}"),
         _ => Ok(()),
-    }
-}
-
-/// C's `%#x`: a zero has no prefix.
-struct AltHex(u64);
-
-impl fmt::Display for AltHex {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 { out.write_str("0") } else { write!(out, "{:#x}", self.0) }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::field::{Field, ones};
 use crate::flow::Flow;
 use crate::flow_match::Match;
 
-use super::value::{self, CT_STATE_BITS, TCP_FLAG_BITS, TUN_FLAG_BITS};
+use super::value::{self, AltHex, CT_STATE_BITS, TCP_FLAG_BITS, TUN_FLAG_BITS};
 
 const IPV4: u128 = 0x0800;
 const IPV6: u128 = 0x86dd;
@@ -32,13 +32,11 @@ impl fmt::Display for Match {
 /// How the number of a maskable field is printed: Open vSwitch is not of one mind about it.
 #[derive(Clone, Copy)]
 enum Number {
-    /// `5`, `0x5/0xf`
+    /// `5`, `0x5/0xf`; zero is `0`, `0x0/0xf`.
     Decimal,
-    /// `0x5`, `0x5/0xf`; zero is `0`, as C's `%#x` has it.
-    AltHex,
-    /// `0x5`, `0x5/0xf`; zero is `0x0`.
+    /// `0x5`, `0x5/0xf`; zero is `0`, `0/0xf`.
     Hex,
-    /// Six or five digits at least, `0x00005`.
+    /// `0x00005`, `0x00005/0x0000f`.
     Label,
 }
 
@@ -49,19 +47,19 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     fn all(&mut self) {
-        self.number("pkt_mark", Field::PktMark, Number::AltHex);
-        self.number("recirc_id", Field::RecircId, Number::AltHex);
-        self.number("dp_hash", Field::DpHash, Number::AltHex);
+        self.number("pkt_mark", Field::PktMark, Number::Hex);
+        self.number("recirc_id", Field::RecircId, Number::Hex);
+        self.number("dp_hash", Field::DpHash, Number::Hex);
         self.number("conj_id", Field::ConjId, Number::Decimal);
         self.value("actset_output", Field::ActsetOutput);
         self.connection();
         let (skip_type, skip_proto) = self.protocol();
         for register in 0..16 {
             let field = Field::Reg(register);
-            self.number(field.name(), field, Number::AltHex);
+            self.number(field.name(), field, Number::Hex);
         }
         self.tunnel();
-        self.number("metadata", Field::Metadata, Number::AltHex);
+        self.number("metadata", Field::Metadata, Number::Hex);
         self.value("in_port", Field::InPort);
         self.vlan();
         self.value("dl_src", Field::EthSrc);
@@ -101,12 +99,9 @@ impl Printer<'_> {
             Number::Decimal if exact => write!(out, "{value}"),
             Number::Label if exact => write!(out, "{value:#07x}"),
             Number::Label => write!(out, "{value:#07x}/{mask:#07x}"),
-            Number::AltHex if value == 0 => {
-                out.push('0');
-                if exact { Ok(()) } else { write!(out, "/{mask:#x}") }
-            }
-            Number::AltHex | Number::Hex if exact => write!(out, "{value:#x}"),
-            _ => write!(out, "{value:#x}/{mask:#x}"),
+            Number::Hex if exact => write!(out, "{}", AltHex(value)),
+            Number::Decimal => write!(out, "{value:#x}/{mask:#x}"),
+            Number::Hex => write!(out, "{}/{mask:#x}", AltHex(value)),
         });
     }
 
@@ -115,7 +110,7 @@ impl Printer<'_> {
             self.item("ct_state", |out| value::flags(out, &CT_STATE_BITS, value, mask, 0xff));
         }
         self.number("ct_zone", Field::CtZone, Number::Decimal);
-        self.number("ct_mark", Field::CtMark, Number::AltHex);
+        self.number("ct_mark", Field::CtMark, Number::Hex);
         self.number("ct_label", Field::CtLabel, Number::Hex);
         self.value("ct_nw_src", Field::CtNwSrc);
         self.value("ct_ipv6_src", Field::CtIpv6Src);
@@ -157,13 +152,13 @@ impl Printer<'_> {
     }
 
     fn tunnel(&mut self) {
-        self.number("tun_id", Field::TunId, Number::AltHex);
+        self.number("tun_id", Field::TunId, Number::Hex);
         self.value("tun_src", Field::TunSrc);
         self.value("tun_dst", Field::TunDst);
         self.value("tun_ipv6_src", Field::TunIpv6Src);
         self.value("tun_ipv6_dst", Field::TunIpv6Dst);
         self.number("tun_gbp_id", Field::TunGbpId, Number::Decimal);
-        self.number("tun_gbp_flags", Field::TunGbpFlags, Number::AltHex);
+        self.number("tun_gbp_flags", Field::TunGbpFlags, Number::Hex);
         if let Some((value, mask)) = self.matches.get(Field::TunFlags) {
             self.item("tun_flags", |out| value::flags(out, &TUN_FLAG_BITS, value, mask & 1, 1));
         }

@@ -18,19 +18,28 @@ pub(super) const TUN_FLAG_BITS: [&str; 1] = ["oam"];
 pub(super) const FRAG_NAMES: [(&str, u128, u128); 5] =
     [("no", 0, 3), ("yes", 1, 1), ("first", 1, 3), ("later", 3, 3), ("not_later", 0, 2)];
 
+/// C's `%#x`: a zero has no prefix.
+pub(super) struct AltHex(pub(super) u128);
+
+impl fmt::Display for AltHex {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { out.write_str("0") } else { write!(out, "{:#x}", self.0) }
+    }
+}
+
 /// Prints a value, and its mask if it is not exact, as the argument of `set_field`.
 pub(super) fn masked(out: &mut impl Write, field: Field, value: u128, mask: u128) -> fmt::Result {
     let exact = mask == field.full_mask();
     match field.format() {
         Format::Decimal | Format::Hex | Format::Port if !exact => {
             match field.format() {
-                Format::Hex => write!(out, "{value:#x}")?,
+                Format::Hex => write!(out, "{}", AltHex(value))?,
                 _ => write!(out, "{value}")?,
             }
             write!(out, "/{mask:#x}")
         }
         Format::Decimal => write!(out, "{value}"),
-        Format::Hex => write!(out, "{value:#x}"),
+        Format::Hex => write!(out, "{}", AltHex(value)),
         Format::Port if field == Field::InPortNxm => match u16::try_from(value) {
             Ok(port) => write!(out, "{}", PortNo::from_u16(port)),
             Err(_) => write!(out, "{value}"),

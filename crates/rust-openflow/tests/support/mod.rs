@@ -4,6 +4,8 @@
 //! the thread of the test that started them ends, however it ends.
 #![allow(dead_code)] // each test binary uses its part
 
+pub(crate) mod generate;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
