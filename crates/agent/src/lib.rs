@@ -4,11 +4,14 @@
 //! - [`host`]: the host as its database tells it: bridge, plugs, conntrack zones. Pure too.
 //! - [`source`]: where the policy comes from.
 //! - [`driver`]: what enforces it: connections, and the engine between them.
+//! - [`daemon`] and [`apply`]: source and driver put together, for good or for once.
 //! - [`config`]: the settings; [`bindings`] and [`render`]: the same without a switch.
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod bindings;
 pub mod config;
+pub mod daemon;
 pub mod driver;
 pub mod engine;
 pub mod host;

@@ -1,2 +1,77 @@
-//! The sgflow command.
-fn main() {}
+//! The sgflow command: OpenStack security groups as Open vSwitch flows.
+#![forbid(unsafe_code)]
+
+mod agent_command;
+mod apply;
+mod exit;
+mod options;
+mod render;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use exit::Exit;
+
+/// OpenStack security groups, enforced by Open vSwitch
+#[derive(Parser, Debug)]
+#[command(name = "sgflow", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What is logged to stderr: error, warn, info, debug, or a filter by module
+    #[arg(long, global = true, value_name = "FILTER", env = "SGFLOW_LOG")]
+    log: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Agent(agent_command::AgentCommand),
+    Apply(apply::ApplyCommand),
+    Render(render::RenderCommand),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Nobody is left to tell when even stderr is gone.
+            _ = error.print();
+            return exit.into();
+        }
+    };
+    let exit = init_log(&cli).and_then(|()| run(cli.command)).unwrap_or_else(|error| {
+        eprintln!("sgflow: {error:#}");
+        Exit::Failed
+    });
+    exit.into()
+}
+
+/// One line an event on stderr: of the daemon's doings, of other commands only what is wrong.
+fn init_log(cli: &Cli) -> anyhow::Result<()> {
+    let default = match cli.command {
+        Command::Agent(_) => "info",
+        Command::Apply(_) | Command::Render(_) => "warn",
+    };
+    let filter = EnvFilter::builder().parse(cli.log.as_deref().unwrap_or(default))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+fn run(command: Command) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match command {
+        Command::Agent(command) => runtime.block_on(command.run()),
+        Command::Apply(command) => runtime.block_on(command.run()),
+        Command::Render(command) => command.run(),
+    }
+}

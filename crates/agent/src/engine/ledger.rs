@@ -78,7 +78,7 @@ impl Ledger {
     }
 
     /// What the database does not say yet and should.
-    pub(super) fn to_write(&mut self, host: &HostView) -> Vec<DatabaseWrite> {
+    pub(super) fn missing_writes(&mut self, host: &HostView) -> Vec<DatabaseWrite> {
         let zones = &self.zones;
         self.unwritten.retain(|interface| {
             host.on_bridge(interface) && zones.of(interface) != host.recorded_zone(interface)

@@ -164,7 +164,7 @@ impl Engine {
         if !self.may_write() {
             return false;
         }
-        let writes = self.ledger.to_write(&self.host);
+        let writes = self.ledger.missing_writes(&self.host);
         if writes.is_empty() {
             return false;
         }

@@ -1,0 +1,129 @@
+//! Settings on the command line and in the environment: every key of `sgflow.toml` by the same name.
+
+use std::path::{Path, PathBuf};
+
+use agent::config::{
+    AgentSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, OvsdbSettings, PolicySettings, Settings,
+    SourceKind,
+};
+use agent::driver::Setup;
+use agent::engine;
+use clap::Args;
+
+/// Where the bridge is and how it is to be kept. An option wins over its variable, that over the file, that over the
+/// default.
+#[derive(Args, Debug, Default)]
+pub(crate) struct SettingsOptions {
+    /// The settings file; without this, /etc/sgflow/sgflow.toml if there is one
+    #[arg(long, value_name = "FILE", env = "SGFLOW_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// What enforces the policy: openvswitch or noop
+    #[arg(long, alias = "driver", value_name = "DRIVER", env = "SGFLOW_FIREWALL_DRIVER")]
+    firewall_driver: Option<FirewallDriver>,
+
+    /// The bridge that the guests are plugged into [default: br-int]
+    #[arg(long, alias = "bridge", value_name = "BRIDGE", env = "SGFLOW_INTEGRATION_BRIDGE")]
+    integration_bridge: Option<String>,
+
+    /// The name of this host in the policy [default: the host name]
+    #[arg(long, value_name = "NAME", env = "SGFLOW_HOST")]
+    host: Option<String>,
+
+    /// Ethertypes that pass besides ARP, RARP, IPv4 and IPv6, e.g. 0x88cc
+    #[arg(long, value_name = "NUMBER,…", env = "SGFLOW_PERMITTED_ETHERTYPES", value_delimiter = ',')]
+    permitted_ethertypes: Option<Vec<EthertypeNumber>>,
+
+    /// Interfaces that lead to the network although their type does not say so
+    #[arg(long, value_name = "NAME,…", env = "SGFLOW_NETWORK_PORTS", value_delimiter = ',')]
+    network_ports: Option<Vec<String>>,
+
+    /// Make the bridge's fail_mode secure when it is not
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "SGFLOW_SET_FAIL_MODE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    set_fail_mode: Option<bool>,
+
+    /// The bridge's OpenFlow socket, unix:PATH or tcp:HOST:PORT [default: <bridge>.mgmt beside the database's]
+    #[arg(long, value_name = "TARGET", env = "SGFLOW_OPENFLOW")]
+    openflow: Option<String>,
+
+    /// The Open_vSwitch database, unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT
+    /// [default: unix:/var/run/openvswitch/db.sock]
+    #[arg(long, alias = "ovsdb", value_name = "ADDRESS", env = "SGFLOW_OVSDB_CONNECTION")]
+    ovsdb_connection: Option<String>,
+
+    /// For ssl: who signed the server's certificate
+    #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_CA_CERTIFICATE")]
+    ovsdb_ca_certificate: Option<PathBuf>,
+
+    /// For ssl: our certificate
+    #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_CERTIFICATE")]
+    ovsdb_certificate: Option<PathBuf>,
+
+    /// For ssl: the key of our certificate
+    #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_PRIVATE_KEY")]
+    ovsdb_private_key: Option<PathBuf>,
+
+    /// Where the policy comes from: file
+    #[arg(long, value_name = "SOURCE", env = "SGFLOW_POLICY_SOURCE")]
+    policy_source: Option<SourceKind>,
+
+    /// A document, or a directory of *.yaml, *.yml and *.json [default: /etc/sgflow/policy.d]
+    #[arg(long, alias = "policy", value_name = "PATH", env = "SGFLOW_POLICY_PATH")]
+    policy_path: Option<PathBuf>,
+}
+
+impl SettingsOptions {
+    /// The settings, complete.
+    pub(crate) fn config(self) -> anyhow::Result<Config> {
+        let file = match &self.config {
+            Some(path) => Settings::read(path)?,
+            None if Path::new(DEFAULT_PATH).exists() => Settings::read(Path::new(DEFAULT_PATH))?,
+            None => Settings::default(),
+        };
+        Ok(self.settings().or(file).complete()?)
+    }
+
+    fn settings(self) -> Settings {
+        Settings {
+            agent: AgentSettings {
+                firewall_driver: self.firewall_driver,
+                integration_bridge: self.integration_bridge,
+                host: self.host,
+                permitted_ethertypes: self.permitted_ethertypes,
+                network_ports: self.network_ports,
+                set_fail_mode: self.set_fail_mode,
+                openflow: self.openflow,
+            },
+            ovsdb: OvsdbSettings {
+                connection: self.ovsdb_connection,
+                ca_certificate: self.ovsdb_ca_certificate,
+                certificate: self.ovsdb_certificate,
+                private_key: self.ovsdb_private_key,
+            },
+            policy: PolicySettings { source: self.policy_source, path: self.policy_path },
+        }
+    }
+}
+
+/// What the Open vSwitch driver has to know of the settings.
+pub(crate) fn setup(config: &Config, dry_run: bool) -> Setup {
+    Setup {
+        remote: config.ovsdb.remote.clone(),
+        tls: config.ovsdb.tls.clone(),
+        openflow: config.openflow.clone(),
+        engine: engine::Options {
+            bridge: config.integration_bridge.clone(),
+            set_fail_mode: config.set_fail_mode,
+            permitted_ethertypes: config.permitted_ethertypes.clone(),
+            network_ports: config.network_ports.clone(),
+        },
+        dry_run,
+    }
+}
