@@ -4,8 +4,9 @@
 //! does not answer the server's echo, and is disconnected after a while; what lives longer is a
 //! [`session`](crate::session).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
@@ -45,9 +46,10 @@ pub struct Client {
     connection: Connection,
     began: Instant,
     answers: BTreeMap<RequestId, Result<Json, RpcError>>,
+    /// Requests whose answer nobody wants any more.
+    abandoned: BTreeSet<RequestId>,
     notifications: VecDeque<(String, Json)>,
     schemas: BTreeMap<String, Arc<DatabaseSchema>>,
-    subscriptions: u64,
     /// Why the connection is of no use any more.
     broken: Option<String>,
 }
@@ -133,9 +135,9 @@ impl Client {
             connection: Connection::new(options.limits, Duration::ZERO, Timestamp::default()),
             began: Instant::now(),
             answers: BTreeMap::new(),
+            abandoned: BTreeSet::new(),
             notifications: VecDeque::new(),
             schemas: BTreeMap::new(),
-            subscriptions: 0,
             broken: None,
         })
     }
@@ -231,13 +233,26 @@ impl Client {
         TransactReply::read(outcome, &transaction, schema)
     }
 
-    /// Asks the server to give up a transaction (RFC 7047 §4.1.4). Its answer comes all the same: "canceled",
-    /// or its result if it was done before.
-    pub fn cancel(&mut self, submitted: &Submitted) {
+    /// Asks the server to give up a transaction (RFC 7047 §4.1.4), and gives its outcome: its reply if it was
+    /// done before.
+    ///
+    /// # Errors
+    /// [`TransactError::Refused`] with "canceled", where the server does as the RFC says. ovsdb-server 3.1.0 gives
+    /// it up without a word; then [`TransactError::Lost`].
+    pub async fn cancel(&mut self, submitted: Submitted) -> Result<TransactReply, TransactError> {
         self.connection.notify("cancel", json!([submitted.id.0]));
+        // Requests are taken in order: after the answer to this one, the server has seen the cancellation.
+        let echo = self.connection.request("echo", json!([]));
+        self.answer(echo).await.map_err(TransactError::Lost)?.map_err(TransactError::Refused)?;
+        if self.answers.contains_key(&submitted.id) {
+            return self.reply(submitted).await;
+        }
+        self.abandoned.insert(submitted.id);
+        Err(TransactError::Lost("canceled, and the server did not answer".into()))
     }
 
-    /// Asks for a lock (RFC 7047 §4.1.8). True: it is ours; false: [`LockEvent::Locked`] will tell.
+    /// Asks for a lock (RFC 7047 §4.1.8), whose name is an identifier. True: it is ours; false:
+    /// [`LockEvent::Locked`] will tell.
     ///
     /// # Errors
     /// See [`ClientError`]; a lock that was asked for already is refused.
@@ -292,14 +307,27 @@ impl Client {
         database: &str,
         tables: Vec<MonitorTable>,
     ) -> Result<Subscription, ClientError> {
-        let schema = self.schema(database).await?;
-        let mut subscription = Subscription::new(self.subscriptions, database, tables);
-        self.subscriptions += 1;
+        // A subscription can move from one client to another, so its number is unique among all of them.
+        static SUBSCRIPTIONS: AtomicU64 = AtomicU64::new(1);
+        let number = SUBSCRIPTIONS.fetch_add(1, Ordering::Relaxed);
+        let mut subscription = Subscription::new(number, database, tables);
+        self.resume(&mut subscription).await?;
+        Ok(subscription)
+    }
+
+    /// Goes on with a subscription whose connection was lost; gives what changed since.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn resume(&mut self, subscription: &mut Subscription) -> Result<Vec<Change>, ClientError> {
+        subscription.disconnected();
+        let schema = self.schema(subscription.database()).await?;
         let mut call = subscription.start(&schema)?;
         loop {
-            match self.monitor_call(&mut subscription, call).await? {
+            match self.monitor_call(subscription, call).await? {
                 Progress::Fallback(older) => call = older,
-                _ => return Ok(subscription),
+                Progress::Synced(changes) => return Ok(changes),
+                Progress::Conditions(_) | Progress::Nothing => return Ok(Vec::new()),
             }
         }
     }
@@ -419,6 +447,7 @@ impl Client {
         let received = self.connection.receive(bytes, Timestamp(self.began.elapsed()));
         while let Some(incoming) = self.connection.next_incoming() {
             match incoming {
+                Incoming::Response { id, .. } if self.abandoned.remove(&id) => {}
                 Incoming::Response { id, outcome } => drop(self.answers.insert(id, outcome)),
                 Incoming::Notification { method, params } => self.notifications.push_back((method, params)),
             }

@@ -24,6 +24,7 @@ pub mod remote;
 pub mod replica;
 pub mod row;
 pub mod schema;
+pub mod server;
 pub mod session;
 pub mod time;
 pub mod transaction;

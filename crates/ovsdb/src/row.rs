@@ -61,10 +61,6 @@ impl Row {
         &self.columns
     }
 
-    pub(crate) fn columns_mut(&mut self) -> &mut BTreeMap<Arc<str>, Datum> {
-        &mut self.columns
-    }
-
     /// The value of a column, whatever its type.
     ///
     /// # Errors

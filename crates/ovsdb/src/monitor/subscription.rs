@@ -87,6 +87,7 @@ pub struct Subscription {
     replica: Replica,
     /// Zero: ask for a snapshot.
     last_transaction: Uuid,
+    has_resumed: bool,
     /// Whether the request in use has been answered, and none is on its way.
     is_synced: bool,
     /// Tables whose conditions changed while `is_synced` was false.
@@ -109,6 +110,7 @@ impl Subscription {
             request: 0,
             replica: Replica::new(),
             last_transaction: Uuid::ZERO,
+            has_resumed: false,
             is_synced: false,
             deferred: BTreeSet::new(),
             unsettled: VecDeque::new(),
@@ -118,6 +120,16 @@ impl Subscription {
     /// The rows.
     pub const fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    /// Name of the database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Whether the server sent only what came after the last transaction, when the monitor was last started.
+    pub const fn has_resumed(&self) -> bool {
+        self.has_resumed
     }
 
     /// The request that is in use, or being tried.
@@ -319,6 +331,7 @@ impl Subscription {
     }
 
     fn started(&mut self, result: &Json) -> Result<Vec<Change>, MonitorError> {
+        self.has_resumed = false;
         if self.method != MonitorMethod::CondSince {
             self.last_transaction = Uuid::ZERO;
             return self.apply_updates(result, true);
@@ -329,6 +342,7 @@ impl Subscription {
         let transaction = read_transaction(transaction)?;
         let changes = self.apply_updates(updates, !found)?;
         self.last_transaction = transaction;
+        self.has_resumed = *found;
         Ok(changes)
     }
 

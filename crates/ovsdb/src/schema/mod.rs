@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 pub use column_type::{BaseType, ColumnType, Constraint, MaxElements, RefStrength};
 pub use parse::SchemaError;
+pub(crate) use parse::is_id;
 
 /// A database: its name, version and tables.
 #[derive(Debug, Clone, PartialEq)]

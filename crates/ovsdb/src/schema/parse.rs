@@ -222,16 +222,15 @@ fn atomic_type(name: &str) -> Result<AtomType, String> {
     AtomType::from_name(name).ok_or_else(|| format!("{name:?} is no atomic type"))
 }
 
-/// RFC 7047 §3.1, `<id>`: a letter or underscore, then letters, digits and underscores. §3.2: ids that begin
-/// with an underscore are reserved.
+/// RFC 7047 §3.2: names that begin with an underscore are reserved.
 fn check_id(name: &str) -> Result<(), String> {
-    let mut characters = name.chars();
-    let first = characters.next().is_some_and(|c| c.is_ascii_alphabetic());
-    if first && characters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        Ok(())
-    } else {
-        Err(format!("{name:?} is no identifier"))
-    }
+    if is_id(name) && !name.starts_with('_') { Ok(()) } else { Err(format!("{name:?} is no identifier")) }
+}
+
+/// RFC 7047 §3.1, `<id>`: a letter or underscore, then letters, digits and underscores.
+pub(crate) fn is_id(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn string<'a>(object: &'a Map<String, Value>, member: &str) -> Option<&'a str> {

@@ -6,7 +6,8 @@ use crate::replica::Change;
 #[derive(Debug, Clone, PartialEq)]
 pub enum SessionEvent {
     /// Connected, and the replica is the server's database of now. Exactly one [`SessionEvent::Update`]
-    /// follows at once with all that differs from what was known before, empty if nothing does.
+    /// follows with all that differs from what was known before, empty if nothing does (none if the connection
+    /// is lost before it is read).
     Connected,
     /// The connection is gone, and every lock with it. Attempts to connect again go on; locks that were asked
     /// for are asked for again. While no connection comes about, this is told once for each attempt that failed.

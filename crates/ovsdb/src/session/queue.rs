@@ -30,9 +30,11 @@ impl EventQueue {
 
     pub(super) fn push(&mut self, event: SessionEvent) {
         self.size += size_of_event(&event);
+        // `Connected` is told together with the update that follows at once.
+        let is_half = event == SessionEvent::Connected;
         self.events.push_back(event);
         // A single event cannot be merged with anything.
-        if self.size > self.merge_above && self.events.len() > 1 {
+        if self.size > self.merge_above && self.events.len() > 1 && !is_half {
             self.merge();
         }
     }
@@ -44,10 +46,6 @@ impl EventQueue {
             self.merge_above = self.bound;
         }
         Some(event)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty()
     }
 
     /// Leaves at most one of each: `Disconnected`, `Connected`, `Update`; and one event a lock.
@@ -154,13 +152,15 @@ mod tests {
     fn beyond_the_bound_the_last_state_of_everything_is_left() {
         let mut queue = EventQueue::new(8);
         queue.push(SessionEvent::Locked("a".into()));
-        for reason in ["1", "2", "3"] {
-            queue.push(SessionEvent::Disconnected { reason: reason.into() });
+        for round in 0..100 {
+            queue.push(SessionEvent::Disconnected { reason: round.to_string() });
             queue.push(SessionEvent::Connected);
             queue.push(SessionEvent::Update(Vec::new()));
             queue.push(SessionEvent::Locked("b".into()));
+            assert!(queue.events.len() <= 12, "{queue:?}");
         }
-        assert_eq!(names(&mut queue), ["disconnected 3", "connected", "update 0", "locked b"]);
+        queue.merge();
+        assert_eq!(names(&mut queue), ["disconnected 99", "connected", "update 0", "locked b"]);
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
                     deliver(&mut queue, &mut reader)?;
                 }
             }
-            while !queue.is_empty() {
+            while !queue.events.is_empty() {
                 deliver(&mut queue, &mut reader)?;
             }
             prop_assert_eq!(reader, truth);

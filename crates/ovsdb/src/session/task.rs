@@ -148,7 +148,8 @@ impl SessionHandle {
         reply.await.unwrap_or_else(|_| Err(TransactError::Lost("the session has ended".into())))
     }
 
-    /// Asks for a lock, now and after each reconnect. [`SessionEvent::Locked`] says when it is ours.
+    /// Asks for a lock, now and after each reconnect. [`SessionEvent::Locked`] says when it is ours. The name is
+    /// an identifier: a letter or underscore, then letters, digits and underscores.
     pub async fn lock(&self, name: impl Into<String>) {
         self.send(Command::Lock { name: name.into(), steal: false }).await;
     }
