@@ -41,7 +41,11 @@ pub enum ApplyError {
 }
 
 /// Gives the driver its first policy and returns when it is in force, caches included, and nothing is left to do.
-pub async fn apply<D: Driver>(driver: &mut D, policy: PolicyDelta, within: Duration) -> Result<Applied, ApplyError> {
+pub async fn apply<D: Driver>(
+    driver: &mut D,
+    policy: PolicyDelta,
+    within: Duration,
+) -> Result<Applied, ApplyError> {
     let deadline = Instant::now() + within;
     let mut applied = Applied::default();
     let mut waiting = None;

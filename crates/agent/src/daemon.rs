@@ -92,7 +92,10 @@ pub fn tell(report: &Report) {
              its flows are back"
         ),
         Report::ForeignFlows { count, example } => {
-            warn!(count, example, "flows of others stand among or before ours; frames may go round the firewall");
+            warn!(
+                count,
+                example, "flows of others stand among or before ours; frames may go round the firewall"
+            );
         }
     }
 }

@@ -33,9 +33,11 @@ impl Feed {
     /// Parses a new version. What it refuses stays as in the version before.
     pub fn take(&mut self, documents: &Documents) -> Update {
         let previous = self.policy.as_deref();
-        let Parsed { policy, diagnostics, refused, document_refused } = parse(&documents.as_pairs(), previous);
+        let Parsed { policy, diagnostics, refused, document_refused } =
+            parse(&documents.as_pairs(), previous);
         let counts = [policy.groups.len(), policy.address_groups.len(), policy.ports.len()];
-        let delta = (!document_refused).then(|| Policy::diff(previous.unwrap_or(&Policy::default()), &policy));
+        let delta =
+            (!document_refused).then(|| Policy::diff(previous.unwrap_or(&Policy::default()), &policy));
         if delta.is_some() {
             self.policy = Some(Arc::new(policy));
         }
@@ -87,7 +89,8 @@ mod tests {
         let mut feed = Feed::default();
         assert!(feed.take(&documents("ports: [")).delta.is_none(), "no policy yet");
         assert!(feed.policy().is_none());
-        let first = feed.take(&documents("address_groups: [{id: a, addresses: [10.0.0.0/8]}, {id: b, addresses: []}]"));
+        let first = feed
+            .take(&documents("address_groups: [{id: a, addresses: [10.0.0.0/8]}, {id: b, addresses: []}]"));
         assert_eq!(first.delta.map(|delta| delta.address_groups.len()), Some(2));
         assert_eq!(first.counts, [0, 2, 0]);
         let bad = feed.take(&documents("address_groups: {"));

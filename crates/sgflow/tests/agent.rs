@@ -1,0 +1,188 @@
+//! `sgflow agent` against a real switch: it waits, converges, follows edits, and survives restarts of everything.
+
+mod common;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use common::{POLICY, apply, bridge, document, eventually, flows, is_open, ovs, plug, sgflow, stderr};
+use lab::Ovs;
+
+/// A running agent; ended with the test, however that ends.
+struct Agent {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Agent {
+    fn start(ovs: &Ovs) -> Self {
+        let log = ovs.rundir().join("agent.log");
+        let out = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let mut command = Command::new("setpriv");
+        // Dies with the test, also when that is killed.
+        command.args(["--pdeathsig", "KILL"]).arg(sgflow().get_program()).arg("agent");
+        command.args(["--policy", &ovs.rundir().join("policy.yaml").display().to_string()]);
+        command.args(["--ovsdb", &ovs.db_remote()]);
+        let child = command.stderr(out).stdout(Stdio::null()).spawn().unwrap();
+        Agent { child, log }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Lines that contain `part`.
+    fn count(&self, part: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(part)).count()
+    }
+
+    fn wait_for(&self, part: &str, times: usize) {
+        eventually(&format!("{times} times {part:?} in:\n{}", self.log()), || self.count(part) >= times);
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+/// Replaces the document as an editor does.
+fn edit(ovs: &Ovs, text: &str) {
+    let new = ovs.rundir().join(".policy.yaml.new");
+    fs::write(&new, text).unwrap();
+    fs::rename(&new, ovs.rundir().join("policy.yaml")).unwrap();
+}
+
+fn without_second_port() -> String {
+    POLICY.lines().filter(|line| !line.contains("p-2")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn it_waits_for_everything_in_turn_and_converges_when_it_is_there() {
+    let mut ovs = ovs();
+    ovs.stop_vswitchd();
+    ovs.stop_ovsdb();
+    let agent = Agent::start(&ovs);
+    agent.wait_for("waiting what=the Open_vSwitch database", 1);
+    ovs.start_ovsdb().unwrap();
+    agent.wait_for("waiting what=a bridge called br-int", 1);
+    ovs.start_vswitchd().unwrap();
+    ovs.add_bridge("br-int", lab::FailMode::Secure).unwrap();
+    agent.wait_for("waiting what=a policy", 1);
+    document(&ovs, POLICY);
+    agent.wait_for("applied", 1);
+    plug(&ovs, 1);
+    eventually("tap1 is open", || is_open(&ovs, 1));
+    plug(&ovs, 2);
+    eventually("tap2 is open", || is_open(&ovs, 2));
+    for what in ["a bridge called", "a policy"] {
+        assert_eq!(agent.count(&format!("waiting what={what}")), 1, "said once: {}", agent.log());
+    }
+}
+
+#[test]
+fn an_edit_is_applied_and_a_bad_edit_changes_nothing() {
+    let ovs = ovs();
+    bridge(&ovs);
+    document(&ovs, POLICY);
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    assert!(is_open(&ovs, 2));
+    edit(&ovs, &without_second_port());
+    agent.wait_for("applied", 2);
+    assert!(!is_open(&ovs, 2) && is_open(&ovs, 1));
+    let held = flows(&ovs);
+    edit(&ovs, "ports: [");
+    agent.wait_for("refused whole", 1);
+    fs::remove_file(ovs.rundir().join("policy.yaml")).unwrap();
+    agent.wait_for("no policy to be read", 1);
+    assert_eq!(flows(&ovs), held);
+    edit(&ovs, &POLICY.replace("10.0.0.2}", "10.0.0.300}"));
+    agent.wait_for("port p-2", 1);
+    assert_eq!(flows(&ovs), held, "the refused port stays as it was");
+    edit(&ovs, POLICY);
+    eventually("tap2 is open again", || is_open(&ovs, 2));
+}
+
+#[test]
+fn a_restarted_agent_sends_nothing_and_a_restarted_switch_gets_everything() {
+    let mut ovs = ovs();
+    bridge(&ovs);
+    document(&ovs, POLICY);
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    let held = flows(&ovs);
+    drop(agent);
+    assert_eq!(flows(&ovs), held, "the switch keeps its flows");
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied added=0 modified=0 deleted=0", 1);
+    assert_eq!(flows(&ovs), held);
+
+    ovs.kill_vswitchd();
+    agent.wait_for("the connection to the switch is gone", 1);
+    ovs.start_vswitchd().unwrap();
+    eventually("all flows are back", || flows(&ovs) == held);
+
+    ovs.stop_ovsdb();
+    agent.wait_for("the connection to the database is gone", 1);
+    edit(&ovs, &without_second_port());
+    eventually("a policy change is enforced without a database", || !is_open(&ovs, 2));
+    let applied = agent.count("applied added=");
+    ovs.start_ovsdb().unwrap();
+    agent.wait_for("applied added=", applied + 1);
+    assert!(
+        agent
+            .log()
+            .lines()
+            .rfind(|line| line.contains("applied"))
+            .unwrap()
+            .contains("added=0 modified=0 deleted=0")
+    );
+}
+
+#[test]
+fn agent_and_apply_exclude_each_other() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let policy = document(&ovs, POLICY);
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    let refused = apply(&ovs, &policy, &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("sgflow-br-int"), "{}", stderr(&refused));
+    let second = Agent::start(&ovs);
+    second.wait_for("waiting what=the database lock sgflow-br-int", 1);
+    drop(agent);
+    second.wait_for("applied added=0 modified=0 deleted=0", 1);
+}
+
+#[test]
+fn it_ends_on_sigterm_and_the_flows_stay() {
+    let ovs = ovs();
+    bridge(&ovs);
+    document(&ovs, POLICY);
+    let mut agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    let held = flows(&ovs);
+    let pid = agent.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(agent.child.wait().unwrap().code(), Some(0));
+    assert_eq!(flows(&ovs), held);
+}
+
+#[test]
+fn the_noop_driver_reads_and_checks_and_touches_nothing() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let policy = document(&ovs, POLICY);
+    let output = apply(&ovs, &policy, &["--driver", "noop", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(flows(&ovs), [""; 0]);
+    let output = apply(&ovs, &document(&ovs, "ports: ["), &["--driver", "noop"]);
+    assert_eq!(output.status.code(), Some(2));
+}

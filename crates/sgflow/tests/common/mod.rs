@@ -1,0 +1,101 @@
+//! A private switch, documents, and the program under test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use lab::{Datapath, DummySpec, FailMode, Ovs, OvsOptions};
+
+/// Two ports of one group whose members may talk to each other, and one of another network.
+pub const POLICY: &str = r#"
+security_groups:
+- {id: g, security_group_rules: [
+    {id: e4, direction: egress, ethertype: IPv4},
+    {id: e6, direction: egress, ethertype: IPv6},
+    {id: i4, direction: ingress, ethertype: IPv4, remote_group_id: g}]}
+ports:
+- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [g]}
+- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [g]}
+- {id: p-3, network_id: m, mac_address: "fa:16:3e:00:00:03", fixed_ips: [{ip_address: 10.1.0.3}], security_groups: [g]}
+"#;
+
+/// A switch without bridges.
+pub fn ovs() -> Ovs {
+    Ovs::start(OvsOptions { datapath: Datapath::Dummy, ..OvsOptions::default() })
+        .expect("Open vSwitch starts")
+}
+
+/// A safe bridge `br-int` with the plugs of two ports.
+pub fn bridge(ovs: &Ovs) {
+    ovs.add_bridge("br-int", FailMode::Secure).expect("a bridge");
+    plug(ovs, 1);
+    plug(ovs, 2);
+}
+
+/// Plugs in port `p-<number>` at OpenFlow port `number`, on VLAN 10.
+pub fn plug(ovs: &Ovs, number: u16) {
+    let spec = DummySpec {
+        port_id: Some(format!("p-{number}")),
+        tag: Some(10),
+        ofport: Some(number),
+        ..DummySpec::new(&format!("tap{number}"))
+    };
+    ovs.add_dummy_port("br-int", spec).expect("a port");
+}
+
+/// A document in the lab's own directory.
+pub fn document(ovs: &Ovs, text: &str) -> PathBuf {
+    let path = ovs.rundir().join("policy.yaml");
+    fs::write(&path, text).expect("a document");
+    path
+}
+
+/// `sgflow`, unaware of this machine's settings.
+pub fn sgflow() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sgflow"));
+    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("SGFLOW_")) {
+        command.env_remove(key);
+    }
+    command
+}
+
+/// `sgflow apply` of a document to the lab's switch.
+pub fn apply(ovs: &Ovs, policy: &Path, more: &[&str]) -> Output {
+    let mut command = sgflow();
+    command.arg("apply").arg("--policy").arg(policy).arg("--ovsdb").arg(ovs.db_remote()).args(more);
+    command.output().expect("sgflow runs")
+}
+
+/// What an `apply --json` sent, in flow-mods.
+pub fn flow_mods(output: &Output) -> u64 {
+    assert!(!output.stdout.is_empty(), "{}", stderr(output));
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a JSON summary");
+    summary["sent"]["flow_mods"].as_u64().expect("a number")
+}
+
+/// Its standard error, as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The flows of the bridge as ovs-ofctl prints them.
+pub fn flows(ovs: &Ovs) -> Vec<String> {
+    let arguments = ["-O", "OpenFlow14", "--no-stats", "--no-names", "dump-flows", "br-int"];
+    let text = ovs.ofctl(&arguments).expect("a dump");
+    text.lines().map(|line| line.trim().to_owned()).filter(|line| line.contains("actions=")).collect()
+}
+
+/// Whether the bridge lets port `number` send anything.
+pub fn is_open(ovs: &Ovs, number: u16) -> bool {
+    flows(ovs).iter().any(|flow| flow.contains("table=102") && flow.contains(&format!("in_port={number},")))
+}
+
+/// Waits until something is so; a test that fails here waited in vain.
+pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !check() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
