@@ -118,7 +118,8 @@ impl Case {
             let step = draft.read(steps.last())?;
             steps.push(step);
         }
-        let unbound: Vec<usize> = (0..steps.len()).filter(|index| steps[*index].bindings.is_empty()).collect();
+        let unbound: Vec<usize> =
+            (0..steps.len()).filter(|index| steps[*index].bindings.is_empty()).collect();
         if !unbound.is_empty() {
             let bindings = usual_bindings(&steps)?;
             for index in unbound {
@@ -184,7 +185,9 @@ impl Page {
                 match lines.next() {
                     Some((_, "```")) => break,
                     Some((_, line)) => block.text.extend([line, "\n"]),
-                    None => return Err(CaseError { line: number, reason: "the block has no end".to_owned() }),
+                    None => {
+                        return Err(CaseError { line: number, reason: "the block has no end".to_owned() });
+                    }
                 }
             }
             page.blocks.push(block);
@@ -320,7 +323,13 @@ fn usual_bindings(steps: &[Step]) -> Result<Vec<Binding>, CaseError> {
         });
     }
     let (interface, ofport) = UPLINK;
-    bindings.push(Binding { port_id: None, interface: interface.to_owned(), ofport, tag: None, uplink: true });
+    bindings.push(Binding {
+        port_id: None,
+        interface: interface.to_owned(),
+        ofport,
+        tag: None,
+        uplink: true,
+    });
     Ok(bindings)
 }
 
@@ -354,7 +363,8 @@ ports: []
         assert_eq!((case.title.as_str(), case.steps.len()), ("Ping", 2));
         let packet = &case.steps[0].packets[0];
         assert_eq!((packet.line, packet.from.as_str()), (13, "p-1"));
-        let names: Vec<_> = case.steps[1].bindings.iter().map(|b| (b.interface.as_str(), b.ofport, b.tag)).collect();
+        let names: Vec<_> =
+            case.steps[1].bindings.iter().map(|b| (b.interface.as_str(), b.ofport, b.tag)).collect();
         assert_eq!(names, [("tap1", 1, Some(10)), ("uplink", 100, None)]);
     }
 

@@ -40,7 +40,8 @@ pub fn run(case: &Case) -> Result<(), Vec<String>> {
                 Ok(seen) => seen.difference(&packet.expected),
                 Err(reason) => Some(reason),
             };
-            differences.extend(difference.map(|text| format!("line {}: {}\n    {text}", packet.line, packet.text)));
+            differences
+                .extend(difference.map(|text| format!("line {}: {}\n    {text}", packet.line, packet.text)));
         }
     }
     if differences.is_empty() { Ok(()) } else { Err(differences) }
@@ -90,7 +91,9 @@ impl Seen {
     fn difference(&self, expected: &Expected) -> Option<String> {
         let agrees = self.agrees_with_sender(expected)
             && self.agrees_with_deliveries(expected)
-            && self.dropped().eq(expected.dropped.iter().map(|(port, reason)| (port, Verdict::Drop(*reason))));
+            && self
+                .dropped()
+                .eq(expected.dropped.iter().map(|(port, reason)| (port, Verdict::Drop(*reason))));
         (!agrees).then(|| format!("seen: {}", self.as_expected()))
     }
 
@@ -107,10 +110,12 @@ impl Seen {
         let seen = self.receivers();
         let names: BTreeSet<&str> = expected.delivered.keys().map(String::as_str).collect();
         seen.keys().copied().eq(names)
-            && expected.delivered.iter().all(|(name, ground)| match seen.get(name.as_str()).copied().flatten() {
-                Some(judgement) => is_on_ground(judgement, ground),
-                // The network judges nothing.
-                None => *ground == Ground::Any,
+            && expected.delivered.iter().all(|(name, ground)| {
+                match seen.get(name.as_str()).copied().flatten() {
+                    Some(judgement) => is_on_ground(judgement, ground),
+                    // The network judges nothing.
+                    None => *ground == Ground::Any,
+                }
             })
     }
 
@@ -122,7 +127,10 @@ impl Seen {
     }
 
     fn dropped(&self) -> impl Iterator<Item = (&PortId, Verdict)> {
-        self.ports.iter().filter(|(_, judgement)| !judgement.accepted()).map(|(id, judgement)| (id, judgement.verdict))
+        self.ports
+            .iter()
+            .filter(|(_, judgement)| !judgement.accepted())
+            .map(|(id, judgement)| (id, judgement.verdict))
     }
 
     /// The same in the words of a page.
@@ -158,4 +166,59 @@ fn ground_of(judgement: &Judgement) -> Ground {
 
 fn is_on_ground(judgement: &Judgement, ground: &Ground) -> bool {
     judgement.accepted() && (*ground == Ground::Any || ground_of(judgement) == *ground)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = r#"# Page
+```yaml policy
+security_groups:
+- {id: sg-1, name: a, security_group_rules: [{id: r1, direction: ingress, ethertype: IPv4, protocol: tcp}]}
+ports:
+- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [sg-1]}
+- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [sg-1]}
+```
+```packets
+p-1: arp request spa=10.0.0.1 tpa=10.0.0.2 => VERDICT
+```
+"#;
+
+    /// What is said of a wrong verdict; nothing of a right one.
+    fn difference(verdict: &str) -> Option<String> {
+        let case = Case::parse(&PAGE.replace("VERDICT", verdict)).expect("a page");
+        run(&case).err().map(|differences| differences.join("\n"))
+    }
+
+    #[test]
+    fn a_verdict_that_is_not_the_evaluators_is_told_with_what_was_seen() {
+        for right in ["deliver p-2 uplink", "egress as arp; deliver p-2 as arp; deliver uplink"] {
+            assert_eq!(difference(right), None);
+        }
+        for wrong in [
+            "deliver p-2",
+            "deliver uplink; ingress p-2 drop no-rule",
+            "deliver p-2 uplink; ingress p-1 drop no-rule",
+            "egress drop spoofed-arp",
+            "egress as trusted; deliver p-2 uplink",
+            "deliver p-2 by r1; deliver uplink",
+            "deliver p-2 uplink as arp",
+            "deliver nowhere",
+        ] {
+            let difference = difference(wrong).unwrap_or_else(|| panic!("{wrong} is not what is seen"));
+            assert!(difference.starts_with("line 10: p-1: arp"), "{difference}");
+            assert!(
+                difference.ends_with("seen: egress as arp; deliver p-2 as arp; deliver uplink"),
+                "{difference}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sender_that_is_not_bound_is_told() {
+        let case =
+            Case::parse(&PAGE.replace("p-1: arp", "p-3: arp").replace("VERDICT", "deliver p-2 uplink"));
+        assert!(run(&case.unwrap()).unwrap_err()[0].ends_with("no interface or port \"p-3\""));
+    }
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use etherparse::{
-    ArpEthIpv4Packet, ArpHardwareId, ArpOperation, ArpPacketSlice, EtherType, IpFragOffset, IpNumber, Ipv4Header,
-    Ipv4HeaderSlice, Ipv6Header, Ipv6HeaderSlice,
+    ArpEthIpv4Packet, ArpHardwareId, ArpOperation, ArpPacketSlice, EtherType, IpFragOffset, IpNumber,
+    Ipv4Header, Ipv4HeaderSlice, Ipv6Header, Ipv6HeaderSlice,
 };
 use policy::evaluator::{Fragment, Frame, IpPacket, Payload};
 use policy::{Ethertype, MacAddr};
@@ -80,7 +80,9 @@ impl Datagram {
         }
         let carried = match self.part {
             None => whole.as_slice(),
-            Some(Part { offset, length, .. }) => &whole[offset.into()..usize::from(offset) + usize::from(length)],
+            Some(Part { offset, length, .. }) => {
+                &whole[offset.into()..usize::from(offset) + usize::from(length)]
+            }
         };
         match (self.packet.src, self.packet.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => self.ipv4(src.octets(), dst.octets(), carried),
@@ -93,8 +95,8 @@ impl Datagram {
         let too_long = |_| LengthError("too long for IPv4".to_owned());
         let length = u16::try_from(carried.len()).map_err(too_long)?;
         let number = IpNumber(self.packet.protocol);
-        let mut header =
-            Ipv4Header::new(length, 64, number, src, dst).map_err(|_| LengthError("too long for IPv4".to_owned()))?;
+        let mut header = Ipv4Header::new(length, 64, number, src, dst)
+            .map_err(|_| LengthError("too long for IPv4".to_owned()))?;
         header.identification = self.id;
         header.dont_fragment = self.part.is_none();
         if let Some(part) = self.part {

@@ -109,7 +109,9 @@ impl Sketch {
         let (vlan, payload) = match self.tags.as_slice() {
             [] => (None, self.payload()),
             [Tag { ethertype: CUSTOMER_TAG, vid }] => (Some(*vid), self.payload()),
-            [Tag { ethertype: CUSTOMER_TAG, vid }, inner, ..] => (Some(*vid), Payload::Other(inner.ethertype)),
+            [Tag { ethertype: CUSTOMER_TAG, vid }, inner, ..] => {
+                (Some(*vid), Payload::Other(inner.ethertype))
+            }
             [outer, ..] => (None, Payload::Other(outer.ethertype)),
         };
         Frame { eth_src: self.eth_src, eth_dst: self.eth_dst, vlan, payload }
@@ -276,7 +278,8 @@ impl<'a> Reader<'a> {
     /// `MAC>MAC`, if it stands there.
     fn ethernet(&mut self) -> Result<Option<(MacAddr, MacAddr)>, FrameError> {
         let Some((src, dst)) = self.next.and_then(|word| word.split_once('>')) else { return Ok(None) };
-        let is_mac = |text: &str| text.starts_with('@') || text == "broadcast" || text.parse::<MacAddr>().is_ok();
+        let is_mac =
+            |text: &str| text.starts_with('@') || text == "broadcast" || text.parse::<MacAddr>().is_ok();
         if !is_mac(src) && !is_mac(dst) {
             return Ok(None);
         }
@@ -310,7 +313,8 @@ impl<'a> Reader<'a> {
             }
         }
         let missing = |name| FrameError::new(format!("{name} is missing"));
-        let (spa, tpa): (Ipv4Addr, Ipv4Addr) = (spa.ok_or_else(|| missing("spa"))?, tpa.ok_or_else(|| missing("tpa"))?);
+        let (spa, tpa): (Ipv4Addr, Ipv4Addr) =
+            (spa.ok_or_else(|| missing("spa"))?, tpa.ok_or_else(|| missing("tpa"))?);
         let target = if op == 1 { MacAddr::BROADCAST } else { self.names.station(tpa.into()) };
         let dst = ethernet.map_or(target, |(_, dst)| dst);
         let src = ethernet.map_or_else(|| self.own_mac(Some(spa.into())), |(src, _)| src);
@@ -330,7 +334,9 @@ impl<'a> Reader<'a> {
                 let (src, dst) = self.addresses()?;
                 let packet = whole(src, dst, protocol, Transport::None);
                 if has_kind_of_its_own(&packet) {
-                    return Err(FrameError::new(format!("protocol {protocol} has a kind of its own, or is an extension")));
+                    return Err(FrameError::new(format!(
+                        "protocol {protocol} has a kind of its own, or is an extension"
+                    )));
                 }
                 packet
             }
@@ -347,7 +353,8 @@ impl<'a> Reader<'a> {
                 "ext" => {
                     self.word("ext")?;
                     let numbers = self.word("extension headers")?.split(',');
-                    datagram.extensions = numbers.map(|n| parse(n, "extension header")).collect::<Result<_, _>>()?;
+                    datagram.extensions =
+                        numbers.map(|n| parse(n, "extension header")).collect::<Result<_, _>>()?;
                 }
                 "part" => {
                     self.word("part")?;
@@ -437,7 +444,9 @@ impl<'a> Reader<'a> {
             Some(hex) => u32::from_str_radix(hex, 16).ok(),
             None => word.parse().ok(),
         };
-        number.filter(|n| *n <= most).ok_or_else(|| FrameError::new(format!("{word:?} is not {what} (0 to {most})")))
+        number
+            .filter(|n| *n <= most)
+            .ok_or_else(|| FrameError::new(format!("{word:?} is not {what} (0 to {most})")))
     }
 
     fn word(&mut self, what: &str) -> Result<&'a str, FrameError> {

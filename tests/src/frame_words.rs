@@ -60,7 +60,11 @@ pub(crate) fn tcp_flags(text: &str) -> Option<u8> {
 }
 
 pub(crate) fn tcp_flags_text(flags: u8) -> String {
-    let text: String =
-        FLAG_LETTERS.iter().enumerate().filter(|(bit, _)| flags & 1 << bit != 0).map(|(_, letter)| letter).collect();
+    let text: String = FLAG_LETTERS
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| flags & 1 << bit != 0)
+        .map(|(_, letter)| letter)
+        .collect();
     if text.is_empty() { "-".to_owned() } else { text }
 }

@@ -29,7 +29,8 @@ pub(crate) fn segment(packet: &IpPacket, id: u16, eth_src: MacAddr, total: Optio
     let header = bytes.len();
     let length = total.unwrap_or(header + payload_length(packet));
     // A pattern that is not the same in any two parts of a datagram.
-    let payload = (header..length.max(header)).map(|position| u8::try_from(position % 251).expect("below 251"));
+    let payload =
+        (header..length.max(header)).map(|position| u8::try_from(position % 251).expect("below 251"));
     bytes.extend(payload);
     finish(packet, &mut bytes);
     bytes
@@ -171,7 +172,9 @@ fn quoted_packet(tuple: &Tuple) -> Vec<u8> {
     let Tuple { src, dst, protocol, detail } = *tuple;
     let transport = match detail {
         Detail::Ports { src, dst } => Transport::Ports { src, dst, tcp_flags: SYN },
-        Detail::Icmp { icmp_type, code } => Transport::Icmp { icmp_type, code, nd_target: None, quoted: None },
+        Detail::Icmp { icmp_type, code } => {
+            Transport::Icmp { icmp_type, code, nd_target: None, quoted: None }
+        }
         Detail::None => Transport::None,
     };
     let packet = IpPacket { src, dst, protocol, fragment: Fragment::No, transport };
@@ -187,8 +190,14 @@ fn quoted_packet(tuple: &Tuple) -> Vec<u8> {
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let (source, destination) = (src.octets(), dst.octets());
             let next_header = IpNumber(protocol);
-            let header =
-                Ipv6Header { payload_length: length, next_header, hop_limit: 63, source, destination, ..Default::default() };
+            let header = Ipv6Header {
+                payload_length: length,
+                next_header,
+                hop_limit: 63,
+                source,
+                destination,
+                ..Default::default()
+            };
             header.to_bytes().to_vec()
         }
         _ => Vec::new(),

@@ -128,7 +128,9 @@ fn parse_ground(words: &[&str]) -> Result<Ground, VerdictError> {
             Ok(Ground::Rules(rules.iter().map(|rule| RuleId::from(*rule)).collect()))
         }
         ["as", basis] => {
-            let basis = basis.parse().map_err(|_| VerdictError(format!("{basis:?} is no ground to accept a frame")))?;
+            let basis = basis
+                .parse()
+                .map_err(|_| VerdictError(format!("{basis:?} is no ground to accept a frame")))?;
             Ok(Ground::Basis(basis))
         }
         _ => Err(VerdictError(format!("{:?} is no ground to accept a frame", words.join(" ")))),

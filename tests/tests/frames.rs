@@ -41,7 +41,10 @@ fn short_forms_stand_for_ports_and_their_stations() {
     assert_eq!(stations("uplink", "udp 10.0.0.2:1>10.0.0.1:2"), (p2, p1), "the network that of the address");
     assert_eq!(stations("uplink", "udp 192.0.2.1:1>10.0.0.1:2"), (ROUTER, p1));
     assert_eq!(stations("p-1", "udp 10.0.0.1:1>224.0.1.2:2").1.to_string(), "01:00:5e:00:01:02");
-    assert_eq!(stations("p-1", "icmp6 fe80::1>ff02::1:ff00:2 echo-request").1.to_string(), "33:33:ff:00:00:02");
+    assert_eq!(
+        stations("p-1", "icmp6 fe80::1>ff02::1:ff00:2 echo-request").1.to_string(),
+        "33:33:ff:00:00:02"
+    );
     assert_eq!(stations("p-1", "icmp6 fe80::1>fe80::f816:3eff:fe00:2 echo-request").1, p2);
     assert_eq!(stations("p-1", "arp request spa=10.0.0.1 tpa=10.0.0.2"), (p1, MacAddr::BROADCAST));
     assert_eq!(stations("p-1", "arp reply spa=10.0.0.1 tpa=10.0.0.2"), (p1, p2));
@@ -101,13 +104,17 @@ fn what_is_no_frame_is_an_error() {
 #[test]
 fn checksums_are_those_of_the_packet_builder() {
     let payload = |header: usize| (header..header + 8).map(|n| u8::try_from(n).unwrap()).collect::<Vec<_>>();
-    let transport = |text: &str, ip_header: usize| read("p-1", text).bytes().unwrap()[14 + ip_header..].to_vec();
+    let transport =
+        |text: &str, ip_header: usize| read("p-1", text).bytes().unwrap()[14 + ip_header..].to_vec();
     let built = |builder: etherparse::PacketBuilderStep<etherparse::UdpHeader>, ip_header: usize| {
         let mut bytes = Vec::new();
         builder.write(&mut bytes, &payload(8)).unwrap();
         bytes[ip_header..].to_vec()
     };
-    let (a6, b6) = ("2001:db8::1".parse::<Ipv6Addr>().unwrap().octets(), "2001:db8::2".parse::<Ipv6Addr>().unwrap().octets());
+    let (a6, b6) = (
+        "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets(),
+        "2001:db8::2".parse::<Ipv6Addr>().unwrap().octets(),
+    );
     let udp = PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(1000, 53);
     assert_eq!(transport("udp 10.0.0.1:1000>10.0.0.2:53", 20), built(udp, 20));
     let udp = PacketBuilder::ipv6(a6, b6, 64).udp(1000, 53);
@@ -122,18 +129,25 @@ fn checksums_are_those_of_the_packet_builder() {
     PacketBuilder::ipv6(a6, b6, 64).icmpv6_echo_request(7, 1).write(&mut echo, &payload(8)).unwrap();
     assert_eq!(transport("icmp6 2001:db8::1>2001:db8::2 echo-request id 7", 40), echo[40..]);
     let mut echo = Vec::new();
-    PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).icmpv4_echo_request(1, 1).write(&mut echo, &payload(8)).unwrap();
+    PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .icmpv4_echo_request(1, 1)
+        .write(&mut echo, &payload(8))
+        .unwrap();
     assert_eq!(transport("icmp 10.0.0.1>10.0.0.2 echo-request", 20), echo[20..]);
 }
 
 #[test]
 fn the_parts_of_a_datagram_are_cut_out_of_it() {
     let whole = read("p-1", "udp 10.0.0.1:1>10.0.0.2:2 part 0+2992/3000").bytes().unwrap()[34..].to_vec();
-    let parts = ["0+1480/3000", "1480+1480/3000", "2960+40/3000"]
-        .map(|part| read("p-1", &format!("udp 10.0.0.1:1>10.0.0.2:2 part {part}")).bytes().unwrap()[34..].to_vec());
+    let parts = ["0+1480/3000", "1480+1480/3000", "2960+40/3000"].map(|part| {
+        read("p-1", &format!("udp 10.0.0.1:1>10.0.0.2:2 part {part}")).bytes().unwrap()[34..].to_vec()
+    });
     assert_eq!(parts.concat()[..2992], whole);
     assert_eq!(u16::from_be_bytes([whole[4], whole[5]]), 3000, "the UDP header speaks of the whole");
-    assert!(read("p-1", "tcp 10.0.0.1:1>10.0.0.2:2 A part 0+8/16").bytes().is_err(), "no room for the header");
+    assert!(
+        read("p-1", "tcp 10.0.0.1:1>10.0.0.2:2 A part 0+8/16").bytes().is_err(),
+        "no room for the header"
+    );
 }
 
 fn mac() -> impl Strategy<Value = MacAddr> {
@@ -148,40 +162,41 @@ fn addresses() -> impl Strategy<Value = (IpAddr, IpAddr)> {
 
 fn with_ports() -> impl Strategy<Value = IpPacket> {
     let protocols = prop::sample::select(vec![6u8, 17, 33, 132, 136]);
-    (addresses(), protocols, any::<(u16, u16, u8)>()).prop_map(|((src, dst), protocol, (sport, dport, flags))| {
-        let tcp_flags = if protocol == 6 { flags } else { 0 };
-        let transport = Transport::Ports { src: sport, dst: dport, tcp_flags };
-        IpPacket { src, dst, protocol, fragment: Fragment::No, transport }
-    })
+    (addresses(), protocols, any::<(u16, u16, u8)>()).prop_map(
+        |((src, dst), protocol, (sport, dport, flags))| {
+            let tcp_flags = if protocol == 6 { flags } else { 0 };
+            let transport = Transport::Ports { src: sport, dst: dport, tcp_flags };
+            IpPacket { src, dst, protocol, fragment: Fragment::No, transport }
+        },
+    )
 }
 
 fn icmp() -> impl Strategy<Value = IpPacket> {
-    (addresses(), any::<(u8, u8, Ipv6Addr)>(), with_ports()).prop_map(|((src, dst), (icmp_type, code, target), other)| {
-        let family = if src.is_ipv4() { Ethertype::Ipv4 } else { Ethertype::Ipv6 };
-        let is_nd = family == Ethertype::Ipv6 && matches!(icmp_type, 135 | 136);
-        let is_error = match family {
-            Ethertype::Ipv4 => matches!(icmp_type, 3 | 4 | 5 | 11 | 12),
-            Ethertype::Ipv6 => matches!(icmp_type, 1..=4),
-        };
-        let quoted = (is_error && other.ethertype() == family).then(|| other.tuple());
-        let transport = Transport::Icmp { icmp_type, code, nd_target: is_nd.then_some(target), quoted };
-        IpPacket { src, dst, protocol: family.icmp(), fragment: Fragment::No, transport }
-    })
+    (addresses(), any::<(u8, u8, Ipv6Addr)>(), with_ports()).prop_map(
+        |((src, dst), (icmp_type, code, target), other)| {
+            let family = if src.is_ipv4() { Ethertype::Ipv4 } else { Ethertype::Ipv6 };
+            let is_nd = family == Ethertype::Ipv6 && matches!(icmp_type, 135 | 136);
+            let is_error = match family {
+                Ethertype::Ipv4 => matches!(icmp_type, 3 | 4 | 5 | 11 | 12),
+                Ethertype::Ipv6 => matches!(icmp_type, 1..=4),
+            };
+            let quoted = (is_error && other.ethertype() == family).then(|| other.tuple());
+            let transport = Transport::Icmp { icmp_type, code, nd_target: is_nd.then_some(target), quoted };
+            IpPacket { src, dst, protocol: family.icmp(), fragment: Fragment::No, transport }
+        },
+    )
 }
 
 fn portless() -> impl Strategy<Value = IpPacket> {
-    (addresses(), prop::sample::select(vec![2u8, 47, 50, 89, 112])).prop_map(|((src, dst), protocol)| IpPacket {
-        src,
-        dst,
-        protocol,
-        fragment: Fragment::No,
-        transport: Transport::None,
+    (addresses(), prop::sample::select(vec![2u8, 47, 50, 89, 112])).prop_map(|((src, dst), protocol)| {
+        IpPacket { src, dst, protocol, fragment: Fragment::No, transport: Transport::None }
     })
 }
 
 fn datagram() -> impl Strategy<Value = Datagram> {
     let parts = [(0, 1400, 2000), (0, 1400, 3000), (1400, 1400, 3000), (2800, 200, 3000)];
-    let part = prop::sample::select(parts.map(|(offset, length, total)| Part { offset, length, total }).to_vec());
+    let part =
+        prop::sample::select(parts.map(|(offset, length, total)| Part { offset, length, total }).to_vec());
     let extensions = prop::collection::vec(prop::sample::select(vec![0u8, 43, 60]), 0..3);
     let packet = prop_oneof![with_ports(), icmp(), portless()];
     (packet, extensions, 0..=u16::MAX, prop::option::of(part)).prop_map(|(packet, extensions, id, part)| {
@@ -195,12 +210,14 @@ fn sketch() -> impl Strategy<Value = Sketch> {
         .prop_map(|(op, sha, (spa, tpa), tha)| Body::Arp(Arp { op, sha, spa, tha, tpa }));
     let other = prop::sample::select(vec![0x88ccu16, 0x8847, 0x0842, 0x9000]).prop_map(Body::Other);
     let body = prop_oneof![arp, Just(Body::Rarp), other, datagram().prop_map(Body::Ip)];
-    let tag = (prop::bool::ANY, 0u16..4096).prop_map(|(service, vid)| Tag {
-        ethertype: if service { SERVICE_TAG } else { CUSTOMER_TAG },
-        vid,
-    });
-    (mac(), mac(), prop::collection::vec(tag, 0..3), body)
-        .prop_map(|(eth_src, eth_dst, tags, body)| Sketch { eth_src, eth_dst, tags, body })
+    let tag = (prop::bool::ANY, 0u16..4096)
+        .prop_map(|(service, vid)| Tag { ethertype: if service { SERVICE_TAG } else { CUSTOMER_TAG }, vid });
+    (mac(), mac(), prop::collection::vec(tag, 0..3), body).prop_map(|(eth_src, eth_dst, tags, body)| Sketch {
+        eth_src,
+        eth_dst,
+        tags,
+        body,
+    })
 }
 
 proptest! {
