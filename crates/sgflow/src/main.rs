@@ -3,6 +3,7 @@
 
 mod agent_command;
 mod apply;
+mod demo;
 mod exit;
 mod options;
 mod render;
@@ -32,6 +33,7 @@ enum Command {
     Agent(agent_command::AgentCommand),
     Apply(apply::ApplyCommand),
     Render(render::RenderCommand),
+    Demo(demo::DemoArgs),
 }
 
 fn main() -> ExitCode {
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
 fn init_log(cli: &Cli) -> anyhow::Result<()> {
     let default = match cli.command {
         Command::Agent(_) => "info",
-        Command::Apply(_) | Command::Render(_) => "warn",
+        Command::Apply(_) | Command::Render(_) | Command::Demo(_) => "warn",
     };
     let filter = EnvFilter::builder().parse(cli.log.as_deref().unwrap_or(default))?;
     tracing_subscriber::fmt()
@@ -73,5 +75,6 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Agent(command) => runtime.block_on(command.run()),
         Command::Apply(command) => runtime.block_on(command.run()),
         Command::Render(command) => command.run(),
+        Command::Demo(args) => demo::run(&args).map(|()| Exit::Done),
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use agent::config::{
-    AgentSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, OvsdbSettings, PolicySettings, Settings,
-    SourceKind,
+    AgentSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, OvsdbSettings, PolicySettings,
+    Settings, SourceKind,
 };
 use agent::driver::Setup;
 use agent::engine;

@@ -154,9 +154,9 @@ fn agent_and_apply_exclude_each_other() {
     agent.wait_for("applied", 1);
     let refused = apply(&ovs, &policy, &[]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(stderr(&refused).contains("sgflow-br-int"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("sgflow_br_int"), "{}", stderr(&refused));
     let second = Agent::start(&ovs);
-    second.wait_for("waiting what=the database lock sgflow-br-int", 1);
+    second.wait_for("waiting what=the database lock sgflow_br_int", 1);
     drop(agent);
     second.wait_for("applied added=0 modified=0 deleted=0", 1);
 }

@@ -231,9 +231,10 @@ impl Engine {
         self.waiting.as_ref()
     }
 
-    /// The name of the lock in the database that keeps two of us from one bridge.
+    /// The name of the lock in the database that keeps two of us from one bridge. A lock's name is an `<id>` of
+    /// letters, digits and underscores (RFC 7047, section 4.1.8), a bridge's may be any text.
     pub fn lock_name(bridge: &str) -> String {
-        format!("sgflow-{bridge}")
+        format!("sgflow_{}", bridge.replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
     }
 
     fn on_policy(&mut self, delta: PolicyDelta) {

@@ -398,7 +398,7 @@ fn the_lock_is_waited_for_and_when_it_comes_back_the_switch_is_read_again() {
     world.give(rows);
     assert_eq!(world.engine.waiting(), None, "it may be on its way");
     world.pass_time(1);
-    assert_eq!(world.engine.waiting(), Some(&Waiting::Lock { name: "sgflow-br-int".into() }));
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Lock { name: "sgflow_br_int".into() }));
     let mut world = enforced();
     world.give(vec![Event::Database(DatabaseEvent::Stolen)]);
     world.pass_time(2);
