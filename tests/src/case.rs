@@ -6,7 +6,8 @@ use policy::evaluator::{Datapath, Frame, Settings};
 use policy::{Policy, PortId, document};
 use serde::Deserialize;
 
-use crate::frame_text::{Names, Sketch};
+use crate::frame_text::Names;
+use crate::sketch::Sketch;
 use crate::verdict::Expected;
 
 /// The VLAN of the first network in order of ids, where the page does not say; the next has twice that.

@@ -6,7 +6,7 @@ use policy::PortId;
 use policy::evaluator::{Host, Judgement, Model, Verdict};
 
 use crate::case::{Binding, Case, PacketLine, Step};
-use crate::frame_text::{CUSTOMER_TAG, Sketch};
+use crate::sketch::{CUSTOMER_TAG, Sketch};
 use crate::verdict::{Expected, Ground, Said};
 
 /// What became of a frame.
@@ -135,8 +135,7 @@ impl Seen {
 
     /// The same in the words of a page.
     fn as_expected(&self) -> Expected {
-        let mut expected = Expected::default();
-        expected.sender = self.sender.as_ref().map(said);
+        let mut expected = Expected { sender: self.sender.as_ref().map(said), ..Expected::default() };
         for (name, judgement) in self.receivers() {
             let ground = judgement.map_or(Ground::Any, ground_of);
             expected.delivered.insert(name.to_owned(), ground);

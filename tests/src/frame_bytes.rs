@@ -9,7 +9,7 @@ use etherparse::{
 use policy::evaluator::{Fragment, Frame, IpPacket, Payload};
 use policy::{Ethertype, MacAddr};
 
-use crate::frame_text::{Arp, Body, CUSTOMER_TAG, Datagram, Part, SERVICE_TAG, Sketch};
+use crate::sketch::{Arp, Body, CUSTOMER_TAG, Datagram, Part, SERVICE_TAG, Sketch};
 use crate::transport_bytes::{read_transport, segment};
 
 /// Ethertypes of ARP (RFC 826) and RARP (RFC 903).

@@ -2,13 +2,14 @@
 //! The language of `flows/cases`, and what runs a case against the evaluator.
 //!
 //! A case is a page of Markdown: prose, a policy, frames, and what becomes of each. [`case`] reads the page,
-//! [`frame_text`] its frames, [`verdict`] its verdicts; [`frame_bytes`] makes real frames of them and reads real
-//! frames back; [`evaluate`] asks the evaluator. `flows/README.md` describes the language.
+//! [`frame_text`] its frames ([`sketch`]), [`verdict`] its verdicts; [`frame_bytes`] makes real frames of them and
+//! reads real frames back; [`evaluate`] asks the evaluator. `flows/README.md` describes the language.
 
 pub mod case;
 pub mod evaluate;
 pub mod frame_bytes;
 pub mod frame_text;
 mod frame_words;
+pub mod sketch;
 mod transport_bytes;
 pub mod verdict;

@@ -121,7 +121,7 @@ fn finish(packet: &IpPacket, bytes: &mut [u8]) {
 fn crc32c(bytes: &[u8]) -> u32 {
     const REVERSED_POLYNOMIAL: u32 = 0x82f6_3b78;
     let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (crc & 1) * REVERSED_POLYNOMIAL)
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ ((crc & 1) * REVERSED_POLYNOMIAL))
     });
     !crc
 }

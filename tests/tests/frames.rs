@@ -7,7 +7,8 @@ use policy::evaluator::{Fragment, IpPacket, Payload, Transport};
 use policy::{Ethertype, MacAddr, document};
 use proptest::prelude::*;
 use tests::frame_bytes;
-use tests::frame_text::{Arp, Body, CUSTOMER_TAG, Datagram, Names, Part, ROUTER, SERVICE_TAG, Sketch, Tag};
+use tests::frame_text::{Names, ROUTER};
+use tests::sketch::{Arp, Body, CUSTOMER_TAG, Datagram, Part, SERVICE_TAG, Sketch, Tag};
 
 const POLICY: &str = r#"
 security_groups: [{id: sg-1, name: a}]
