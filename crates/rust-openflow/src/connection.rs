@@ -32,6 +32,9 @@ pub struct ConnectionConfig {
     pub probe_after: Duration,
     /// Silence after which the connection is given up. A switch that commits a great bundle is silent for seconds.
     pub give_up_after: Duration,
+    /// Time after which a request is given up, though the connection lives: Open vSwitch 3.1 does not answer a flow
+    /// monitor with bad flags, for one.
+    pub answer_within: Duration,
     /// Items that the answer to one request may have.
     pub max_reply_items: usize,
 }
@@ -41,6 +44,7 @@ impl Default for ConnectionConfig {
         ConnectionConfig {
             probe_after: Duration::from_secs(10),
             give_up_after: Duration::from_secs(60),
+            answer_within: Duration::from_secs(120),
             max_reply_items: 20_000_000,
         }
     }
@@ -148,6 +152,12 @@ pub enum RequestError {
     /// The answer could not be read.
     #[error("the answer cannot be read: {0}")]
     BadAnswer(#[from] DecodeError),
+    /// The switch lives, but has not answered.
+    #[error("no answer within {within:?}")]
+    NoAnswer {
+        /// How long it had.
+        within: Duration,
+    },
     /// The answer has more items than the connection's configuration lets it have.
     #[error("the answer has more than {limit} items")]
     TooMany {
@@ -169,6 +179,14 @@ impl RequestError {
 
 /// A request that waits for its answer.
 #[derive(Debug)]
+struct Pending {
+    waiting: Waiting,
+    /// The last time that was known when it was asked, or when a part of its answer came.
+    since: Duration,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
 enum Waiting {
     /// For a single message.
     Message,
@@ -188,10 +206,12 @@ pub struct Connection {
     held: BytesMut,
     up: bool,
     next_xid: u32,
-    waiting: BTreeMap<Xid, Waiting>,
+    waiting: BTreeMap<Xid, Pending>,
     bundles: Vec<bundle::Bundle>,
     events: VecDeque<Event>,
     heard_at: Duration,
+    /// The last time that was given.
+    now: Duration,
     /// When the echo request that waits for its answer was sent.
     probed_at: Option<Duration>,
 }
@@ -211,6 +231,7 @@ impl Connection {
             bundles: Vec::new(),
             events: VecDeque::new(),
             heard_at: now,
+            now,
             probed_at: None,
         };
         let xid = connection.take_xids(1);
@@ -221,7 +242,7 @@ impl Connection {
 
     /// Bytes came in. An error is the end of the connection.
     pub fn receive(&mut self, bytes: &[u8], now: Duration) -> Result<(), ConnectionError> {
-        self.heard_at = now;
+        (self.now, self.heard_at) = (now, now);
         self.probed_at = None;
         self.framer.push(bytes);
         while let Some(message) = self.framer.next_message()? {
@@ -232,6 +253,8 @@ impl Connection {
 
     /// Time passed: sends an echo request into a silence, and gives up after a longer one.
     pub fn tick(&mut self, now: Duration) -> Result<(), ConnectionError> {
+        self.now = now;
+        self.expire();
         let silence = now.saturating_sub(self.heard_at);
         if silence >= self.config.give_up_after {
             return Err(ConnectionError::Silent { silence });
@@ -252,7 +275,32 @@ impl Connection {
         } else {
             self.config.probe_after
         };
-        self.heard_at + after
+        let patience = self.waiting.values().map(|pending| pending.since + self.config.answer_within).min();
+        let probe = self.heard_at + after;
+        patience.map_or(probe, |patience| patience.min(probe))
+    }
+
+    /// Gives up requests that were not answered in time.
+    fn expire(&mut self) {
+        let within = self.config.answer_within;
+        let late = |pending: &Pending| self.now.saturating_sub(pending.since) >= within;
+        let late: Vec<_> =
+            self.waiting.iter().filter(|(_, pending)| late(pending)).map(|(xid, _)| *xid).collect();
+        for xid in late {
+            let request = match self.waiting.remove(&xid) {
+                Some(Pending { waiting: Waiting::Barrier { request, .. }, .. }) => request,
+                _ => xid,
+            };
+            self.answer(request, Err(RequestError::NoAnswer { within }));
+        }
+    }
+
+    fn wait(&mut self, xid: Xid, waiting: Waiting) {
+        self.waiting.insert(xid, Pending { waiting, since: self.now });
+    }
+
+    fn take_waiting(&mut self, xid: Xid) -> Option<Waiting> {
+        self.waiting.remove(&xid).map(|pending| pending.waiting)
     }
 
     /// The next thing that happened.
@@ -344,7 +392,7 @@ impl Connection {
         let barrier = Xid(request.0 + 1);
         self.put(request, message)?;
         self.put(barrier, &Message::BarrierRequest)?;
-        self.waiting.insert(barrier, Waiting::Barrier { request, error: None });
+        self.wait(barrier, Waiting::Barrier { request, error: None });
         Ok(request)
     }
 
@@ -362,7 +410,7 @@ impl Connection {
     fn ask(&mut self, message: &Message, waiting: Waiting) -> Xid {
         let xid = self.take_xids(1);
         self.put(xid, message).expect("a request has the size of a match at most");
-        self.waiting.insert(xid, waiting);
+        self.wait(xid, waiting);
         xid
     }
 
@@ -390,7 +438,7 @@ impl Connection {
         }
         match decoded {
             Ok((_, message)) => self.dispatch(header, message),
-            Err(error) => match self.waiting.remove(&header.xid) {
+            Err(error) => match self.take_waiting(header.xid) {
                 Some(_) => self.answer(header.xid, Err(RequestError::BadAnswer(error))),
                 None => self.events.push_back(Event::Other { header, message: Err(error) }),
             },
@@ -465,14 +513,14 @@ impl Connection {
     }
 
     fn single(&mut self, header: Header, answer: Answer) {
-        match self.waiting.remove(&header.xid) {
+        match self.take_waiting(header.xid) {
             Some(Waiting::Message) => self.answer(header.xid, Ok(answer)),
             _ => self.other(header, Message::Unknown { kind: header.kind, body: Bytes::new() }),
         }
     }
 
     fn barrier_reply(&mut self, xid: Xid) {
-        match self.waiting.remove(&xid) {
+        match self.take_waiting(xid) {
             Some(Waiting::Barrier { request, error: None }) => self.answer(request, Ok(Answer::Done)),
             Some(Waiting::Barrier { request, error: Some(error) }) => {
                 self.answer(request, Err(RequestError::Refused(error)));
@@ -485,7 +533,11 @@ impl Connection {
     /// Adds a part to the answer that it belongs to.
     fn part<T>(&mut self, xid: Xid, part: Part<T>, items: impl Fn(&mut Answer) -> Option<&mut Vec<T>>) {
         let limit = self.config.max_reply_items;
-        let Some(Waiting::Parts(answer)) = self.waiting.get_mut(&xid) else { return };
+        let now = self.now;
+        let Some(Pending { waiting: Waiting::Parts(answer), since }) = self.waiting.get_mut(&xid) else {
+            return;
+        };
+        *since = now;
         let Some(items) = items(answer) else { return };
         if items.len() + part.items.len() > limit {
             self.waiting.remove(&xid);
@@ -494,7 +546,7 @@ impl Connection {
         }
         items.extend(part.items);
         if !part.more {
-            if let Some(Waiting::Parts(answer)) = self.waiting.remove(&xid) {
+            if let Some(Waiting::Parts(answer)) = self.take_waiting(xid) {
                 self.answer(xid, Ok(answer));
             }
         }
@@ -505,13 +557,14 @@ impl Connection {
             return;
         }
         // The barrier behind a confirmed request has the next xid.
-        if let Some(Waiting::Barrier { request, error }) = self.waiting.get_mut(&Xid(xid.0.wrapping_add(1))) {
+        let behind = self.waiting.get_mut(&Xid(xid.0.wrapping_add(1)));
+        if let Some(Pending { waiting: Waiting::Barrier { request, error }, .. }) = behind {
             if *request == xid {
                 error.get_or_insert(message);
                 return;
             }
         }
-        match self.waiting.remove(&xid) {
+        match self.take_waiting(xid) {
             Some(Waiting::Barrier { request, .. }) => {
                 self.answer(request, Err(RequestError::Refused(message)))
             }

@@ -1,6 +1,7 @@
 //! What can be wrong with text, with bytes that came in, and with values that shall go out.
 
 use crate::field::Field;
+use crate::flow::FlowKey;
 
 /// Text that ovs-ofctl's grammar does not allow, or that this crate does not know.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -89,7 +90,7 @@ pub enum EncodeError {
     /// The structure needs more bytes than its 16-bit length can say.
     #[error("{what}: {length} bytes, more than the {limit} an OpenFlow length can say")]
     TooLong {
-        /// The structure; of a flow, its text.
+        /// The structure.
         what: String,
         /// Bytes it would need.
         length: usize,
@@ -107,4 +108,12 @@ pub enum EncodeError {
     /// A value does not fit its field.
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// One of the above, in a flow-mod.
+    #[error("flow '{key}': {error}")]
+    InFlow {
+        /// The flow's table, priority and match.
+        key: Box<FlowKey>,
+        /// What is wrong with it.
+        error: Box<EncodeError>,
+    },
 }

@@ -187,11 +187,15 @@ impl Message {
     /// Appends the message. Nothing is appended if there is an error.
     pub fn encode(&self, xid: Xid, out: &mut BytesMut) -> Result<(), EncodeError> {
         let start = out.len();
-        let result = self.encode_whole(xid, out);
-        if result.is_err() {
+        self.encode_whole(xid, out).map_err(|error| {
             out.truncate(start);
-        }
-        result
+            match (self, error) {
+                (Message::FlowMod(flow_mod), error) => {
+                    EncodeError::InFlow { key: Box::new(flow_mod.flow.key()), error: Box::new(error) }
+                }
+                (_, error) => error,
+            }
+        })
     }
 
     fn encode_whole(&self, xid: Xid, out: &mut BytesMut) -> Result<(), EncodeError> {
@@ -201,16 +205,14 @@ impl Message {
         out.put_u16(0);
         out.put_u32(xid.0);
         self.encode_body(xid, out)?;
-        set_length(out, start, start + 2, || self.describe())
-    }
-
-    /// What an error about the message's size names: of a flow, its text.
-    fn describe(&self) -> String {
-        match self {
-            Message::FlowMod(flow_mod) => format!("flow-mod '{flow_mod}'"),
-            Message::BundleAdd(add) => add.message.describe(),
+        set_length(out, start, start + 2, || match self {
+            // The room for the message around it is what is missing.
+            Message::BundleAdd(BundleAdd { message, .. }) => match &**message {
+                Message::FlowMod(flow_mod) => format!("flow '{}' in a bundle", flow_mod.flow.key()),
+                other => format!("OpenFlow message of type {} in a bundle", other.kind()),
+            },
             other => format!("OpenFlow message of type {}", other.kind()),
-        }
+        })
     }
 
     fn kind(&self) -> u8 {

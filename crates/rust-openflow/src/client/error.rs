@@ -6,6 +6,9 @@ use crate::connection::{Answer, BundleRefusal, ConnectionError, RequestError};
 use crate::error::{EncodeError, ParseError};
 use crate::message::{FlowMod, OfError};
 
+/// Characters of a flow that an error's text shows; the flow itself is in the error.
+const MAX_SHOWN: usize = 400;
+
 /// Why a call failed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ClientError {
@@ -140,7 +143,9 @@ impl fmt::Display for BundleError {
             write!(out, ": {}", self.reason)?;
         }
         for failed in self.failed.iter().take(3) {
-            write!(out, "; {} for message {}: {}", failed.error, failed.index, failed.flow)?;
+            let flow: String = failed.flow.chars().take(MAX_SHOWN).collect();
+            let more = if flow.len() < failed.flow.len() { "…" } else { "" };
+            write!(out, "; {} for message {}: {flow}{more}", failed.error, failed.index)?;
         }
         if self.n_failed > 3 {
             write!(out, "; and {} more", self.n_failed - 3)?;

@@ -115,6 +115,13 @@ impl Ovs {
         self.vsctl(&["add-port", "br0", name, "--", "set", "interface", name, "type=dummy"]);
     }
 
+    /// Kills ovs-vswitchd as a crash would.
+    pub(crate) fn kill_switch(&mut self) {
+        let mut switch = self.daemons.pop().expect("the switch was started last");
+        switch.kill().expect("it runs");
+        switch.wait().expect("it ends");
+    }
+
     fn wait_for(&mut self, file: &str) {
         let path = self.path(file);
         let deadline = Instant::now() + PATIENCE;
