@@ -1,4 +1,5 @@
 //! Following a database: the same tests on the in-memory server and on ovsdb-server.
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod support;
 
@@ -196,12 +197,12 @@ async fn a_reconnect_tells_only_what_changed<S: TestServer>() {
 async fn a_client_resumes_where_the_server_can<S: TestServer>() {
     let server = S::start().await;
     let mut writer = server.client().await;
-    run(&mut writer, new_item("a")).await;
-    run(&mut writer, new_item("b")).await;
-    // ovsdb-server 3.1.0 forgets transactions as soon as they hold more than its database.
+    // ovsdb-server 3.1.0 forgets old transactions as soon as all it keeps hold more than its database.
     let others =
         (0..30).fold(Transaction::new("Test"), |all, number| all.with(new_item(&format!("i{number}"))));
     within(writer.transact(&others)).await.unwrap();
+    run(&mut writer, new_item("a")).await;
+    run(&mut writer, new_item("b")).await;
     let mut client = server.client().await;
     let mut followed = within(client.monitor("Test", vec![MonitorTable::all_columns("Item")])).await.unwrap();
     assert_eq!((followed.replica().len(), followed.has_resumed()), (32, false));

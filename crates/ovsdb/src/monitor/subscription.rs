@@ -410,3 +410,128 @@ fn read_transaction(json: &Json) -> Result<Uuid, MonitorError> {
         .ok_or_else(|| MonitorError::Malformed(format!("{} is no transaction id", shown(json))))?;
     text.parse().map_err(|error: crate::value::UuidError| MonitorError::Malformed(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: &str = "00000000-0000-0000-0000-000000000001";
+    const TRANSACTION: &str = "00000000-0000-0000-0000-00000000000a";
+
+    fn schema() -> Arc<DatabaseSchema> {
+        let json = json!({"name": "D", "tables": {"T": {"columns": {
+            "name": {"type": "string"},
+            "tags": {"type": {"key": "string", "min": 0, "max": 2}}}}}});
+        Arc::new(DatabaseSchema::from_json(&json).unwrap())
+    }
+
+    /// Synced with one row called "a" that has tag "x", after transaction 10.
+    fn synced() -> Subscription {
+        let mut subscription = Subscription::new(1, "D", vec![MonitorTable::all_columns("T")]);
+        let call = subscription.start(&schema()).unwrap();
+        assert_eq!(call.method, "monitor_cond_since");
+        let rows = json!({"T": {ROW: {"initial": {"name": "a", "tags": "x"}}}});
+        let progress = subscription.answered(Purpose::Start, Ok(json!([false, TRANSACTION, rows]))).unwrap();
+        assert!(matches!(progress, Progress::Synced(changes) if changes.len() == 1));
+        subscription
+    }
+
+    fn unknown_method() -> Result<Json, RpcError> {
+        Err(RpcError::new("unknown method", ""))
+    }
+
+    #[test]
+    fn the_request_falls_back_to_what_the_server_knows() {
+        let mut subscription = Subscription::new(1, "D", vec![MonitorTable::all_columns("T")]);
+        subscription.start(&schema()).unwrap();
+        for expected in ["monitor_cond", "monitor"] {
+            let progress = subscription.answered(Purpose::Start, unknown_method()).unwrap();
+            assert!(matches!(progress, Progress::Fallback(call) if call.method == expected));
+        }
+        let nothing_older = subscription.answered(Purpose::Start, unknown_method());
+        assert!(matches!(nothing_older, Err(MonitorError::Refused(_))));
+    }
+
+    #[test]
+    fn an_update_that_does_not_fit_changes_nothing_and_asks_for_a_snapshot() {
+        for updates in [
+            json!({"T": {ROW: {"modify": {"tags": ["set", ["y", "z"]]}}}}),
+            json!({"T": {ROW: {"modify": {"name": "b"}}, "2": {"delete": null}}}),
+            json!({"T": {ROW: {"modify": {"colour": "b"}}}}),
+            json!({"T": {ROW: {"modify": {"name": 7}}}}),
+            json!({"T": {"00000000-0000-0000-0000-000000000002": {"modify": {"name": "b"}}}}),
+            json!({"T": {ROW: {"delete": null, "insert": {}}}}),
+            json!({"T": {ROW: {"vanish": null}}}),
+            json!({"U": {ROW: {"delete": null}}}),
+            json!({"T": 7}),
+            json!([]),
+        ] {
+            let mut subscription = synced();
+            let before = subscription.replica().clone();
+            let params = json!([subscription.id(), "00000000-0000-0000-0000-00000000000b", updates]);
+            let outcome = subscription.notified("update3", &params);
+            assert!(matches!(outcome, Err(MonitorError::Malformed(_))), "{updates}: {outcome:?}");
+            assert_eq!(*subscription.replica(), before, "{updates}");
+            let call = subscription.start(&schema()).unwrap();
+            assert_eq!(call.params[3], json!(Uuid::ZERO.to_string()), "{updates}");
+        }
+    }
+
+    #[test]
+    fn only_what_belongs_to_the_monitor_is_taken() {
+        let mut subscription = synced();
+        let updates = json!({"T": {ROW: {"delete": null}}});
+        let (ours, other) = (subscription.id(), json!([1, 99]));
+        assert_eq!(subscription.notified("update3", &json!([other, TRANSACTION, updates])), Ok(None));
+        assert_eq!(subscription.notified("update2", &json!([ours, updates])), Ok(None));
+        let canceled = subscription.notified("monitor_canceled", &json!([ours]));
+        assert_eq!(canceled, Err(MonitorError::Canceled));
+        let changes =
+            subscription.notified("update3", &json!([ours, TRANSACTION, updates])).unwrap().unwrap();
+        assert_eq!((changes.len(), subscription.replica().len()), (1, 0));
+    }
+
+    #[test]
+    fn another_schema_or_an_unsettled_condition_means_a_snapshot() {
+        let mut subscription = synced();
+        assert_eq!(subscription.start(&schema()).unwrap().params[3], json!(TRANSACTION));
+        let mut other = (*schema()).clone();
+        other.version = Some("2.0.0".into());
+        assert_eq!(subscription.start(&Arc::new(other)).unwrap().params[3], json!(Uuid::ZERO.to_string()));
+
+        let mut subscription = synced();
+        let calls = subscription.set_conditions("T", vec![Condition::equal("name", "b")]).unwrap();
+        assert_eq!((calls.len(), calls[0].method), (1, "monitor_cond_change"));
+        subscription.disconnected();
+        assert_eq!(subscription.start(&schema()).unwrap().params[3], json!(Uuid::ZERO.to_string()));
+
+        let mut subscription = synced();
+        subscription.disconnected();
+        assert_eq!(subscription.set_conditions("T", vec![Condition::equal("name", "b")]), Ok(Vec::new()));
+        assert_eq!(subscription.start(&schema()).unwrap().params[3], json!(Uuid::ZERO.to_string()));
+    }
+
+    #[test]
+    fn conditions_that_change_during_the_start_follow_it() {
+        let mut subscription = synced();
+        subscription.disconnected();
+        subscription.start(&schema()).unwrap();
+        assert_eq!(subscription.set_conditions("T", vec![Condition::equal("name", "b")]), Ok(Vec::new()));
+        assert_eq!(subscription.deferred_calls(), Ok(Vec::new()));
+        subscription.answered(Purpose::Start, Ok(json!([true, TRANSACTION, {}]))).unwrap();
+        let calls = subscription.deferred_calls().unwrap();
+        assert_eq!((calls.len(), calls[0].method), (1, "monitor_cond_change"));
+        assert_eq!(calls[0].params[2], json!({"T": [{"where": [["name", "==", "b"]]}]}));
+    }
+
+    #[test]
+    fn refused_conditions_are_not_asked_for_again() {
+        let mut subscription = synced();
+        let calls = subscription.set_conditions("T", vec![Condition::equal("name", "b")]).unwrap();
+        let refusal = RpcError::new("syntax error", "no");
+        let progress = subscription.answered(calls[0].purpose, Err(refusal.clone())).unwrap();
+        assert_eq!(progress, Progress::Conditions(Err(refusal)));
+        let call = subscription.start(&schema()).unwrap();
+        assert_eq!(call.params[2]["T"][0]["where"], json!([]));
+    }
+}

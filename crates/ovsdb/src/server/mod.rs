@@ -4,7 +4,7 @@
 //! operations and constraints, the three kinds of monitors, locks, echo. Beyond that it does what a test wants of
 //! a server: it can be as old as one likes ([`MemoryServer::disable_method`]), resume or not
 //! ([`MemoryServer::keep_transactions`]), and drop its clients. It is pure; the feature `tokio` adds
-//! a [`Listener`].
+//! a listener.
 
 mod database;
 mod dispatch;

@@ -76,18 +76,13 @@ fn delete(old: &Datum, argument: &Json, column: &ColumnType, names: Names<'_>) -
         return Ok(Datum::Set(as_set(old).difference(&as_set(&argument)).cloned().collect()));
     };
     let keys = ColumnType { value: None, min: 0, max: MaxElements::Unlimited, ..column.clone() };
-    let is_gone: Box<dyn Fn(&Atom, &Atom) -> bool> = match datum_of_any_count(argument, &keys, names) {
-        Ok(keys) => {
-            let keys = as_set(&keys);
-            Box::new(move |key, _| keys.contains(key))
-        }
-        Err(_) => match datum_of_any_count(argument, column, names)? {
-            Datum::Map(gone) => Box::new(move |key, value| gone.get(key) == Some(value)),
-            _ => Box::new(|_, _| false),
-        },
-    };
-    let left = pairs.iter().filter(|(key, value)| !is_gone(key, value));
-    Ok(Datum::Map(left.map(|(key, value)| (key.clone(), value.clone())).collect()))
+    let mut left = pairs.clone();
+    if let Ok(Datum::Set(gone)) = datum_of_any_count(argument, &keys, names) {
+        left.retain(|key, _| !gone.contains(key));
+    } else if let Datum::Map(gone) = datum_of_any_count(argument, column, names)? {
+        left.retain(|key, value| gone.get(key) != Some(value));
+    }
+    Ok(Datum::Map(left))
 }
 
 /// Applies to each element. `None` where two results fall together, which RFC 7047 §5.1 calls a constraint

@@ -69,13 +69,13 @@ impl Transaction {
         &self.operations
     }
 
-    /// Whether a reply holds rows, for which the schema is needed.
-    pub(crate) fn selects(&self) -> bool {
+    /// Whether the reply holds rows, for which the schema is needed.
+    pub fn selects(&self) -> bool {
         self.operations.iter().any(|operation| matches!(operation, Operation::Select(_)))
     }
 
     /// `params` of the `transact` request (RFC 7047 §4.1.3).
-    pub(crate) fn params(&self) -> Json {
+    pub fn params(&self) -> Json {
         let database = std::iter::once(Json::from(self.database.as_str()));
         database.chain(self.operations.iter().map(Operation::to_json)).collect()
     }

@@ -89,7 +89,10 @@ impl TransactReply {
     }
 
     /// Reads the answer to `transaction`. The schema is needed only where it selects rows.
-    pub(crate) fn read(
+    ///
+    /// # Errors
+    /// The transaction was not committed, or the answer cannot be read.
+    pub fn read(
         outcome: Result<Json, RpcError>,
         transaction: &Transaction,
         schema: Option<&DatabaseSchema>,
