@@ -204,11 +204,12 @@ impl Subscription {
     /// A condition does not fit the schema.
     pub fn deferred_calls(&mut self) -> Result<Vec<Call>, MonitorError> {
         let mut calls = Vec::new();
-        while let (true, Some(table)) = (self.is_synced, self.deferred.pop_first()) {
-            let wanted = self.tables.iter().find(|wanted| wanted.table == table).cloned();
-            calls.extend(
-                wanted.map(|wanted| self.change_calls(&table, wanted)).transpose()?.unwrap_or_default(),
-            );
+        // A plain monitor is started anew for each table: the next one waits for that.
+        while self.is_synced {
+            let Some(table) = self.deferred.pop_first() else { break };
+            if let Some(wanted) = self.tables.iter().find(|wanted| wanted.table == table).cloned() {
+                calls.extend(self.change_calls(&table, wanted)?);
+            }
         }
         Ok(calls)
     }
