@@ -413,3 +413,33 @@ async fn abort_comment_and_commit<S: TestServer>() {
     fail(&mut client, [new_item("b").into(), Operation::Abort]).await;
     assert_eq!(items(&mut client, Condition::new("name", Function::NotEqual, "")).await.len(), 1);
 }
+
+/// The schema that every hypervisor has, with rows as Open vSwitch keeps them.
+#[test]
+fn the_in_memory_server_takes_the_schema_of_open_vswitch() {
+    let text = std::fs::read_to_string("/usr/share/openvswitch/vswitch.ovsschema").unwrap();
+    let mut server = ovsdb::server::MemoryServer::new(serde_json::from_str(&text).unwrap()).unwrap();
+    let (bridge, port, interface) =
+        (NamedRow::new("bridge"), NamedRow::new("port"), NamedRow::new("interface"));
+    let made = Transaction::new("Open_vSwitch")
+        .with(Insert::into("Open_vSwitch").set("bridges", Value::set([&bridge])))
+        .with(Insert::into("Bridge").set("name", "br-int").set("ports", Value::set([&port])).named(&bridge))
+        .with(
+            Insert::into("Port")
+                .set("name", "tap1")
+                .set("tag", 10)
+                .set("interfaces", Value::set([&interface]))
+                .named(&port),
+        )
+        .with(Insert::into("Interface").set("name", "tap1").named(&interface));
+    server.transact(&made).unwrap();
+    let gone =
+        Transaction::new("Open_vSwitch").with(Update::table("Bridge").set("ports", Value::set::<Uuid>([])));
+    server.transact(&gone).unwrap();
+    let left = ["Bridge", "Port", "Interface"]
+        .into_iter()
+        .fold(Transaction::new("Open_vSwitch"), |all, table| all.with(Select::from(table)));
+    let reply = server.transact(&left).unwrap();
+    let counts = [0, 1, 2].map(|index| reply.rows(OperationIndex(index)).unwrap().len());
+    assert_eq!(counts, [1, 0, 0], "a port and its interface go with the last reference");
+}

@@ -243,3 +243,66 @@ fn boolean(object: &Map<String, Value>, member: &str, default: bool) -> Result<b
         Some(json) => json.as_bool().ok_or_else(|| format!("{member:?} is not a boolean")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reason(column_type: &Value) -> String {
+        let schema = json!({"name": "D", "tables": {"T": {"columns": {"c": {"type": column_type}}}}});
+        database(&schema).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn types_keep_their_constraints() {
+        let schema = json!({"name": "D", "tables": {"T": {"columns": {
+            "level": {"type": {"key": {"type": "integer", "minInteger": -1, "maxInteger": 9}, "min": 0}},
+            "word": {"type": {"key": {"type": "string", "minLength": 2, "maxLength": 3}}},
+            "kind": {"type": {"key": {"type": "string", "enum": ["set", ["a", "b"]]}, "max": "unlimited"}},
+            "peer": {"type": {"key": {"type": "uuid", "refTable": "T", "refType": "weak"}, "min": 0}}}}}});
+        let table = database(&schema).unwrap().tables["T"].clone();
+        let holds =
+            |column: &str, atom: Atom| table.columns[column].column_type.key.violation(&atom).is_none();
+        assert!(holds("level", Atom::Integer(-1)) && !holds("level", Atom::Integer(10)));
+        assert!(!holds("level", "text".into()));
+        assert!(holds("word", "äöü".into()) && !holds("word", "x".into()) && !holds("word", "long".into()));
+        assert!(holds("kind", "a".into()) && !holds("kind", "c".into()));
+        let reference = table.columns["peer"].column_type.key.reference();
+        assert_eq!(reference, Some((&Arc::from("T"), RefStrength::Weak)));
+        assert!(table.is_root, "where no table is marked as root, all are");
+    }
+
+    #[test]
+    fn what_is_no_schema_is_refused_with_its_place() {
+        let at = "schema: table T, column c: ";
+        for (column_type, expected) in [
+            (json!("float"), "\"float\" is no atomic type"),
+            (json!({"min": 0}), "no member \"key\" in \"type\""),
+            (json!({"key": "integer", "min": 2}), "\"min\" is neither 0 nor 1"),
+            (json!({"key": "integer", "max": 0}), "\"max\" is neither a positive count nor \"unlimited\""),
+            (json!({"key": {"type": "integer", "minInteger": "x"}}), "\"minInteger\" is no integer bound"),
+            (json!({"key": {"type": "string", "enum": ["set", []]}}), "an \"enum\" without values"),
+            (json!({"key": {"type": "string", "enum": 5}}), "5 is not of type string"),
+            (json!({"key": {"type": "uuid", "refTable": "U"}}), "refers to table U, which does not exist"),
+        ] {
+            assert_eq!(reason(&column_type), format!("{at}{expected}"));
+        }
+        for (schema, expected) in [
+            (json!([]), "schema: database: not an object"),
+            (json!({"name": "D"}), "schema: database: no object \"tables\""),
+            (json!({"name": "D", "tables": {"_T": {}}}), "schema: table _T: \"_T\" is no identifier"),
+            (json!({"name": "D", "tables": {"T": {}}}), "schema: table T: no object \"columns\""),
+            (
+                json!({"name": "D", "tables": {"T": {"columns": {}, "indexes": [["c"]]}}}),
+                "schema: table T: an index names column \"c\", which does not exist",
+            ),
+        ] {
+            assert_eq!(database(&schema).unwrap_err().to_string(), expected);
+        }
+        assert!(
+            DatabaseSchema::from_text("{").unwrap_err().to_string().starts_with("schema: text: not JSON")
+        );
+    }
+}

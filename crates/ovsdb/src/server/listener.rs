@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -128,7 +129,7 @@ async fn accept(socket: Socket, shared: Arc<Shared>) {
             stream = socket.accept() => match stream {
                 Ok(stream) => drop(connections.spawn(serve(stream, shared.clone()))),
                 // Out of file descriptors, or a peer that was gone at once: neither ends the server.
-                Err(_) => tokio::task::yield_now().await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             _ = changed.changed() => {}
