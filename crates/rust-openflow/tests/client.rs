@@ -10,8 +10,8 @@ use bytes::Bytes;
 use rust_openflow::client::{BundleOutcome, Client, ClientError, EventStream, News};
 use rust_openflow::connection::{ConnectionError, Event};
 use rust_openflow::message::{
-    CtFlush, CtTuple, FlowMonitor, FlowUpdate, FlowUpdateEvent, FragMode, MonitorFlags, PacketOut,
-    PacketReason, PortReason,
+    BundleControl, BundleStep, CtFlush, CtTuple, FlowMonitor, FlowUpdate, FlowUpdateEvent, FragMode, Framer,
+    Message, MonitorFlags, PacketOut, PacketReason, PortReason,
 };
 use rust_openflow::{Action, Controller, Field, Flow, FlowFilter, FlowMod, Match, PortNo};
 use support::Ovs;
@@ -334,4 +334,72 @@ async fn a_switch_that_dies_ends_requests_and_events() {
     assert_eq!(error.outcome, BundleOutcome::Refused, "it was never asked");
     let error = Client::connect(&ovs.target()).await.unwrap_err();
     assert!(matches!(error, ClientError::Io { .. }), "{error}");
+}
+
+/// A switch of a few lines that greets, takes a bundle, and hangs up at the request to commit or before.
+fn short_lived_switch(mut stream: impl std::io::Read + std::io::Write, hang_up_at: BundleStep) {
+    let (mut framer, mut buffer) = (Framer::default(), vec![0; 65_536]);
+    loop {
+        let length = stream.read(&mut buffer).expect("the client writes");
+        framer.push(&buffer[..length]);
+        while let Some(bytes) = framer.next_message().expect("whole messages") {
+            let (header, message) = Message::decode(&bytes).expect("readable messages");
+            let answer = match message {
+                Message::Hello(versions) => Message::Hello(versions),
+                Message::BundleControl(control) if control.step == hang_up_at => return,
+                Message::BundleControl(control) if control.step == BundleStep::CloseRequest => {
+                    Message::BundleControl(BundleControl { step: BundleStep::CloseReply, ..control })
+                }
+                _ => continue,
+            };
+            let mut out = bytes::BytesMut::new();
+            answer.encode(header.xid, &mut out).expect("an answer");
+            stream.write_all(&out).expect("the client reads");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_whose_commit_is_not_answered_has_an_unknown_outcome() {
+    for (hang_up_at, outcome) in [
+        (BundleStep::CloseRequest, BundleOutcome::Refused),
+        (BundleStep::CommitRequest, BundleOutcome::Unknown),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = format!("tcp:{}", listener.local_addr().unwrap());
+        let switch = std::thread::spawn(move || short_lived_switch(listener.accept().unwrap().0, hang_up_at));
+        let (client, _events) = Client::connect(&target).await.unwrap();
+        let error = client.send_bundle(&[FlowMod::add(&member(1))]).await.unwrap_err();
+        assert_eq!(error.outcome, outcome, "{error}");
+        switch.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_whose_future_is_dropped_leaves_no_trace() {
+    let ovs = Ovs::start();
+    let (client, _events) = connect(&ovs).await;
+    let adds: Vec<_> = (0..30_000).map(member).map(|flow| FlowMod::add(&flow)).collect();
+    {
+        let bundle = client.send_bundle(&adds);
+        tokio::pin!(bundle);
+        // One poll fills the output; nothing of the rest was added yet.
+        assert!(poll_once(bundle.as_mut()).await.is_none());
+    }
+    client.barrier().await.unwrap();
+    assert_eq!(ovs.dump_text(), Vec::<String>::new());
+    client.send_bundle(&adds[..10]).await.unwrap();
+    assert_eq!(ovs.dump_text().len(), 10);
+}
+
+/// What a future has after one poll.
+async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        use std::task::Poll;
+        match std::pin::Pin::new(&mut future).poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => Poll::Ready(None),
+        }
+    })
+    .await
 }

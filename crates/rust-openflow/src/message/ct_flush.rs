@@ -57,9 +57,8 @@ impl CtFlush {
                 tuple.encode(kind, out)?;
             }
         }
-        match self.zone {
-            Some(zone) => put_u16_property(out, ZONE, zone),
-            None => {}
+        if let Some(zone) = self.zone {
+            put_u16_property(out, ZONE, zone);
         }
         Ok(())
     }
