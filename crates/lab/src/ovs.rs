@@ -420,9 +420,13 @@ impl Ovs {
         Daemon::start(name, command, netns.unwrap_or(&self.netns), self.lifetime(), Some(pid_file))
     }
 
-    /// One of Open vSwitch's own daemons: these write their pid files themselves.
+    /// One of Open vSwitch's own daemons: these write their pid files and logs themselves. What they say before they
+    /// have a log is for whoever waits for them; a lab with a name outlives those, and must not hold their output open.
     fn daemon(&self, name: &str, mut command: Command) -> Result<Daemon, Error> {
         command.env(MARK, self.rundir()).stdin(std::process::Stdio::null());
+        if self.prefix.is_some() {
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        }
         Daemon::start(name, command, &self.netns, self.lifetime(), None)
     }
 

@@ -106,7 +106,7 @@ fn further(ovs: &Ovs, document: &Path, kept: bool) {
         "Left running. To look further:\n  \
            ovs-ofctl --no-stats dump-flows {mgmt}        (docs/pipeline.md tells how to read it)\n  \
            ovs-appctl -t {rundir}/ovs-vswitchd.*.ctl dpctl/dump-conntrack\n  \
-           ip netns exec {KEPT}-web-1 nc -vz 10.0.0.21 5432\n  \
+           ip netns exec {KEPT}-bastion ping -c1 10.0.0.12\n  \
            $EDITOR {document}        (the agent follows)\n\
          To end it: make demo DEMO_ARGS=--teardown",
         mgmt = mgmt(ovs),
