@@ -98,6 +98,13 @@ pub struct CaseError {
     pub reason: String,
 }
 
+impl Binding {
+    /// The name that it has in a packet line: the port's id, or the interface of a port without one.
+    pub fn name(&self) -> &str {
+        self.port_id.as_deref().unwrap_or(&self.interface)
+    }
+}
+
 impl Config {
     /// As the evaluator takes it, for Open vSwitch's userspace datapath.
     pub fn settings(&self) -> Settings {

@@ -54,7 +54,7 @@ fn host(step: &Step) -> Host {
 
 /// Sends the frame of a line through the model.
 fn send(model: &mut Model, step: &Step, packet: &PacketLine) -> Result<Seen, String> {
-    let from = step.bindings.iter().find(|binding| binding.is_called(&packet.from));
+    let from = step.bindings.iter().find(|binding| binding.name() == packet.from);
     let from = from.ok_or_else(|| format!("no interface or port {:?}", packet.from))?;
     if from.port_id.is_some() {
         let outcome = model.send(&PortId::from(packet.from.as_str()), &packet.frame);
@@ -77,13 +77,6 @@ fn send(model: &mut Model, step: &Step, packet: &PacketLine) -> Result<Seen, Str
     };
     let ports = model.receive(vlan, &inner.frame()).into_iter().collect();
     Ok(Seen { sender: None, ports, network: BTreeSet::new() })
-}
-
-impl Binding {
-    /// The name that it has in a packet line: the port's id, or the interface of a port without one.
-    pub fn is_called(&self, name: &str) -> bool {
-        name == self.port_id.as_deref().unwrap_or(&self.interface)
-    }
 }
 
 impl Seen {

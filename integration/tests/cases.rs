@@ -1,0 +1,115 @@
+//! Every page of `flows/cases` on a real Open vSwitch: each frame goes in at a port of the switch, and what comes out at
+//! the others is compared, byte by byte, with what the page says. Needs root.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use integration::{BRIDGE, Firewall, FirewallError, Sighting};
+use rust_openflow::Flow;
+use tests::case::{Case, PacketLine, Step};
+use tests::sketch::{Body, CUSTOMER_TAG, Sketch, Tag};
+
+fn real_switch(_: &Path, page: String) -> datatest_stable::Result<()> {
+    let case = Case::parse(&page)?;
+    let first = &case.steps[0];
+    let mut firewall = Firewall::start(&first.bindings, &first.config)?;
+    let mut differences = Vec::new();
+    for step in &case.steps {
+        if (&step.bindings, &step.config) != (&first.bindings, &first.config) {
+            return Err(
+                "the bindings or the configuration change on the way, which is not provided for".into()
+            );
+        }
+        firewall.put_in_force(&step.policy)?;
+        differences.extend(flows_that_read_back_otherwise(&firewall)?);
+        for datagram in datagrams(step) {
+            differences.extend(traced_otherwise(&firewall, datagram)?);
+            differences.extend(seen_otherwise(&firewall, datagram)?);
+        }
+    }
+    if differences.is_empty() { Ok(()) } else { Err(differences.join("\n").into()) }
+}
+
+/// The lines of a step, parts of one datagram together: the switch holds them back until it has them all.
+fn datagrams(step: &Step) -> impl Iterator<Item = &[PacketLine]> {
+    step.packets.chunk_by(|a, b| a.from == b.from && are_parts_of_one(&a.sketch, &b.sketch))
+}
+
+fn are_parts_of_one(a: &Sketch, b: &Sketch) -> bool {
+    match (&a.body, &b.body) {
+        (Body::Ip(a), Body::Ip(b)) => {
+            a.part.is_some() && b.part.is_some() && (a.packet, a.id) == (b.packet, b.id)
+        }
+        _ => false,
+    }
+}
+
+/// Sends the frames of a datagram and compares who receives what.
+fn seen_otherwise(firewall: &Firewall, datagram: &[PacketLine]) -> datatest_stable::Result<Option<String>> {
+    let mut expected: Sighting = BTreeMap::new();
+    for packet in datagram {
+        firewall.receive(&packet.from, &packet.bytes)?;
+        for name in packet.expected.delivered.keys() {
+            expected.entry(name.clone()).or_default().push(as_delivered(firewall, packet, name)?);
+        }
+    }
+    let mut seen = firewall.sighting()?;
+    // Parts come out in any order.
+    expected.values_mut().chain(seen.values_mut()).for_each(|frames| frames.sort());
+    Ok((seen != expected).then(|| {
+        let lines: Vec<String> =
+            datagram.iter().map(|packet| format!("line {}: {}", packet.line, packet.text)).collect();
+        format!("{}\n    expected: {}\n    seen:     {}", lines.join("\n"), shown(&expected), shown(&seen))
+    }))
+}
+
+/// The frame as it comes out at a port: with its VLAN's tag at a trunk, without any elsewhere.
+fn as_delivered(firewall: &Firewall, packet: &PacketLine, name: &str) -> datatest_stable::Result<Vec<u8>> {
+    let (from, to) = (firewall.binding(&packet.from)?, firewall.binding(name)?);
+    let mut sketch = packet.sketch.clone();
+    let tag = if sketch.tags.is_empty() { None } else { Some(sketch.tags.remove(0)) };
+    // A tag with VID 0 is no VLAN.
+    let vid = from.tag.or(tag.map(|tag| tag.vid)).ok_or("a frame from a trunk has a VLAN tag")?;
+    if to.tag.is_none() {
+        sketch.tags.insert(0, Tag { ethertype: CUSTOMER_TAG, vid });
+    }
+    Ok(sketch.bytes()?)
+}
+
+fn shown(sighting: &Sighting) -> String {
+    let frame = |bytes: &Vec<u8>| match tests::frame_bytes::read(bytes) {
+        Some(frame) => format!("{} ({} bytes)", Sketch::from(&frame), bytes.len()),
+        None => format!("{} bytes", bytes.len()),
+    };
+    let port = |(name, frames): (&String, &Vec<Vec<u8>>)| {
+        format!("{name} gets [{}]", frames.iter().map(frame).collect::<Vec<_>>().join(", "))
+    };
+    if sighting.is_empty() {
+        "nothing".to_owned()
+    } else {
+        sighting.iter().map(port).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Where a frame's fate does not depend on connections, `ofproto/trace` must know it too.
+fn traced_otherwise(firewall: &Firewall, datagram: &[PacketLine]) -> Result<Option<String>, FirewallError> {
+    let [packet] = datagram else { return Ok(None) };
+    let in_port = format!("in_port={}", firewall.binding(&packet.from)?.ofport);
+    let trace = firewall.ovs().trace(BRIDGE, &in_port, Some(&packet.bytes))?;
+    let is_tracked = trace.text().contains("recirc(");
+    let is_wrong = !is_tracked && trace.is_dropped() != packet.expected.delivered.is_empty();
+    Ok(is_wrong.then(|| format!("line {}: {}\n    trace:\n{}", packet.line, packet.text, trace.text())))
+}
+
+/// Every flow in the switch must read and print back as ovs-ofctl prints it.
+fn flows_that_read_back_otherwise(firewall: &Firewall) -> datatest_stable::Result<Vec<String>> {
+    let dump =
+        firewall.ovs().ofctl(&["-O", "OpenFlow14", "--no-names", "--no-stats", "dump-flows", BRIDGE])?;
+    let lines = dump.lines().map(str::trim).filter(|line| line.contains("actions="));
+    let wrong = lines.filter(|line| line.parse::<Flow>().map(|flow| flow.to_string()).as_deref() != Ok(line));
+    Ok(wrong.map(|line| format!("a flow that reads back otherwise: {line}")).collect())
+}
+
+datatest_stable::harness! {
+    { test = real_switch, root = "../flows/cases", pattern = r"\.md$" },
+}
