@@ -404,12 +404,13 @@ impl Field {
         self.def().format
     }
 
-    /// The mask of an exact match. Open vSwitch keeps masks as wide as the field on the wire, even where a value has
+    /// The mask of an exact match. Open vSwitch keeps masks, where there can be one, as wide as the field on the wire, even where a value has
     /// fewer bits (`tcp_flags`, `ipv6_label`), and takes masks that differ there for different flows.
     #[must_use]
     pub fn full_mask(self) -> u128 {
         match self {
             Field::VlanVid | Field::IpFrag | Field::CtState => ones(self.bits()),
+            _ if !self.is_maskable() => ones(self.bits()),
             _ => ones(u16::from(self.def().bytes) * 8),
         }
     }

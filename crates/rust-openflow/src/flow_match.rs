@@ -423,19 +423,16 @@ fn stored_form(field: Field, value: u128, mask: u128) -> Result<Parts, FieldErro
 /// A TCI as OXM says it: the id with its "there is a tag" bit, and the priority, which cannot be masked and needs a
 /// tag. "No tag" has no priority, so that of TCI 0 is dropped, as Open vSwitch does.
 fn vlan_form(value: u128, mask: u128) -> Parts {
-    let vid = (value & 0x1fff, mask & 0x1fff);
-    let pcp = (value >> 13, mask >> 13);
-    let tagged = vid.0 != 0;
-    match pcp.1 {
-        0 => [Some((Field::VlanVid, vid.0, vid.1)), Some((Field::VlanPcp, 0, 0)), None, None],
-        7 if tagged => {
-            let pcp = Some((Field::VlanPcp, pcp.0, Field::VlanPcp.full_mask()));
-            [Some((Field::VlanVid, vid.0, vid.1)), pcp, None, None]
-        }
-        7 if value == 0 && vid.1 & 0x1000 != 0 => {
-            [Some((Field::VlanVid, 0, vid.1)), Some((Field::VlanPcp, 0, 0)), None, None]
-        }
-        _ => [Some((Field::VlanTci, value, mask)), None, None, None],
+    let vid = |mask| Some((Field::VlanVid, value & 0x1fff & mask, mask & 0x1fff));
+    let pcp = |mask| Some((Field::VlanPcp, value >> 13 & mask, mask));
+    let whole = |tci| Some((Field::VlanTci, value & tci, tci));
+    let tagged = value & 0x1fff != 0;
+    // What is not said is taken out, as it may have been said before.
+    match mask >> 13 {
+        0 => [vid(mask), pcp(0), whole(0), None],
+        7 if tagged => [vid(mask), pcp(Field::VlanPcp.full_mask()), whole(0), None],
+        7 if value == 0 && mask & 0x1000 != 0 => [vid(mask), pcp(0), whole(0), None],
+        _ => [vid(0), pcp(0), whole(mask), None],
     }
 }
 

@@ -1,4 +1,5 @@
 //! The client against a real Open vSwitch: bundles and their failures, ports, packets, conntrack, monitors.
+#![allow(clippy::unwrap_used)] // helpers of tests may fail like tests
 #![cfg(feature = "tokio")]
 
 mod support;

@@ -1,4 +1,5 @@
 //! Laws of the codec and of the text grammar, on generated values, damaged values and noise.
+#![allow(clippy::unwrap_used)] // helpers of tests may fail like tests
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The connection without a transport, against a switch of a few lines, in virtual time.
+#![allow(clippy::unwrap_used)] // helpers of tests may fail like tests
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Matches, flows and actions as values: equality, canonical form, bounds.
+#![allow(clippy::unwrap_used)] // helpers of tests may fail like tests
 
 use std::collections::BTreeSet;
 
@@ -51,8 +52,13 @@ fn vlans_are_one_thing_whichever_way_they_are_said() {
     let untagged = Match::new().with(Field::VlanTci, 0u32);
     assert_eq!(untagged, Match::new().with(Field::VlanVid, 0u32));
     let both = Match::new().with(Field::VlanTci, 0x700au32);
-    assert_eq!(both, vid.with(Field::VlanPcp, 3u32));
+    assert_eq!(both, vid.clone().with(Field::VlanPcp, 3u32));
     assert_eq!(both.to_string(), "dl_vlan=10,dl_vlan_pcp=3");
+    // A priority under a mask can only be said by the TCI; saying the VLAN anew replaces all of it.
+    let masked = vid.clone().with_mask(Field::VlanTci, 0x5000u32, 0x5000u32);
+    assert_eq!(masked.iter().collect::<Vec<_>>(), [(Field::VlanTci, 0x5000, 0x5000)]);
+    assert_eq!(masked.clone().with(Field::VlanTci, 0x100au32).get(Field::VlanPcp), Some((0, 7)));
+    assert_eq!(masked.with_mask(Field::VlanTci, 0x100au32, 0x1fffu32), vid);
     let tagged = Match::new().with_mask(Field::VlanTci, 0x1000u32, 0x1000u32);
     assert_eq!(tagged.to_string(), "vlan_tci=0x1000/0x1000");
 }
@@ -63,7 +69,7 @@ fn short_and_long_ports_are_the_same_port() {
     assert_eq!(local, Match::new().with(Field::InPort, 0xffff_fffeu32));
     assert_eq!(local.get(Field::InPortNxm), Some((0xfffe, 0xffff)));
     let tos = Match::new().with(Field::IpTos, 184u32);
-    assert_eq!(tos.get(Field::IpDscp), Some((46, 0xff)));
+    assert_eq!(tos.get(Field::IpDscp), Some((46, 0x3f)));
 }
 
 #[test]
@@ -119,7 +125,7 @@ fn values_that_cannot_be_said_are_encoding_errors() {
         Action::Resubmit { port: Some(rust_openflow::PortNo(0x10_0000)), table: Some(1), ct: false },
         Action::Clone(vec![Action::Goto(1)]),
     ] {
-        assert!(Action::encode_list(&[action.clone()], &mut out).is_err(), "{action:?}");
+        assert!(Action::encode_list(std::slice::from_ref(&action), &mut out).is_err(), "{action:?}");
     }
 }
 
