@@ -30,14 +30,15 @@ impl Subfield {
 
 /// An action or instruction (ovs-actions(7)).
 ///
-/// OpenFlow's instructions stand in the same list: everything else is in "apply actions"; `Meter`, `ClearActions`,
-/// `WriteActions`, `WriteMetadata` and `Goto` are instructions of their own. An empty list drops.
+/// OpenFlow's instructions stand in the same list: everything else is in "apply actions"; `Meter`,
+/// `ClearActions`, `WriteActions`, `WriteMetadata` and `Goto` are instructions of their own. An empty list
+/// drops.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
     /// Send to a port; to `CONTROLLER`, the whole packet.
     Output(PortNo),
-    /// Send to the controller, by the standard action, the beginning of the packet: `CONTROLLER:128`. For other ports the
-    /// length has no meaning, but some senders set it.
+    /// Send to the controller, by the standard action, the beginning of the packet: `CONTROLLER:128`. For
+    /// other ports the length has no meaning, but some senders set it.
     OutputMaxLen {
         /// The port, `CONTROLLER` as a rule.
         port: PortNo,
@@ -66,8 +67,8 @@ pub enum Action {
         /// Swap the packet's addresses for those of the connection's original direction during the lookup.
         ct: bool,
     },
-    /// Set bits of a field: `set_field:` whole, or with a mask. This is the canonical form; [`Action::Load`] is the
-    /// same effect in older bytes.
+    /// Set bits of a field: `set_field:` whole, or with a mask. This is the canonical form; [`Action::Load`]
+    /// is the same effect in older bytes.
     SetField {
         /// The field.
         field: Field,
@@ -76,8 +77,8 @@ pub enum Action {
         /// The bits that are set; [`Field::full_mask`] is the whole field.
         mask: u128,
     },
-    /// Set a run of bits by the Nicira action `load:`. Kept apart from `SetField` because Open vSwitch keeps, sends
-    /// and prints it apart; [`Action::canonical`] makes it a `SetField`.
+    /// Set a run of bits by the Nicira action `load:`. Kept apart from `SetField` because Open vSwitch keeps,
+    /// sends and prints it apart; [`Action::canonical`] makes it a `SetField`.
     Load {
         /// The bits to set, at most 64.
         dst: Subfield,
@@ -108,8 +109,8 @@ pub enum Action {
         /// Clauses of the conjunction, 2 to 64.
         n_clauses: u8,
     },
-    /// Bytes that the switch keeps and does not act on. The wire pads them with zeros to 6, 14, 22, … bytes, and so
-    /// they come back: [`Action::note`] pads at once.
+    /// Bytes that the switch keeps and does not act on. The wire pads them with zeros to 6, 14, 22, … bytes,
+    /// and so they come back: [`Action::note`] pads at once.
     Note(Vec<u8>),
     /// Run actions on a copy of the packet.
     Clone(Vec<Action>),
@@ -263,8 +264,8 @@ impl Action {
         Action::Note(bytes)
     }
 
-    /// The same effect in the form to compare: `load` as a masked or whole `set_field`, notes padded, values cut to
-    /// their masks; in nested actions too.
+    /// The same effect in the form to compare: `load` as a masked or whole `set_field`, notes padded, values
+    /// cut to their masks; in nested actions too.
     #[must_use]
     pub fn canonical(self) -> Self {
         match self {

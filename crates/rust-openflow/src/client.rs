@@ -1,6 +1,7 @@
 //! A connection over a socket, for programs on tokio.
 //!
-//! Two tasks move the bytes, one a direction, so that a switch that answers while we write can never block us both.
+//! Two tasks move the bytes, one a direction, so that a switch that answers while we write can never block us
+//! both.
 
 mod error;
 mod io;
@@ -29,7 +30,8 @@ const MAX_EVENTS: usize = 65_536;
 /// How long connecting may take, hello included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A handle to a connection; clones share it. The connection closes when the last handle and the stream are dropped.
+/// A handle to a connection; clones share it. The connection closes when the last handle and the stream are
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -227,8 +229,8 @@ impl Client {
         }
     }
 
-    /// Starts a flow monitor; returns the flows that are there if it asks for them. What changes later comes in the
-    /// [`EventStream`].
+    /// Starts a flow monitor; returns the flows that are there if it asks for them. What changes later comes
+    /// in the [`EventStream`].
     pub async fn monitor_flows(&self, monitor: &FlowMonitor) -> Result<Vec<FlowUpdate>, ClientError> {
         match self.ask(|connection| Ok(connection.monitor_flows(monitor))).await? {
             Answer::Updates(updates) => Ok(updates),
@@ -252,8 +254,8 @@ impl Client {
         self.ask(|connection| Ok(connection.set_config(frags, 0))).await.map(drop)
     }
 
-    /// As [`set_config`](Self::set_config), and lets the switch speak unasked: of ports, and of packets up to this many
-    /// bytes.
+    /// As [`set_config`](Self::set_config), and lets the switch speak unasked: of ports, and of packets up to
+    /// this many bytes.
     pub async fn set_config_async(&self, frags: FragMode, miss_send_len: u16) -> Result<(), ClientError> {
         self.ask(|connection| Ok(connection.set_config(frags, miss_send_len))).await.map(drop)
     }
@@ -285,8 +287,9 @@ impl Client {
 
     /// Makes all of the changes at once, in their order, or none of them.
     ///
-    /// Memory is bounded whatever their number: the next ones are encoded as the switch takes those before. Dropping the
-    /// future before the end drops the bundle, or if the switch was asked to commit already, leaves its fate unknown.
+    /// Memory is bounded whatever their number: the next ones are encoded as the switch takes those before.
+    /// Dropping the future before the end drops the bundle, or if the switch was asked to commit already,
+    /// leaves its fate unknown.
     pub async fn send_bundle(&self, flow_mods: &[FlowMod]) -> Result<(), BundleError> {
         let Ok(size) = u32::try_from(flow_mods.len()) else {
             return Err(BundleError::refused(format!("{} flow-mods are too many", flow_mods.len())));
@@ -366,8 +369,8 @@ impl Drop for OpenBundle<'_> {
 }
 
 impl EventStream {
-    /// The next thing that the switch says unasked; an error once the connection is lost and everything before was
-    /// taken.
+    /// The next thing that the switch says unasked; an error once the connection is lost and everything
+    /// before was taken.
     pub async fn next(&mut self) -> Result<News, ClientError> {
         loop {
             {

@@ -1,5 +1,5 @@
-//! The controller's end of an OpenFlow connection, without its transport: bytes and the time come in, bytes and events
-//! go out.
+//! The controller's end of an OpenFlow connection, without its transport: bytes and the time come in, bytes
+//! and events go out.
 //!
 //! ```text
 //!  bytes ── receive ──► Connection ──► poll_event ── answers to requests, news from the switch
@@ -7,7 +7,8 @@
 //!  time ──── tick ────►
 //! ```
 //!
-//! Requests are answered in events that carry the request's [`Xid`]. Echo requests are answered by themselves.
+//! Requests are answered in events that carry the request's [`Xid`]. Echo requests are answered by
+//! themselves.
 
 mod bundle;
 
@@ -30,10 +31,11 @@ pub use bundle::{BundleFailure, BundleId, BundleRefusal};
 pub struct ConnectionConfig {
     /// Silence after which the switch is asked whether it is there.
     pub probe_after: Duration,
-    /// Silence after which the connection is given up. A switch that commits a great bundle is silent for seconds.
+    /// Silence after which the connection is given up. A switch that commits a great bundle is silent for
+    /// seconds.
     pub give_up_after: Duration,
-    /// Time after which a request is given up, though the connection lives: Open vSwitch 3.1 does not answer a flow
-    /// monitor with bad flags, for one.
+    /// Time after which a request is given up, though the connection lives: Open vSwitch 3.1 does not answer
+    /// a flow monitor with bad flags, for one.
     pub answer_within: Duration,
     /// Items that the answer to one request may have.
     pub max_reply_items: usize,
@@ -217,7 +219,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection whose transport has just been opened. `now` is the time since an origin of the caller's choice.
+    /// A connection whose transport has just been opened. `now` is the time since an origin of the caller's
+    /// choice.
     #[must_use]
     pub fn new(config: ConnectionConfig, now: Duration) -> Self {
         let mut connection = Connection {
@@ -385,8 +388,8 @@ impl Connection {
         self.confirmed(&Message::PacketOut(packet.clone()))
     }
 
-    /// Sends a message that has no answer of its own, and a barrier behind it, so that success is known as well as
-    /// failure.
+    /// Sends a message that has no answer of its own, and a barrier behind it, so that success is known as
+    /// well as failure.
     pub fn confirmed(&mut self, message: &Message) -> Result<Xid, EncodeError> {
         let request = self.take_xids(2);
         let barrier = Xid(request.0 + 1);

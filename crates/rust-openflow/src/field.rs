@@ -27,8 +27,8 @@ pub enum Format {
     PacketType,
 }
 
-/// What identifies a field on the wire: the first two and a half bytes of its TLV (OpenFlow 1.4 §7.2.2.2), and
-/// the experimenter id that follows them in class 0xffff.
+/// What identifies a field on the wire: the first two and a half bytes of its TLV (OpenFlow 1.4 §7.2.2.2),
+/// and the experimenter id that follows them in class 0xffff.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct OxmHeader {
     /// `oxm_class`: 0x8000 OpenFlow, 0x8001 packet registers, 0 and 1 Nicira, 0xffff experimenter.
@@ -119,9 +119,10 @@ macro_rules! fields {
     ) => {
         /// A field that flows match, or that actions read and write.
         ///
-        /// The order is the one in which Open vSwitch writes the fields of a match, so that a [`Match`](crate::Match)
-        /// sorted by it has the switch's own bytes. Values are plain numbers in network order: an IPv4 address is a
-        /// `u32`, an IPv6 address a `u128`, an Ethernet address the low 48 bits.
+        /// The order is the one in which Open vSwitch writes the fields of a match, so that a
+        /// [`Match`](crate::Match) sorted by it has the switch's own bytes. Values are plain numbers in
+        /// network order: an IPv4 address is a `u32`, an IPv6 address a `u128`, an Ethernet address the low
+        /// 48 bits.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Field {
             $($(#[$doc])* $field,)*
@@ -129,7 +130,8 @@ macro_rules! fields {
             Reg(u8),
             /// 64-bit register 0..=7: registers 2n (high half) and 2n+1. A match stores it as those two.
             XReg(u8),
-            /// 128-bit register 0..=3: registers 4n (highest quarter) to 4n+3. A match stores it as those four.
+            /// 128-bit register 0..=3: registers 4n (highest quarter) to 4n+3. A match stores it as those
+            /// four.
             XXReg(u8),
             $($(#[$doc2])* $field2,)*
         }
@@ -209,7 +211,8 @@ fields! {
         Ipv6Dst: "ipv6_dst", "NXM_NX_IPV6_DST", 128/16, mask, Ipv6, OxmHeader::of(27), OxmHeader::nxm1(20);
         /// Fragment bits, see [`FRAG_ANY`](crate::FRAG_ANY).
         IpFrag: "ip_frag", "NXM_NX_IP_FRAG", 2/1, mask, Frag, OxmHeader::nxm1(26), OxmHeader::nxm1(26);
-        /// The whole TOS byte with ECN 0 (`NXM_OF_IP_TOS`), the DSCP in its upper six bits. A match stores `IpDscp`.
+        /// The whole TOS byte with ECN 0 (`NXM_OF_IP_TOS`), the DSCP in its upper six bits. A match stores
+        /// `IpDscp`.
         IpTos: "nw_tos", "NXM_OF_IP_TOS", 8/1, whole, Decimal, OxmHeader::nxm0(5), OxmHeader::nxm0(5);
         /// DSCP, 6 bits (printed, as `nw_tos`, four times as great).
         IpDscp: "ip_dscp", "OXM_OF_IP_DSCP", 6/1, whole, Decimal, OxmHeader::of(8), OxmHeader::of(8);
@@ -287,8 +290,8 @@ fields! {
         CtMark: "ct_mark", "NXM_NX_CT_MARK", 32/4, mask, Hex, OxmHeader::nxm1(107), OxmHeader::nxm1(107);
         /// Connection label.
         CtLabel: "ct_label", "NXM_NX_CT_LABEL", 128/16, mask, Hex, OxmHeader::nxm1(108), OxmHeader::nxm1(108);
-        /// IPv4 source of the connection's first packet. Fields of the original tuple need a valid `ct_state` beside
-        /// them (ovs-fields(7), "Connection Tracking Original Direction Fields").
+        /// IPv4 source of the connection's first packet. Fields of the original tuple need a valid `ct_state`
+        /// beside them (ovs-fields(7), "Connection Tracking Original Direction Fields").
         CtNwSrc: "ct_nw_src", "NXM_NX_CT_NW_SRC", 32/4, mask, Ipv4, OxmHeader::nxm1(120), OxmHeader::nxm1(120);
         /// IPv6 source of the connection's first packet.
         CtIpv6Src: "ct_ipv6_src", "NXM_NX_CT_IPV6_SRC", 128/16, mask, Ipv6, OxmHeader::nxm1(122), OxmHeader::nxm1(122);
@@ -361,13 +364,15 @@ impl Field {
         all().map(|def| def.field)
     }
 
-    /// The name that ovs-ofctl's `set_field` takes; matches also use shorter, older ones (`dl_src`, `tp_dst`).
+    /// The name that ovs-ofctl's `set_field` takes; matches also use shorter, older ones (`dl_src`,
+    /// `tp_dst`).
     #[must_use]
     pub fn name(self) -> &'static str {
         self.def().name
     }
 
-    /// The name ovs-ofctl gives the field where only a part of it is meant: `NXM_NX_REG8` of `NXM_NX_REG8[0..15]`.
+    /// The name ovs-ofctl gives the field where only a part of it is meant: `NXM_NX_REG8` of
+    /// `NXM_NX_REG8[0..15]`.
     #[must_use]
     pub fn subfield_name(self) -> &'static str {
         self.def().nxm_name
@@ -379,8 +384,8 @@ impl Field {
         self.def().bits
     }
 
-    /// Bits that actions can reach: one less than [`bits`](Self::bits) for `VlanVid`, whose top bit says that there is
-    /// a tag.
+    /// Bits that actions can reach: one less than [`bits`](Self::bits) for `VlanVid`, whose top bit says that
+    /// there is a tag.
     #[must_use]
     pub fn subfield_bits(self) -> u16 {
         if self == Field::VlanVid { 12 } else { self.bits() }
@@ -404,8 +409,9 @@ impl Field {
         self.def().format
     }
 
-    /// The mask of an exact match. Open vSwitch keeps masks, where there can be one, as wide as the field on the wire, even where a value has
-    /// fewer bits (`tcp_flags`, `ipv6_label`), and takes masks that differ there for different flows.
+    /// The mask of an exact match. Open vSwitch keeps masks, where there can be one, as wide as the field on
+    /// the wire, even where a value has fewer bits (`tcp_flags`, `ipv6_label`), and takes masks that differ
+    /// there for different flows.
     #[must_use]
     pub fn full_mask(self) -> u128 {
         match self {
@@ -415,8 +421,8 @@ impl Field {
         }
     }
 
-    /// Whether a match with this mask goes without it on the wire. `ct_state` never does: Open vSwitch keeps eight of
-    /// its 32 bits and always writes that mask.
+    /// Whether a match with this mask goes without it on the wire. `ct_state` never does: Open vSwitch keeps
+    /// eight of its 32 bits and always writes that mask.
     pub(crate) fn is_exact(self, mask: u128) -> bool {
         mask == self.full_mask() && self != Field::CtState
     }
@@ -439,8 +445,8 @@ impl Field {
         self.def().field == self
     }
 
-    /// The field of one of ovs-ofctl's names, `NXM_…` and `OXM_…` included; `tp_dst` and its like stand for TCP, and
-    /// `nw_src` for IPv4, as they do in ovs-ofctl until a protocol says otherwise.
+    /// The field of one of ovs-ofctl's names, `NXM_…` and `OXM_…` included; `tp_dst` and its like stand for
+    /// TCP, and `nw_src` for IPv4, as they do in ovs-ofctl until a protocol says otherwise.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Field> {
         // The 16-bit form is second to the 32-bit one under their common name.
@@ -485,7 +491,8 @@ static OF_INDEX: [Option<Field>; 64] = index_of(0x8000);
 static NXM0_INDEX: [Option<Field>; 64] = index_of(0);
 static NXM1_INDEX: [Option<Field>; 128] = index_of(1);
 
-/// Fields of one class by their number, computed once by the compiler: decoding asks once a field of every flow.
+/// Fields of one class by their number, computed once by the compiler: decoding asks once a field of every
+/// flow.
 const fn index_of<const N: usize>(class: u16) -> [Option<Field>; N] {
     let mut index = [None; N];
     let tables: [&[FieldDef]; 4] = [BEFORE, &REGS, &XXREGS, AFTER];

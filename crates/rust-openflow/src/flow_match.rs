@@ -34,11 +34,12 @@ pub const FRAG_LATER: u8 = 2;
 /// Bytes of matches that are believed: no switch has that many fields.
 const MAX_BYTES: usize = 4096;
 
-/// A flow's match in canonical form: each field at most once, in the switch's own order, values cut to their masks,
-/// fields with an empty mask left out. Two matches are equal exactly if they match the same frames in the same terms.
+/// A flow's match in canonical form: each field at most once, in the switch's own order, values cut to their
+/// masks, fields with an empty mask left out. Two matches are equal exactly if they match the same frames in
+/// the same terms.
 ///
-/// It is kept as the bytes of its OXM fields, which makes it small, and quick to encode and compare. The order of
-/// matches among each other has no meaning beyond being one.
+/// It is kept as the bytes of its OXM fields, which makes it small, and quick to encode and compare. The
+/// order of matches among each other has no meaning beyond being one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Match {
     oxm: Box<[u8]>,
@@ -65,13 +66,15 @@ impl Match {
     /// Matches `field` exactly, in place of what was said of it before.
     ///
     /// # Panics
-    /// If the value does not fit the field, or there is no such register: a cut value would match other frames.
+    /// If the value does not fit the field, or there is no such register: a cut value would match other
+    /// frames.
     #[must_use]
     pub fn with(self, field: Field, value: impl Into<u128>) -> Self {
         self.with_mask(field, value, field.full_mask())
     }
 
-    /// Matches the bits of `mask`, in place of what was said of the field before; an empty mask takes the field out.
+    /// Matches the bits of `mask`, in place of what was said of the field before; an empty mask takes the
+    /// field out.
     ///
     /// # Panics
     /// As [`with`](Self::with); also if the field can only be matched whole.
@@ -100,8 +103,8 @@ impl Match {
         self
     }
 
-    /// The value and mask of a field, `None` if nothing is said of it. Fields that are stored as others (`XReg`,
-    /// `VlanTci`, …) are put together again.
+    /// The value and mask of a field, `None` if nothing is said of it. Fields that are stored as others
+    /// (`XReg`, `VlanTci`, …) are put together again.
     #[must_use]
     pub fn get(&self, field: Field) -> Option<(u128, u128)> {
         let mut parts = (0, 0);
@@ -266,8 +269,8 @@ impl fmt::Debug for Match {
     }
 }
 
-/// Where a field stands in a match: known fields by their order, the others where Open vSwitch writes those that this
-/// crate does not know (tunnel metadata, ERSPAN, GTP-U, NSH).
+/// Where a field stands in a match: known fields by their order, the others where Open vSwitch writes those
+/// that this crate does not know (tunnel metadata, ERSPAN, GTP-U, NSH).
 type Key = (Field, u8);
 
 struct Entry<'a> {
@@ -392,7 +395,8 @@ fn stored_form(field: Field, value: u128, mask: u128) -> Result<Parts, FieldErro
     if mask != 0 && mask != field.full_mask() && !field.is_maskable() {
         return Err(FieldError::NotMaskable { field, mask });
     }
-    // A value that would not fit is refused, not cut, unless the caller's mask says that those bits do not matter.
+    // A value that would not fit is refused, not cut, unless the caller's mask says that those bits do not
+    // matter.
     let full = mask == field.full_mask();
     if (full || value & mask > ones(field.bits())) && value > ones(field.bits()) {
         return Err(FieldError::TooWide { field, value, bits: field.bits() });
@@ -420,8 +424,8 @@ fn stored_form(field: Field, value: u128, mask: u128) -> Result<Parts, FieldErro
     })
 }
 
-/// A TCI as OXM says it: the id with its "there is a tag" bit, and the priority, which cannot be masked and needs a
-/// tag. "No tag" has no priority, so that of TCI 0 is dropped, as Open vSwitch does.
+/// A TCI as OXM says it: the id with its "there is a tag" bit, and the priority, which cannot be masked and
+/// needs a tag. "No tag" has no priority, so that of TCI 0 is dropped, as Open vSwitch does.
 fn vlan_form(value: u128, mask: u128) -> Parts {
     let vid = |mask| Some((Field::VlanVid, value & 0x1fff & mask, mask & 0x1fff));
     let pcp = |mask| Some((Field::VlanPcp, value >> 13 & mask, mask));

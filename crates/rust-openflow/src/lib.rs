@@ -1,5 +1,5 @@
-//! OpenFlow 1.4 with the Nicira extensions of Open vSwitch 3.1: what `ovs-vswitchd` says on the wire, and what
-//! `ovs-ofctl` prints, as values.
+//! OpenFlow 1.4 with the Nicira extensions of Open vSwitch 3.1: what `ovs-vswitchd` says on the wire, and
+//! what `ovs-ofctl` prints, as values.
 //!
 //! ```text
 //!  Field ── Match ──┐
@@ -7,8 +7,8 @@
 //!  Subfield ─ Action┘
 //! ```
 //!
-//! Everything but `client` is sans-IO: bytes and the present time come in as arguments, bytes and events go out.
-//! A field or an action that this crate does not know is kept as bytes and sent back unchanged.
+//! Everything but `client` is sans-IO: bytes and the present time come in as arguments, bytes and events go
+//! out. A field or an action that this crate does not know is kept as bytes and sent back unchanged.
 //!
 //! ```
 //! use rust_openflow::Flow;

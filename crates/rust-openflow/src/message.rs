@@ -314,8 +314,8 @@ impl Message {
         Ok(())
     }
 
-    /// Reads one whole message, header included. A message of another type or version, or a reply of an unknown
-    /// multipart type, comes back as `Unknown`; a hello or an error is read in any version.
+    /// Reads one whole message, header included. A message of another type or version, or a reply of an
+    /// unknown multipart type, comes back as `Unknown`; a hello or an error is read in any version.
     pub fn decode(bytes: &Bytes) -> Result<(Header, Message), DecodeError> {
         let header = Header::peek(bytes).ok_or(DecodeError::Short {
             what: "header",
@@ -437,8 +437,8 @@ impl Framer {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole message, header included. An error means that the stream is lost: a header gives a length
-    /// shorter than itself.
+    /// The next whole message, header included. An error means that the stream is lost: a header gives a
+    /// length shorter than itself.
     pub fn next_message(&mut self) -> Result<Option<Bytes>, DecodeError> {
         let Some(header) = Header::peek(&self.buffer) else { return Ok(None) };
         let length = usize::from(header.length);

@@ -122,8 +122,8 @@ pub(crate) fn put_property(out: &mut BytesMut, kind: u16, value: &[u8]) -> Resul
     Ok(())
 }
 
-/// Writes a 16-bit property. The specification, and Open vSwitch, count its padding to four bytes as part of it; for 8
-/// bits they do not.
+/// Writes a 16-bit property. The specification, and Open vSwitch, count its padding to four bytes as part of
+/// it; for 8 bits they do not.
 pub(crate) fn put_u16_property(out: &mut BytesMut, kind: u16, number: u16) {
     out.put_u16(kind);
     out.put_u16(8);

@@ -1,5 +1,5 @@
-//! Open vSwitch as the judge of text and bytes: what we send comes back as we print it, what it says we read and can
-//! say again byte for byte.
+//! Open vSwitch as the judge of text and bytes: what we send comes back as we print it, what it says we read
+//! and can say again byte for byte.
 #![allow(clippy::unwrap_used)] // helpers of tests may fail like tests
 #![cfg(feature = "tokio")]
 

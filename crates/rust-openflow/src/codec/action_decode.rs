@@ -13,8 +13,8 @@ use super::action_encode::encode;
 use super::{CT_COMMIT, CT_FORCE, MAX_DEPTH, NICIRA, NO_TABLE, controller2, kind, nicira};
 
 impl Action {
-    /// Reads a list of actions. What the crate does not know, or could not write again byte for byte, is kept as
-    /// [`Action::Unknown`].
+    /// Reads a list of actions. What the crate does not know, or could not write again byte for byte, is kept
+    /// as [`Action::Unknown`].
     ///
     /// Two old forms are read as their modern equals and so written differently: `NXAST_RESUBMIT` as
     /// `NXAST_RESUBMIT_TABLE`, and `NXAST_REG_LOAD2` of a whole field as `OFPAT_SET_FIELD`.

@@ -1,8 +1,8 @@
 //! Bundles on a connection.
 //!
-//! Open vSwitch checks a flow-mod when it is added, and drops a bad one from the bundle without spoiling the rest. So
-//! nothing is committed before the bundle is closed, and is committed only if no error came before the answer to that:
-//! the switch answers in order.
+//! Open vSwitch checks a flow-mod when it is added, and drops a bad one from the bundle without spoiling the
+//! rest. So nothing is committed before the bundle is closed, and is committed only if no error came before
+//! the answer to that: the switch answers in order.
 //!
 //! ```text
 //!  open ── add … add ── close ──► close reply ─┬─ no error ── commit ──► commit reply | error
@@ -152,8 +152,9 @@ impl Connection {
         }
     }
 
-    /// Opens, fills and closes a bundle at once. It all waits in the output: for great bundles, add in pieces and watch
-    /// [`output_length`](Connection::output_length). If a flow-mod cannot be encoded, nothing is sent of any.
+    /// Opens, fills and closes a bundle at once. It all waits in the output: for great bundles, add in pieces
+    /// and watch [`output_length`](Connection::output_length). If a flow-mod cannot be encoded, nothing is
+    /// sent of any.
     pub fn bundle(&mut self, flow_mods: &[FlowMod]) -> Result<BundleId, EncodeError> {
         let size = u32::try_from(flow_mods.len())
             .map_err(|_| EncodeError::OutOfRange { what: "messages in a bundle", value: u128::MAX })?;
@@ -168,8 +169,8 @@ impl Connection {
         Ok(id)
     }
 
-    /// Whether the switch may have been asked to commit: if the connection is lost now, nobody knows what became of the
-    /// bundle. `None` if its fate is known.
+    /// Whether the switch may have been asked to commit: if the connection is lost now, nobody knows what
+    /// became of the bundle. `None` if its fate is known.
     #[must_use]
     pub fn bundle_is_committing(&self, id: BundleId) -> Option<bool> {
         let bundle = self.bundles.iter().find(|bundle| bundle.id == id)?;

@@ -19,8 +19,8 @@ const ICMP_ID: u16 = 4;
 const ICMP_TYPE: u16 = 5;
 const ICMP_CODE: u16 = 6;
 
-/// Which connections to forget: every part that is given must match. There are no masks and ranges; an empty flush
-/// forgets every connection of the datapath.
+/// Which connections to forget: every part that is given must match. There are no masks and ranges; an empty
+/// flush forgets every connection of the datapath.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct CtFlush {
     /// Only of this zone.

@@ -61,8 +61,8 @@ impl FlowModCommand {
 pub struct FlowMod {
     /// What to do.
     pub command: FlowModCommand,
-    /// The flow. Only additions have a cookie and options; deletions ignore the actions, and those that are not strict
-    /// the priority.
+    /// The flow. Only additions have a cookie and options; deletions ignore the actions, and those that are
+    /// not strict the priority.
     pub flow: Flow,
     /// For a deletion, all tables instead of the flow's.
     pub all_tables: bool,
@@ -86,8 +86,8 @@ impl FlowMod {
         Self::new(FlowModCommand::Add, flow.clone())
     }
 
-    /// Gives the flow with this key these actions; its cookie, options and counters stay. Nothing happens if there is
-    /// no such flow.
+    /// Gives the flow with this key these actions; its cookie, options and counters stay. Nothing happens if
+    /// there is no such flow.
     #[must_use]
     pub fn modify_strict(flow: &Flow) -> Self {
         Self::new(FlowModCommand::ModifyStrict, flow.clone())

@@ -29,8 +29,9 @@ impl MonitorFlags {
     pub const MODIFY: MonitorFlags = MonitorFlags(8);
     /// With their actions.
     pub const INSTRUCTIONS: MonitorFlags = MonitorFlags(16);
-    /// Changes that came by this connection in full too. The specification calls bit 6 `OFPFMF_ONLY_OWN`; Open
-    /// vSwitch 3.1 takes it to mean "do not abbreviate my own changes", and refuses bit 5, `OFPFMF_NO_ABBREV`.
+    /// Changes that came by this connection in full too. The specification calls bit 6 `OFPFMF_ONLY_OWN`;
+    /// Open vSwitch 3.1 takes it to mean "do not abbreviate my own changes", and refuses bit 5,
+    /// `OFPFMF_NO_ABBREV`.
     pub const OWN_IN_FULL: MonitorFlags = MonitorFlags(64);
 
     /// The flags of both.
@@ -112,7 +113,8 @@ pub enum FlowUpdate {
     Flow {
         /// What.
         event: FlowUpdateEvent,
-        /// The flow; its actions are there only if the monitor asked for them, and its flags and importance never.
+        /// The flow; its actions are there only if the monitor asked for them, and its flags and importance
+        /// never.
         flow: Flow,
     },
     /// This connection's request with this xid was carried out.

@@ -1,5 +1,5 @@
-//! Packets between switch and controller: `OFPT_PACKET_IN` (OpenFlow 1.4 §7.4.1), `NXT_PACKET_IN2` of Open vSwitch,
-//! `OFPT_PACKET_OUT` (§7.3.7).
+//! Packets between switch and controller: `OFPT_PACKET_IN` (OpenFlow 1.4 §7.4.1), `NXT_PACKET_IN2` of Open
+//! vSwitch, `OFPT_PACKET_OUT` (§7.3.7).
 
 use std::fmt;
 

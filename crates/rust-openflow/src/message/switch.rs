@@ -86,7 +86,8 @@ pub enum FragMode {
     Drop,
     /// Fragments are put together first; no datapath does it.
     Reassemble,
-    /// Open vSwitch's extension: the first fragment has its ports, later ones none, `ip_frag` tells them apart.
+    /// Open vSwitch's extension: the first fragment has its ports, later ones none, `ip_frag` tells them
+    /// apart.
     NxMatch,
 }
 
@@ -100,8 +101,8 @@ impl FragMode {
 pub struct SwitchConfig {
     /// What flow tables see of fragments: of the whole switch, not of this connection.
     pub frags: FragMode,
-    /// Bytes of a packet that matched nothing which the switch sends. On a `.mgmt` connection, 0 (its beginning)
-    /// silences all asynchronous messages, port-status too.
+    /// Bytes of a packet that matched nothing which the switch sends. On a `.mgmt` connection, 0 (its
+    /// beginning) silences all asynchronous messages, port-status too.
     pub miss_send_len: u16,
 }
 

@@ -27,8 +27,8 @@ const PROTOCOLS: [(&str, u16, Option<u8>); 17] = [
     ("mplsm", 0x8848, None),
 ];
 
-/// Gathers the words of a match. What `nw_src` or `tp_dst` mean depends on ethertype and protocol, which may come
-/// later, so such words wait until the end.
+/// Gathers the words of a match. What `nw_src` or `tp_dst` mean depends on ethertype and protocol, which may
+/// come later, so such words wait until the end.
 #[derive(Default)]
 pub(super) struct MatchParser<'a> {
     matches: Match,
@@ -47,7 +47,8 @@ impl<'a> MatchParser<'a> {
             return Ok(true);
         }
         match key {
-            // Without a packet type, which only bridges of a special kind have, every packet is an Ethernet frame.
+            // Without a packet type, which only bridges of a special kind have, every packet is an Ethernet
+            // frame.
             "eth" => {}
             "dl_vlan" | "dl_vlan_pcp" | "vlan_vid" | "vlan_pcp" | "vlan_tci" => self.vlan(key, text)?,
             "eth_type" | "dl_type" => {

@@ -230,8 +230,8 @@ impl Printer<'_> {
         }
     }
 
-    /// Fields that this crate does not know, as `oxm:class.number.experimenter[.mask]=0x…`, which ovs-ofctl does not
-    /// read.
+    /// Fields that this crate does not know, as `oxm:class.number.experimenter[.mask]=0x…`, which ovs-ofctl
+    /// does not read.
     fn unknown(&mut self) {
         for raw in self.matches.raw() {
             let header = raw.header;

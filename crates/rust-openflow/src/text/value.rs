@@ -106,7 +106,8 @@ pub(super) fn ipv6(out: &mut impl Write, value: u128, mask: u128) -> fmt::Result
     }
 }
 
-/// An address as inet_ntop(3) prints it, which differs from RFC 5952 in IPv4-compatible addresses (`::1.2.3.4`).
+/// An address as inet_ntop(3) prints it, which differs from RFC 5952 in IPv4-compatible addresses
+/// (`::1.2.3.4`).
 fn ipv6_address(out: &mut impl Write, value: u128) -> fmt::Result {
     if value >> 32 == 0 && value > 0xffff {
         let low = u32::try_from(value).expect("the high bits are zero");
@@ -141,7 +142,8 @@ pub(super) fn flags(out: &mut impl Write, names: &[&str], value: u128, mask: u12
     Ok(())
 }
 
-/// An unsigned number as strtoull(3) with base 0 reads it: decimal, 0x hexadecimal, 0 octal; at most `bits` bits.
+/// An unsigned number as strtoull(3) with base 0 reads it: decimal, 0x hexadecimal, 0 octal; at most `bits`
+/// bits.
 pub(crate) fn integer(text: &str, bits: u16) -> Result<u128, String> {
     let (digits, radix) = match text.as_bytes() {
         [b'0', b'x' | b'X', ..] => (&text[2..], 16),

@@ -1,7 +1,7 @@
 //! A private Open vSwitch: ovsdb-server and ovs-vswitchd with dummy datapaths, in a directory of their own.
 //!
-//! The machine's own switch is never touched: every path and socket is given. The daemons are killed by the kernel when
-//! the thread of the test that started them ends, however it ends.
+//! The machine's own switch is never touched: every path and socket is given. The daemons are killed by the
+//! kernel when the thread of the test that started them ends, however it ends.
 #![allow(dead_code)] // each test binary uses its part
 
 pub(crate) mod generate;
