@@ -27,7 +27,8 @@
 //!
 //! - At most one thing is under way (`busy`): what arrives meanwhile waits, coalesced, for the next cycle.
 //! - No flow-mod is sent before the lock of the bridge is ours, the bridge is fail-safe, the switch has been read back
-//!   and there is a policy (`obstacle`). Without a policy the switch keeps what it has.
+//!   and there is a policy (`obstacle`). Without a policy the switch keeps what it has. Nothing is sent while the
+//!   database is away: the lock went with it, and ovs-vswitchd (3.1) itself takes no OpenFlow without its database.
 //! - A zone is bound to a port only when it is flushed and recorded in the database (`Ledger::ready_zone`); a generation
 //!   is used only below the recorded mark (`GenerationPool`).
 //! - The tracker learns what the switch holds from a read-back or from a bundle's success and from nothing else: a
@@ -137,7 +138,7 @@ struct Database {
     connected: bool,
     /// Its rows have been seen.
     seen: bool,
-    /// The lock is ours; after a lost connection it counts as ours until the database says otherwise.
+    /// The lock is ours.
     locked: bool,
     lock_asked_at: Duration,
     lost: Option<String>,
@@ -231,10 +232,15 @@ impl Engine {
         self.waiting.as_ref()
     }
 
-    /// The name of the lock in the database that keeps two of us from one bridge. A lock's name is an `<id>` of
-    /// letters, digits and underscores (RFC 7047, section 4.1.8), a bridge's may be any text.
+    /// The name of the lock in the database that keeps two of us from one bridge: `sgflow_` and the bridge's name,
+    /// with `_` and two hexadecimal digits for each byte that may not stand in a lock's name. That is an `<id>`
+    /// (RFC 7047, 3.1 and 4.1.8): letters, digits and underscores.
     pub fn lock_name(bridge: &str) -> String {
-        format!("sgflow_{}", bridge.replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
+        let spell = |byte: u8| match byte {
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("_{byte:02x}"),
+        };
+        bridge.bytes().fold("sgflow_".to_owned(), |name, byte| name + &spell(byte))
     }
 
     fn on_policy(&mut self, delta: PolicyDelta) {

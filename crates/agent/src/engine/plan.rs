@@ -46,10 +46,10 @@ impl Engine {
             let reason = database.lost.clone();
             return reason.is_some().then_some(Waiting::Database { reason });
         }
+        if !database.connected {
+            return Some(Waiting::Database { reason: database.lost.clone() });
+        }
         if !database.locked {
-            if !database.connected {
-                return Some(Waiting::Database { reason: database.lost.clone() });
-            }
             let overdue = self.now >= database.lock_asked_at + LOCK_GRACE;
             return overdue.then(|| Waiting::Lock { name: Engine::lock_name(&self.options.bridge) });
         }
@@ -71,21 +71,17 @@ impl Engine {
             return Some(Waiting::Switch { reason: self.link.reason().cloned() });
         }
         let needed = self.generations_wanted()?;
-        if !database.connected {
-            return Some(Waiting::Database { reason: database.lost.clone() });
-        }
         self.ledger.next_mark(needed).is_none().then_some(Waiting::Generations)
     }
 
     /// Whether there is nothing to do but to wait, also when that is not worth a word yet.
     fn waiting_for_others(&mut self) -> bool {
-        if self.database.seen && !self.database.locked && self.database.connected && self.waiting.is_none() {
+        if self.database.seen && !self.database.locked && self.waiting.is_none() {
             self.wake_at(self.database.lock_asked_at + LOCK_GRACE);
         }
         let fail_safe =
             self.host.bridge().is_some_and(|bridge| bridge.fail_mode.as_deref() == Some("secure"));
-        !self.database.seen
-            || !self.database.locked
+        !(self.database.seen && self.database.locked)
             || !(fail_safe || self.link.is_up())
             || !matches!(self.waiting, None | Some(Waiting::Switch { .. }))
     }

@@ -31,7 +31,7 @@ pub enum Report {
     NoZone(PortId, ZonesExhausted),
     /// The connection to the switch is gone; the switch keeps the flows it has.
     SwitchLost(String),
-    /// The connection to the database is gone; policy changes are applied all the same.
+    /// The connection to the database is gone, and the lock with it; the switch keeps the flows it has.
     DatabaseLost(String),
     /// A transaction failed; it is tried again.
     WriteFailed(String),

@@ -398,7 +398,7 @@ fn the_lock_is_waited_for_and_when_it_comes_back_the_switch_is_read_again() {
     world.give(rows);
     assert_eq!(world.engine.waiting(), None, "it may be on its way");
     world.pass_time(1);
-    assert_eq!(world.engine.waiting(), Some(&Waiting::Lock { name: "sgflow_br_int".into() }));
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Lock { name: "sgflow_br_2dint".into() }));
     let mut world = enforced();
     world.give(vec![Event::Database(DatabaseEvent::Stolen)]);
     world.pass_time(2);
@@ -410,13 +410,14 @@ fn the_lock_is_waited_for_and_when_it_comes_back_the_switch_is_read_again() {
 }
 
 #[test]
-fn policy_changes_are_applied_while_the_database_is_away() {
+fn policy_changes_wait_for_the_database() {
     let mut world = enforced();
     world.give(vec![Event::Database(DatabaseEvent::Lost { reason: "gone".into() })]);
     world.document(&one_port());
-    assert!(!world.is_open(2));
-    world.assert_converged();
+    assert!(world.is_open(2));
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Database { reason: Some("gone".into()) }));
     world.connect_database();
+    assert!(!world.is_open(2));
     world.assert_converged();
     assert_eq!(world.engine.waiting(), None);
 }
