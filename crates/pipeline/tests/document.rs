@@ -58,6 +58,18 @@ fn the_document_says_what_the_declaration_says() {
 }
 
 #[test]
+fn every_quoted_flow_is_one_of_the_demo() {
+    let demo: Vec<&str> = include_str!("../../../docs/examples/demo.flows").lines().map(str::trim).collect();
+    let guide = include_str!("../../../flows/reading-guide.md");
+    let quoted: Vec<&str> = guide.lines().filter(|line| line.starts_with("cookie=")).collect();
+    assert!(!quoted.is_empty());
+    for line in quoted {
+        assert!(demo.contains(&line), "not a flow of the demo: {line}");
+    }
+    assert!(guide.contains(&format!("{} of them", demo.len())), "the demo has {} flows", demo.len());
+}
+
+#[test]
 fn tables_and_priorities_are_declared_in_order_and_once() {
     for pair in LAYOUT.tables.windows(2) {
         assert!(pair[0].id < pair[1].id, "{} before {}", pair[0].name, pair[1].name);

@@ -1,4 +1,5 @@
 //! A private switch, documents, and the program under test.
+#![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and takes what it needs")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
