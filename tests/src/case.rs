@@ -37,8 +37,37 @@ pub struct Step {
     pub config: Config,
     /// The frames, in order.
     pub packets: Vec<PacketLine>,
-    /// The flows of this policy in ovs-ofctl's text, if the page has them.
-    pub flows: Option<String>,
+    /// The flows of this policy, if the page has them.
+    pub flows: Option<FlowsBlock>,
+}
+
+/// What a page shows of the flows that its policy is rendered to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FlowsBlock {
+    /// Of which tables, in the order shown.
+    pub tables: Vec<ShownTable>,
+    /// The flows, one a line, in ovs-ofctl's text without cookies.
+    pub text: String,
+}
+
+/// A table of the pipeline on a page.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShownTable {
+    /// Its name in `flows/pipeline.toml`.
+    pub name: String,
+    /// Which of its flows.
+    pub kinds: ShownKinds,
+}
+
+/// Kinds of flows, by the names that `flows/pipeline.toml` gives to kinds of cookies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ShownKinds {
+    /// Those of the page's ports, networks, rules and members.
+    Particular,
+    /// One kind.
+    One(String),
+    /// Every flow of the table.
+    All,
 }
 
 /// What OVSDB would say of an interface.
@@ -149,6 +178,8 @@ struct Page {
 
 struct Block {
     kind: Kind,
+    /// What stands behind the kind on the block's first line.
+    arguments: Vec<String>,
     line: usize,
     text: String,
 }
@@ -160,6 +191,7 @@ enum Kind {
     Config,
     Refused,
     Packets,
+    /// With tables behind it: see [`FlowsBlock`].
     Flows,
 }
 
@@ -171,7 +203,6 @@ impl Kind {
             "yaml config" => Self::Config,
             "refused" => Self::Refused,
             "packets" => Self::Packets,
-            "flows" => Self::Flows,
             _ => return None,
         })
     }
@@ -187,8 +218,11 @@ impl Page {
             }
             let Some(info) = line.strip_prefix("```") else { continue };
             let unknown = || CaseError { line: number, reason: format!("a case has no block {info:?}") };
-            let kind = Kind::of(info.trim()).ok_or_else(unknown)?;
-            let mut block = Block { kind, line: number + 1, text: String::new() };
+            let (kind, arguments) = match info.strip_prefix("flows ") {
+                Some(tables) => (Kind::Flows, tables.split_whitespace().map(str::to_owned).collect()),
+                None => (Kind::of(info.trim()).ok_or_else(unknown)?, Vec::new()),
+            };
+            let mut block = Block { kind, arguments, line: number + 1, text: String::new() };
             loop {
                 match lines.next() {
                     Some((_, "```")) => break,
@@ -250,7 +284,10 @@ impl Draft {
             Some(block) => block.packets(&names)?,
             None => Vec::new(),
         };
-        let flows = self.block(Kind::Flows).map(|block| block.text.clone());
+        let flows = self.block(Kind::Flows).map(|block| FlowsBlock {
+            tables: block.arguments.iter().map(|argument| ShownTable::new(argument)).collect(),
+            text: block.text.clone(),
+        });
         Ok(Step { policy_text: self.policy.text.clone(), policy, bindings, config, packets, flows })
     }
 
@@ -272,6 +309,18 @@ impl Draft {
             Some((name, line)) => Err(CaseError { line, reason: format!("{name} is not refused") }),
             None => Ok(parsed.policy),
         }
+    }
+}
+
+impl ShownTable {
+    /// `NAME`, `NAME:KIND` or, for the whole table, `NAME+`.
+    fn new(text: &str) -> Self {
+        let (name, kinds) = match (text.strip_suffix('+'), text.split_once(':')) {
+            (Some(name), _) => (name, ShownKinds::All),
+            (None, Some((name, kind))) => (name, ShownKinds::One(kind.to_owned())),
+            (None, None) => (text, ShownKinds::Particular),
+        };
+        Self { name: name.to_owned(), kinds }
     }
 }
 
