@@ -1,12 +1,13 @@
 //! Every page of `flows/cases` on a real Open vSwitch: each frame goes in at a port of the switch, and what comes out at
 //! the others is compared, byte by byte, with what the page says. Needs root.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use integration::{BRIDGE, Firewall, FirewallError, Sighting};
 use rust_openflow::Flow;
 use tests::case::{Case, PacketLine, Step};
+use tests::flows;
 use tests::sketch::{Body, CUSTOMER_TAG, Sketch, Tag};
 
 fn real_switch(_: &Path, page: String) -> datatest_stable::Result<()> {
@@ -21,7 +22,11 @@ fn real_switch(_: &Path, page: String) -> datatest_stable::Result<()> {
             );
         }
         firewall.put_in_force(&step.policy)?;
-        differences.extend(flows_that_read_back_otherwise(&firewall)?);
+        let held = flows_held(&firewall)?;
+        differences.extend(read_back_otherwise(&held));
+        if std::ptr::eq(step, first) {
+            differences.extend(rendered_otherwise(&held, step)?);
+        }
         for datagram in datagrams(step) {
             differences.extend(traced_otherwise(&firewall, datagram)?);
             differences.extend(seen_otherwise(&firewall, datagram)?);
@@ -101,13 +106,26 @@ fn traced_otherwise(firewall: &Firewall, datagram: &[PacketLine]) -> Result<Opti
     Ok(is_wrong.then(|| format!("line {}: {}\n    trace:\n{}", packet.line, packet.text, trace.text())))
 }
 
-/// Every flow in the switch must read and print back as ovs-ofctl prints it.
-fn flows_that_read_back_otherwise(firewall: &Firewall) -> datatest_stable::Result<Vec<String>> {
+/// The flows in the switch, as ovs-ofctl prints them.
+fn flows_held(firewall: &Firewall) -> Result<BTreeSet<String>, FirewallError> {
     let dump =
         firewall.ovs().ofctl(&["-O", "OpenFlow14", "--no-names", "--no-stats", "dump-flows", BRIDGE])?;
-    let lines = dump.lines().map(str::trim).filter(|line| line.contains("actions="));
-    let wrong = lines.filter(|line| line.parse::<Flow>().map(|flow| flow.to_string()).as_deref() != Ok(line));
-    Ok(wrong.map(|line| format!("a flow that reads back otherwise: {line}")).collect())
+    Ok(dump.lines().map(str::trim).filter(|line| line.contains("actions=")).map(str::to_owned).collect())
+}
+
+/// Every flow must read and print back as ovs-ofctl prints it.
+fn read_back_otherwise(held: &BTreeSet<String>) -> Vec<String> {
+    let wrong =
+        held.iter().filter(|line| line.parse::<Flow>().map(|flow| flow.to_string()).as_ref() != Ok(*line));
+    wrong.map(|line| format!("a flow that reads back otherwise: {line}")).collect()
+}
+
+/// A bridge that was empty holds what `sgflow render` prints, numbers included.
+fn rendered_otherwise(held: &BTreeSet<String>, step: &Step) -> Result<Vec<String>, String> {
+    let rendered: BTreeSet<String> = flows::of_step(step)?.iter().map(Flow::to_string).collect();
+    let missing = rendered.difference(held).map(|flow| format!("rendered, but not in the switch: {flow}"));
+    let more = held.difference(&rendered).map(|flow| format!("in the switch, but not rendered: {flow}"));
+    Ok(missing.chain(more).collect())
 }
 
 datatest_stable::harness! {

@@ -38,9 +38,17 @@ pub fn blessed(case: &Case, page: &str) -> Result<String, String> {
     Ok(blessed)
 }
 
-fn rendered_block(step: &Step, block: &FlowsBlock) -> Result<String, String> {
+/// Every flow that a step's policy is rendered to on an empty bridge.
+///
+/// # Errors
+/// The bindings cannot be used.
+pub fn of_step(step: &Step) -> Result<Vec<Flow>, String> {
     let rendering = render(&step.policy, &bindings(step)?, &step.config.permitted_ethertypes);
-    let flows = rendering.map_err(|error| error.to_string())?.flows;
+    Ok(rendering.map_err(|error| error.to_string())?.flows)
+}
+
+fn rendered_block(step: &Step, block: &FlowsBlock) -> Result<String, String> {
+    let flows = of_step(step)?;
     let mut text = String::new();
     for shown in &block.tables {
         let table = LAYOUT.tables.iter().find(|table| table.name == shown.name).map(|table| table.id);
