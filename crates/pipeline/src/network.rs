@@ -13,7 +13,7 @@ use crate::flow::{Journal, flow, load, resubmit};
 use crate::layout::{FlowKind, classify, deliver, flood, ingress_base, network, register, trunk};
 use crate::numbers::{OfPort, SetId, Vlan, Zone};
 use crate::placement::{Placement, Role};
-use crate::port_flows::{TCI_PRESENT, TCI_VID};
+use crate::port_flows::{TCI_PRESENT, VID_BITS};
 
 /// At most so many copies a flow: each resubmits, and Open vSwitch stops at 4,096 resubmits and at 64 KB a message.
 const CHUNK_PORTS: u16 = 32;
@@ -219,10 +219,9 @@ impl Networks {
         let outputs: Vec<Action> = self.trunks.iter().map(|ofport| output(*ofport)).collect();
         let mut tagged = Vec::new();
         if !outputs.is_empty() {
-            let subfield = |field| Subfield { field, offset: 0, bits: 12 };
             tagged = vec![
                 Action::PushVlan(TPID_CVLAN),
-                Action::Move { src: subfield(register::VLAN), dst: subfield(Field::VlanVid) },
+                Action::Move { src: vid_of(register::VLAN), dst: vid_of(Field::VlanVid) },
             ];
             tagged.extend(outputs.iter().cloned());
         }
@@ -246,6 +245,11 @@ fn chunk_of(ofport: OfPort) -> u16 {
 
 fn on(vlan: Vlan) -> Match {
     Match::new().with(register::VLAN, vlan)
+}
+
+/// The VID in the low bits of a field.
+fn vid_of(field: Field) -> Subfield {
+    Subfield { field, offset: 0, bits: VID_BITS }
 }
 
 fn output(ofport: OfPort) -> Action {
@@ -275,11 +279,9 @@ pub(crate) fn network_port_flows(ofport: OfPort, attachment: NetworkPort) -> Vec
     match attachment {
         NetworkPort::Trunk => {
             let tagged = from.with_mask(Field::VlanTci, TCI_PRESENT, TCI_PRESENT);
-            let vid = u16::try_from(TCI_VID.count_ones()).expect("a VID has 12 bits");
-            let subfield = |field| Subfield { field, offset: 0, bits: vid };
             let enter = vec![
                 load(register::OFPORT, ofport),
-                Action::Move { src: subfield(Field::VlanVid), dst: subfield(register::VLAN) },
+                Action::Move { src: vid_of(Field::VlanVid), dst: vid_of(register::VLAN) },
                 Action::PopVlan,
                 resubmit(deliver::TABLE),
             ];

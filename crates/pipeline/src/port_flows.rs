@@ -27,6 +27,7 @@ pub(crate) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// The bit of `vlan_tci` that says that there is a tag, and the tag's VID (ovs-fields(7), vlan_tci).
 pub(crate) const TCI_PRESENT: u16 = 0x1000;
 pub(crate) const TCI_VID: u16 = 0x0fff;
+pub(crate) const VID_BITS: u16 = 12;
 
 /// Every flow that is the port's alone.
 pub(crate) fn port_flows(placement: &Placement) -> Vec<Flow> {

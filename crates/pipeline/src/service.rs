@@ -1,7 +1,7 @@
 //! Services of rules as matches, on the packet's own fields or on the connection's original tuple.
 
 use policy::{Direction, Ethertype, PortProtocol, PortRange, Rule, Service};
-use rust_openflow::{Field, Match};
+use rust_openflow::{CT_INV, CT_RPL, CT_TRK, Field, Match};
 
 use crate::address::{Member, with_mac, with_net};
 
@@ -12,15 +12,6 @@ pub(crate) enum Plane {
     Connection,
     /// The packet's own fields.
     Packet,
-}
-
-/// Bits of `ct_state` (ovs-fields(7)).
-pub(crate) mod ct_state {
-    pub(crate) const NEW: u32 = 0x01;
-    pub(crate) const REL: u32 = 0x04;
-    pub(crate) const RPL: u32 = 0x08;
-    pub(crate) const INV: u32 = 0x10;
-    pub(crate) const TRK: u32 = 0x20;
 }
 
 /// Why the openvswitch driver cannot enforce the rule, if it cannot (semantics, "rule"): such a rule is refused by
@@ -63,7 +54,7 @@ pub(crate) fn service_matches(plane: Plane, ethertype: Ethertype, service: Servi
 pub(crate) fn family(plane: Plane, ethertype: Ethertype) -> Match {
     let matches = Match::new().with(Field::EthType, ethertype.number());
     match plane {
-        Plane::Connection => matches.with_mask(Field::CtState, ct_state::TRK, ct_state::TRK | ct_state::INV),
+        Plane::Connection => matches.with_mask(Field::CtState, CT_TRK, CT_TRK | CT_INV),
         Plane::Packet => matches,
     }
 }
@@ -108,8 +99,8 @@ fn sctp(plane: Plane, base: &Match, range: PortRange) -> Vec<Match> {
 
 /// Tracked, valid, and a reply or not.
 fn with_reply(matches: Match, reply: bool) -> Match {
-    let value = if reply { ct_state::TRK | ct_state::RPL } else { ct_state::TRK };
-    matches.with_mask(Field::CtState, value, ct_state::TRK | ct_state::INV | ct_state::RPL)
+    let value = if reply { CT_TRK | CT_RPL } else { CT_TRK };
+    matches.with_mask(Field::CtState, value, CT_TRK | CT_INV | CT_RPL)
 }
 
 fn ports(base: &Match, field: Field, range: PortRange) -> Vec<Match> {

@@ -1,7 +1,7 @@
 //! The flows of a set of security groups that do not depend on single rules: its generations in force.
 
 use policy::{Ethertype, GroupId};
-use rust_openflow::{Field, Flow, Match};
+use rust_openflow::{CT_INV, CT_NEW, CT_TRK, FRAG_LATER, Field, Flow, Match};
 
 use crate::flow::{commit, flow, load, resubmit, track};
 use crate::layout::{
@@ -10,7 +10,6 @@ use crate::layout::{
 };
 use crate::names::Name;
 use crate::numbers::{Generation, SetId};
-use crate::service::ct_state::{INV, NEW, TRK};
 use crate::static_flows::MODE_STATELESS;
 
 /// What the flows of a set are made from.
@@ -32,7 +31,8 @@ pub(crate) fn set_flows(view: &SetView) -> Vec<Flow> {
     let mut add =
         |table, priority, matches, actions| flows.push(flow(about, table, priority, matches, actions));
     for generation in [view.egress, view.ingress] {
-        let current = || set().with_mask(Field::CtState, TRK, TRK | INV).with(Field::CtMark, generation);
+        let current =
+            || set().with_mask(Field::CtState, CT_TRK, CT_TRK | CT_INV).with(Field::CtMark, generation);
         add(egress_state::TABLE, egress_state::CURRENT, current(), vec![resubmit(deliver::TABLE)]);
         add(ingress_state::TABLE, ingress_state::CURRENT, current(), vec![resubmit(output::TABLE)]);
         add(fragments::TABLE, fragments::CURRENT, current(), vec![resubmit(next::TABLE)]);
@@ -47,10 +47,10 @@ pub(crate) fn set_flows(view: &SetView) -> Vec<Flow> {
             // A `ct` action stands only in a flow that matches IPv4 or IPv6.
             let ip = || set().with(Field::EthType, ethertype.number());
             add(commit_table, egress_commit::COMMIT, ip(), vec![stamp(), resubmit(next::TABLE)]);
-            let later = ip().with_mask(Field::CtState, NEW | TRK, NEW | TRK).with_mask(
+            let later = ip().with_mask(Field::CtState, CT_NEW | CT_TRK, CT_NEW | CT_TRK).with_mask(
                 Field::IpFrag,
-                IP_FRAG_LATER,
-                IP_FRAG_LATER,
+                FRAG_LATER,
+                FRAG_LATER,
             );
             add(policy_table, egress_policy::FRAGMENT, later, vec![stamp(), track(fragments::TABLE)]);
         }
@@ -67,6 +67,3 @@ pub(crate) fn set_flows(view: &SetView) -> Vec<Flow> {
     }
     flows
 }
-
-/// The bit of `ip_frag` that is set in every fragment but the first (ovs-fields(7), ip_frag).
-const IP_FRAG_LATER: u8 = 2;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rust_openflow::{Action, Field, Flow, Match, Subfield};
+use rust_openflow::{Action, CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK, FRAG_ANY, Field, Flow, Match, Subfield};
 
 use crate::address::group_addressed;
 use crate::flow::{commit, drop_as, flow, load, resubmit, track};
@@ -13,7 +13,6 @@ use crate::layout::{
 };
 use crate::network::TPID_CVLAN;
 use crate::port_flows::{NEIGHBOUR_ADVERTISEMENT, TCI_PRESENT, TCI_VID, ethertype, icmpv6};
-use crate::service::ct_state::{INV, NEW, REL, RPL, TRK};
 
 /// Values of `reg9`.
 const NEXT_DELIVER: u8 = 1;
@@ -149,7 +148,7 @@ fn sources(flows: &mut Flows, permitted_ethertypes: &BTreeSet<u16>) {
             ROUTER_ADVERTISEMENT => DropReason::RouterAdvertisement,
             _ => DropReason::SpoofedNd,
         };
-        let fragment = icmpv6(ipv6(), kind).with_mask(Field::IpFrag, 1u8, 1u8);
+        let fragment = icmpv6(ipv6(), kind).with_mask(Field::IpFrag, FRAG_ANY, FRAG_ANY);
         flows.add(table, egress_source::ND_FRAGMENT, fragment, drop_as(reason));
     }
     let request = udp(ethertype::IPV4, 68, 67).with(Field::Ipv4Src, 0u8);
@@ -243,7 +242,7 @@ fn packet(flows: &mut Flows, half: &Half) {
 fn state(flows: &mut Flows, half: &Half) {
     let table = half.state;
     let invalid =
-        |number: u16, protocol: u8| with_ct(ip(number), INV | TRK, 0).with(Field::IpProto, protocol);
+        |number: u16, protocol: u8| with_ct(ip(number), CT_INV | CT_TRK, 0).with(Field::IpProto, protocol);
     let echo_replies = [
         invalid(ethertype::IPV4, 1).with(Field::Icmpv4Type, 0u8),
         invalid(ethertype::IPV6, 58).with(Field::Icmpv6Type, 129u8),
@@ -253,12 +252,14 @@ fn state(flows: &mut Flows, half: &Half) {
     }
     for icmp in [invalid(ethertype::IPV4, 1), invalid(ethertype::IPV6, 58)] {
         // In fragments only the first shows its type, and what is too small to be reassembled is invalid too.
-        let icmp = icmp.with_mask(Field::IpFrag, 0u8, 1u8);
+        let icmp = icmp.with_mask(Field::IpFrag, 0u8, FRAG_ANY);
         let judge = vec![load(register::MODE, MODE_EVERY_RULE), resubmit(half.packet)];
         flows.add(table, egress_state::INVALID_ICMP, icmp, judge);
     }
-    flows.add(table, egress_state::INVALID, ct(INV | TRK, 0), drop_as(DropReason::CtInvalid));
-    for (set, clear, policy) in [(TRK, INV | RPL, half.policy), (TRK | RPL, INV, half.reply_policy)] {
+    flows.add(table, egress_state::INVALID, ct(CT_INV | CT_TRK, 0), drop_as(DropReason::CtInvalid));
+    for (set, clear, policy) in
+        [(CT_TRK, CT_INV | CT_RPL, half.policy), (CT_TRK | CT_RPL, CT_INV, half.reply_policy)]
+    {
         let judge = || vec![load(register::NEXT, half.next), resubmit(policy)];
         for number in IP {
             let sctp = with_ct(ip(number), set, clear).with(Field::IpProto, SCTP);
@@ -272,19 +273,19 @@ fn state(flows: &mut Flows, half: &Half) {
 /// A policy table's answer when no rule matched, and the way of related packets past the commit.
 fn policy(flows: &mut Flows, half: &Half) {
     let table = half.policy;
-    flows.add(table, egress_policy::RELATED_MISS, ct(REL | TRK, 0), drop_as(DropReason::Revoked));
+    flows.add(table, egress_policy::RELATED_MISS, ct(CT_REL | CT_TRK, 0), drop_as(DropReason::Revoked));
     for number in IP {
         // Another packet of the same SCTP connection may be admitted by its own port: nothing is stamped.
-        let sctp = with_ct(ip(number), TRK, NEW | INV | REL).with(Field::IpProto, SCTP);
+        let sctp = with_ct(ip(number), CT_TRK, CT_NEW | CT_INV | CT_REL).with(Field::IpProto, SCTP);
         flows.add(table, egress_policy::RELATED_MISS, sctp, drop_as(DropReason::NoRule));
     }
     for number in IP {
         let mut revoke = vec![commit(0)];
         revoke.extend(drop_as(DropReason::Revoked));
-        flows.add(table, egress_policy::REVOKED, with_ct(ip(number), TRK, NEW | INV), revoke);
+        flows.add(table, egress_policy::REVOKED, with_ct(ip(number), CT_TRK, CT_NEW | CT_INV), revoke);
     }
     flows.add(table, egress_policy::MISS, Match::new(), drop_as(DropReason::NoRule));
-    flows.add(half.commit, egress_commit::RELATED, ct(REL | TRK, 0), vec![resubmit(next::TABLE)]);
+    flows.add(half.commit, egress_commit::RELATED, ct(CT_REL | CT_TRK, 0), vec![resubmit(next::TABLE)]);
 }
 
 fn delivery(flows: &mut Flows) {
