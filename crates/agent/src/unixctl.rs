@@ -1,4 +1,4 @@
-//! The control socket of ovs-vswitchd, for the one command that has no other way in.
+//! The control socket of ovs-vswitchd, for what cannot be asked otherwise.
 //!
 //! ovs-appctl(8): "ovs-appctl connects to a daemon's control socket and sends a command". The wire is JSON-RPC 1.0
 //! with string parameters and a string result (lib/unixctl.c, OVS 3.1).
@@ -56,33 +56,50 @@ pub async fn vswitchd_socket(rundir: &Path) -> Result<PathBuf, UnixctlError> {
     Ok(rundir.join(format!("ovs-vswitchd.{pid}.ctl")))
 }
 
-/// Sends one command without parameters and waits for its answer, at most `within`.
-pub async fn call(socket: &Path, method: &str, within: Duration) -> Result<String, UnixctlError> {
-    let answer = tokio::time::timeout(within, exchange(socket, method)).await;
-    answer.map_err(|_| UnixctlError::Timeout { method: method.to_owned(), seconds: within.as_secs() })?
+/// A command that was sent and not answered yet.
+#[derive(Debug)]
+pub struct Pending {
+    socket: PathBuf,
+    method: String,
+    stream: UnixStream,
 }
 
-async fn exchange(socket: &Path, method: &str) -> Result<String, UnixctlError> {
+/// Sends one command without parameters.
+pub async fn send(socket: &Path, method: &str) -> Result<Pending, UnixctlError> {
     let io = |reason| UnixctlError::Io { path: socket.to_owned(), reason };
-    let refused = |reason: String| UnixctlError::Refused { method: method.to_owned(), reason };
     let mut stream = UnixStream::connect(socket).await.map_err(io)?;
     let request = json!({"id": 0, "method": method, "params": []}).to_string();
     stream.write_all(request.as_bytes()).await.map_err(io)?;
-    let mut answer = Vec::new();
-    loop {
-        if stream.read_buf(&mut answer).await.map_err(io)? == 0 {
-            return Err(io(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        match serde_json::from_slice::<Value>(&answer) {
-            Ok(reply) => {
-                return match (&reply["error"], &reply["result"]) {
-                    (Value::Null, Value::String(result)) => Ok(result.clone()),
-                    (Value::String(error), _) => Err(refused(error.trim().to_owned())),
-                    _ => Err(refused(format!("answered {reply}"))),
-                };
+    Ok(Pending { socket: socket.to_owned(), method: method.to_owned(), stream })
+}
+
+impl Pending {
+    /// Waits for the answer, at most `within`.
+    pub async fn answer(self, within: Duration) -> Result<String, UnixctlError> {
+        let method = self.method.clone();
+        let answer = tokio::time::timeout(within, self.read()).await;
+        answer.map_err(|_| UnixctlError::Timeout { method, seconds: within.as_secs() })?
+    }
+
+    async fn read(mut self) -> Result<String, UnixctlError> {
+        let io = |reason| UnixctlError::Io { path: self.socket.clone(), reason };
+        let refused = |reason: String| UnixctlError::Refused { method: self.method.clone(), reason };
+        let mut answer = Vec::new();
+        loop {
+            if self.stream.read_buf(&mut answer).await.map_err(io)? == 0 {
+                return Err(io(std::io::ErrorKind::UnexpectedEof.into()));
             }
-            Err(error) if error.is_eof() && answer.len() < MAX_ANSWER_BYTES => {}
-            Err(error) => return Err(refused(format!("answer is no JSON: {error}"))),
+            match serde_json::from_slice::<Value>(&answer) {
+                Ok(reply) => {
+                    return match (&reply["error"], &reply["result"]) {
+                        (Value::Null, Value::String(result)) => Ok(result.clone()),
+                        (Value::String(error), _) => Err(refused(error.trim().to_owned())),
+                        _ => Err(refused(format!("answered {reply}"))),
+                    };
+                }
+                Err(error) if error.is_eof() && answer.len() < MAX_ANSWER_BYTES => {}
+                Err(error) => return Err(refused(format!("answer is no JSON: {error}"))),
+            }
         }
     }
 }
@@ -107,7 +124,8 @@ mod tests {
             }
             serde_json::from_slice::<Value>(&request[..length]).unwrap()
         });
-        let result = call(&path, "revalidator/wait", Duration::from_secs(10)).await;
+        let pending = send(&path, "revalidator/wait").await.unwrap();
+        let result = pending.answer(Duration::from_secs(10)).await;
         assert_eq!(server.await.unwrap(), json!({"id": 0, "method": "revalidator/wait", "params": []}));
         result
     }
@@ -132,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_that_goes_is_an_error() {
         assert!(matches!(answered_with(&["{"]).await, Err(UnixctlError::Io { .. })));
-        let nowhere = call(Path::new("/nonexistent/ctl"), "x", Duration::from_secs(1)).await;
+        let nowhere = send(Path::new("/nonexistent/ctl"), "x").await;
         assert!(matches!(nowhere, Err(UnixctlError::Io { .. })));
     }
 

@@ -126,7 +126,7 @@ pub enum Effect {
     Write(Vec<DatabaseWrite>),
     /// Tell people.
     Report(Report),
-    /// Send [`Event::Tick`] at this time.
+    /// Send [`Event::Tick`] at this time, and not at the one said before.
     WakeAt(Duration),
 }
 

@@ -31,7 +31,15 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// The row of an Interface changed or went. Gives back the port whose zone turned out to be another's.
-    pub(super) fn interface_changed(&mut self, interface: Uuid, host: &HostView) -> Option<PortId> {
+    ///
+    /// A zone that the database has when we `begin` is the port's from before, with its connections. One that comes
+    /// later, and not from us, may hold anybody's.
+    pub(super) fn interface_changed(
+        &mut self,
+        interface: Uuid,
+        host: &HostView,
+        begin: bool,
+    ) -> Option<PortId> {
         let recorded = host.recorded_zone(&interface);
         let ours = host.on_bridge(&interface);
         if host.interface(&interface).is_none() || (!ours && recorded.is_none()) {
@@ -45,6 +53,9 @@ impl Ledger {
             return None;
         }
         let zone = recorded.filter(|_| held != recorded)?;
+        if ours && !begin {
+            self.unflushed.insert(zone);
+        }
         let loser = self.zones.hold(interface, zone)?;
         host.port_at(&loser)
     }
@@ -112,16 +123,16 @@ impl Ledger {
     /// Begins to count generations where the database says that nobody has counted yet, and above `highest`,
     /// which flows still stamp.
     ///
-    /// Where the mark is missing or no number, nobody knows which marks connections carry: the zones of all local
-    /// ports are flushed, since an old mark would pass for one that is given out again.
+    /// Where the mark is missing or no number, nobody knows which marks connections carry: the zones of the
+    /// bridge are flushed, since an old mark would pass for one that is given out again.
     pub(super) fn open_pool(&mut self, host: &HostView, highest: Option<u32>) {
         if self.pool.is_some() {
             return;
         }
         let mark = host.bridge().and_then(|bridge| bridge.generation.as_ref()?.parse::<u32>().ok());
         if mark.is_none() {
-            let zones = host.spots().filter_map(|(_, spot)| self.zones.of(&spot.interface));
-            self.unflushed.extend(zones);
+            let ours = self.zones.iter().filter(|(interface, _)| host.on_bridge(interface));
+            self.unflushed.extend(ours.map(|(_, zone)| zone));
         }
         let mark = mark.unwrap_or(0);
         self.floor = highest.map_or(1, |highest| highest.saturating_add(1)).max(mark);

@@ -109,6 +109,8 @@ pub struct Engine {
     policy: Policy,
     policy_known: bool,
     host: HostView,
+    /// The first rows have been seen.
+    began: bool,
     bridge: Option<Uuid>,
     database: Database,
     ledger: Ledger,
@@ -181,6 +183,7 @@ impl Engine {
         Engine {
             host: HostView::new(&options.bridge, options.network_ports.clone()),
             options,
+            began: false,
             policy: Policy::default(),
             policy_known: false,
             bridge: None,
@@ -216,6 +219,9 @@ impl Engine {
         }
         self.refresh_host();
         while self.step() {}
+        if let Some(time) = self.next_deadline() {
+            self.effects.push(Effect::WakeAt(time));
+        }
         std::mem::take(&mut self.effects)
     }
 
@@ -293,7 +299,6 @@ impl Engine {
             }
             Err(reason) => {
                 self.database.retry_at = self.now + WRITE_RETRY;
-                self.wake_at(self.database.retry_at);
                 self.report(Report::WriteFailed(reason));
             }
         }
@@ -308,10 +313,12 @@ impl Engine {
             self.host.change(row);
         }
         self.take_in_host();
+        let begin = !std::mem::replace(&mut self.began, true);
         for interface in interfaces {
-            let loser = self.ledger.interface_changed(interface, &self.host);
+            let loser = self.ledger.interface_changed(interface, &self.host, begin);
             let port = self.host.port_at(&interface);
             self.unzoned.extend(loser.iter().chain(&port).cloned());
+            self.inbox.ports.extend(port.filter(|port| self.unrecorded.remove(port)));
             self.inbox.ports.extend(loser);
         }
     }
@@ -328,7 +335,7 @@ impl Engine {
                     self.quarantine.remove(&port);
                     match spot {
                         Some(_) => _ = self.unzoned.insert(port.clone()),
-                        None => _ = self.unzoned.remove(&port),
+                        None => _ = self.unzoned.remove(&port) | self.unrecorded.remove(&port),
                     }
                     // A zone may have come free, wherever it was missing.
                     self.unzoned.extend(std::mem::take(&mut self.no_zone));
@@ -368,6 +375,7 @@ impl Engine {
         self.flows = None;
         self.ledger.reopen();
         self.quarantine.clear();
+        self.unrecorded.clear();
         self.inbox = Inbox {
             deltas: Vec::new(),
             ports: self.host.spots().map(|(port, _)| port.clone()).collect(),
@@ -427,6 +435,7 @@ impl Engine {
             self.inbox.ports.insert(port);
         }
         self.progress.uncommitted = true;
+        self.progress.settled = false;
     }
 
     /// The connection is gone; the switch keeps what it has.
@@ -449,9 +458,5 @@ impl Engine {
 
     fn report(&mut self, report: Report) {
         self.effects.push(Effect::Report(report));
-    }
-
-    fn wake_at(&mut self, time: Duration) {
-        self.effects.push(Effect::WakeAt(time));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pipeline::{Binding, FlowBody, FlowKind, decode_cookie};
 use policy::PortId;
@@ -74,11 +75,17 @@ impl Engine {
         self.ledger.next_mark(needed).is_none().then_some(Waiting::Generations)
     }
 
+    /// When something becomes due by time alone.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let lock = self.database.lock_asked_at + LOCK_GRACE;
+        let lock = (self.database.connected && !self.database.locked).then_some(lock);
+        let reconnect = self.link.is_down().then_some(self.link.retry_at());
+        let others = [self.database.retry_at, self.progress.stalled_until];
+        lock.into_iter().chain(reconnect).chain(others).filter(|time| *time > self.now).min()
+    }
+
     /// Whether there is nothing to do but to wait, also when that is not worth a word yet.
-    fn waiting_for_others(&mut self) -> bool {
-        if self.database.seen && !self.database.locked && self.waiting.is_none() {
-            self.wake_at(self.database.lock_asked_at + LOCK_GRACE);
-        }
+    fn waiting_for_others(&self) -> bool {
         let fail_safe =
             self.host.bridge().is_some_and(|bridge| bridge.fail_mode.as_deref() == Some("secure"));
         !(self.database.seen && self.database.locked)
@@ -103,9 +110,7 @@ impl Engine {
     }
 
     fn connect(&mut self) -> bool {
-        if self.now < self.link.retry_at() {
-            self.wake_at(self.link.retry_at());
-        } else {
+        if self.now >= self.link.retry_at() {
             let id = self.link.connect();
             self.effects.push(Effect::Connect(id));
         }
@@ -334,7 +339,6 @@ impl Engine {
     /// Nothing can be applied: wait, then try as it is.
     fn stall(&mut self) {
         self.progress.stalled_until = self.now + STATIC_RETRY;
-        self.wake_at(self.progress.stalled_until);
     }
 
     /// Every wanted flow, in the order of tables and priorities.

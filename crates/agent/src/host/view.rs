@@ -317,7 +317,9 @@ impl HostView {
                 None => self.told.remove(interface),
             };
             if let (Some(reason), Some(row)) = (reason, self.interfaces.get(interface)) {
-                if before.as_ref() != Some(&reason) {
+                // Every bridge has a port of its own, by its name, and hardly any leads anywhere.
+                let own = row.name == self.bridge_name && matches!(reason, Closed::Unknown { .. });
+                if before.as_ref() != Some(&reason) && !own {
                     told.push(ClosedInterface { interface: row.name.clone(), reason });
                 }
             }

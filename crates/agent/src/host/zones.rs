@@ -50,6 +50,11 @@ impl Zones {
         self.held.get(interface).copied()
     }
 
+    /// Every Interface that holds a zone.
+    pub fn iter(&self) -> impl Iterator<Item = (&Uuid, Zone)> {
+        self.held.iter().map(|(interface, zone)| (interface, *zone))
+    }
+
     /// The database says that `interface` holds `zone`, in whatever bridge. Gives back the Interface that had the
     /// right to it until now and has it no more.
     pub fn hold(&mut self, interface: Uuid, zone: Zone) -> Option<Uuid> {

@@ -201,9 +201,7 @@ impl OpenvSwitch {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Report(report) => self.reports.push_back(report),
-            Effect::WakeAt(time) => {
-                self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
-            }
+            Effect::WakeAt(time) => self.wake_at = Some(time),
             Effect::Connect(link) => self.connect(link),
             Effect::Disconnect(link) => _ = self.switch.take_if(|switch| switch.link() == link),
             Effect::Write(writes) => self.write(writes),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use pipeline::Zone;
 use reconcile::Change;
-use rust_openflow::client::{BundleError, BundleOutcome, Client, EventStream, Target};
+use rust_openflow::client::{BundleError, BundleOutcome, Client, EventStream, FailedFlow, Target};
 use rust_openflow::connection::ConnectionConfig;
 use rust_openflow::message::{FragMode, Xid};
 use rust_openflow::{FlowFilter, FlowMod, Message};
@@ -65,11 +65,8 @@ impl Switch {
     pub(super) fn bundle(&mut self, changes: &Arc<[FlowChange]>, answers: mpsc::Sender<Answer>) {
         let flow_mods: Vec<FlowMod> = flow_mods(changes).collect();
         self.run(answers, async move |client| {
-            let unsendable = unsendable(&flow_mods);
-            if !unsendable.is_empty() {
-                return Ok(SwitchEvent::Bundled(Err(BundleFailure::Refused(unsendable))));
-            }
-            Ok(SwitchEvent::Bundled(client.send_bundle(&flow_mods).await.map_err(failure)))
+            let sent = client.send_bundle(&flow_mods).await;
+            Ok(SwitchEvent::Bundled(sent.map_err(|error| failure(error, &flow_mods))))
         });
     }
 
@@ -138,15 +135,19 @@ fn unsendable(flow_mods: &[FlowMod]) -> Vec<Refusal> {
     refusals
 }
 
-/// A refusal that blames no flow leaves nothing to leave out: as with an answer that never came, the connection is
-/// begun anew.
-fn failure(error: BundleError) -> BundleFailure {
-    if error.outcome == BundleOutcome::Unknown || error.failed.is_empty() {
+/// What is to blame. A refusal that blames no flow leaves nothing to leave out: as with an answer that never came, the
+/// connection is begun anew.
+fn failure(error: BundleError, flow_mods: &[FlowMod]) -> BundleFailure {
+    let mut refusals: Vec<Refusal> = error.failed.iter().map(refusal).collect();
+    if error.outcome == BundleOutcome::Refused && refusals.is_empty() {
+        refusals = unsendable(flow_mods);
+    }
+    if error.outcome == BundleOutcome::Unknown || refusals.is_empty() {
         return BundleFailure::Unknown { reason: error.to_string() };
     }
-    let refusal = |failed: rust_openflow::client::FailedFlow| Refusal {
-        index: Some(failed.index),
-        error: failed.error.to_string(),
-    };
-    BundleFailure::Refused(error.failed.into_iter().map(refusal).collect())
+    BundleFailure::Refused(refusals)
+}
+
+fn refusal(failed: &FailedFlow) -> Refusal {
+    Refusal { index: Some(failed.index), error: failed.error.to_string() }
 }

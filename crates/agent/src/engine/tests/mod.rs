@@ -1,5 +1,6 @@
 //! The engine against a world in memory: order of effects, restarts, failures.
 
+mod simulation;
 mod world;
 
 use std::time::Duration;
@@ -295,6 +296,21 @@ fn a_zone_that_others_overwrite_is_written_again_and_duplicates_are_resolved() {
 }
 
 #[test]
+fn a_zone_that_somebody_else_gave_is_flushed_before_it_is_used() {
+    let mut world = enforced();
+    let row = InterfaceRow {
+        name: "tap3".into(),
+        ofport: Some(pipeline::OfPort(3)),
+        iface_id: Some("p-3".into()),
+        zone: Some(Zone(6000)),
+        ..InterfaceRow::default()
+    };
+    world.plug_interface(3, row);
+    assert_eq!(world.take_log()[0], "flush [6000]");
+    assert_eq!(world.zone(3), Some(Zone(6000)));
+}
+
+#[test]
 fn without_a_mark_the_connections_of_all_zones_are_forgotten() {
     let mut world = enforced();
     world.bridge.as_mut().unwrap().generation = None;
@@ -431,6 +447,28 @@ fn a_bridge_that_goes_and_comes_is_filled_again() {
     world.flows.clear();
     world.set_bridge(bridge);
     assert!(world.is_open(1) && world.is_open(2));
+    world.assert_converged();
+}
+
+#[test]
+fn a_port_without_a_zone_stays_closed_and_is_opened_when_one_is_free() {
+    let mut world = enforced();
+    for number in 4099..=u16::MAX {
+        // Interfaces of another bridge.
+        let row = InterfaceRow { zone: Some(Zone(number)), ..InterfaceRow::default() };
+        world.interfaces.insert(ovsdb::Uuid::from_u128(100_000 + u128::from(number)), row);
+    }
+    world.restart();
+    world.plug(3, "p-3");
+    let third = TWO_PORTS.to_owned()
+        + "- {id: p-3, network_id: n, mac_address: \"fa:16:3e:00:00:03\", fixed_ips: [{ip_address: 10.0.0.3}], \
+           security_groups: [g]}\n";
+    world.document(&third);
+    assert!(world.is_open(1) && !world.is_open(3));
+    let told = |report: &&Report| matches!(report, Report::NoZone(port, _) if port.as_str() == "p-3");
+    assert_eq!(world.reports.iter().filter(told).count(), 1);
+    world.unplug(2);
+    assert!(world.is_open(3), "the zone of port 2 is free");
     world.assert_converged();
 }
 

@@ -7,7 +7,7 @@ use ovsdb::Uuid;
 use pipeline::{OfPort, Zone};
 use policy::{Policy, PortId};
 use reconcile::Change;
-use rust_openflow::{Flow, FlowKey};
+use rust_openflow::{Action, Field, Flow, FlowKey};
 
 use crate::engine::flows::join;
 use crate::engine::{
@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) log: Vec<String>,
     pub(super) reports: Vec<Report>,
     pub(super) now: Duration,
+    /// The highest mark that the database ever said.
+    highest_mark: u32,
     wake_at: Option<Duration>,
 }
 
@@ -71,6 +73,7 @@ impl World {
             log: Vec::new(),
             reports: Vec::new(),
             now: Duration::ZERO,
+            highest_mark: 0,
             wake_at: None,
         }
     }
@@ -250,7 +253,7 @@ impl World {
                 Vec::new()
             }
             Effect::WakeAt(time) => {
-                self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
+                self.wake_at = Some(time);
                 Vec::new()
             }
         }
@@ -260,6 +263,7 @@ impl World {
         self.log.push(format!("bundle {}", changes.len()));
         for (index, change) in changes.iter().enumerate() {
             let Some(body) = change.new_value() else { continue };
+            self.assert_reserved(&body.actions);
             let text = join(change.key(), body).to_string();
             if let Some((_, error)) = self.faults.refused.iter().find(|(part, _)| text.contains(part)) {
                 let refusal = Refusal { index: Some(index), error: (*error).to_owned() };
@@ -271,6 +275,23 @@ impl World {
             self.apply(changes);
         }
         lost.map_or(Ok(()), |_| Err(BundleFailure::Unknown { reason: "no answer".into() }))
+    }
+
+    /// No connection is stamped with a generation that the database does not know of.
+    fn assert_reserved(&self, actions: &[Action]) {
+        for action in actions {
+            match action {
+                Action::Ct(ct) => self.assert_reserved(&ct.exec),
+                Action::SetField { field: Field::CtMark, value, .. } => {
+                    // 0 is "unproven", and no generation.
+                    assert!(
+                        *value == 0 || *value < u128::from(self.highest_mark),
+                        "generation {value} was not reserved"
+                    );
+                }
+                _ => {}
+            }
+        }
     }
 
     /// A change that does not fit what the switch holds is a failure of the engine's.
@@ -304,6 +325,7 @@ impl World {
                 }
                 DatabaseWrite::Generation { mark, .. } => {
                     self.log.push("write generation".into());
+                    self.highest_mark = self.highest_mark.max(*mark);
                     self.bridge.as_mut().expect("bridge").generation = Some(mark.to_string());
                 }
                 DatabaseWrite::Zone { interface, zone } => {
@@ -345,7 +367,6 @@ impl World {
 
     /// Whether the switch lets frames in from this OpenFlow port.
     pub(super) fn is_open(&self, ofport: u16) -> bool {
-        use rust_openflow::Field;
         let from = |flow: &&Flow| {
             flow.matches.get(Field::InPort).map(|(value, _)| value) == Some(u128::from(ofport))
         };
