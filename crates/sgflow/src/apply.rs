@@ -42,7 +42,7 @@ pub(crate) struct ApplyCommand {
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(seconds) if seconds >= 0.0 && seconds <= 1e9 => Ok(seconds),
+        Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
         _ => Err("a number of seconds from 0 to 1e9".to_owned()),
     }
 }

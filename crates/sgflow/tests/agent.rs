@@ -17,18 +17,18 @@ struct Agent {
 impl Agent {
     fn start(ovs: &Ovs) -> Self {
         let log = ovs.rundir().join("agent.log");
-        let out = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let out = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let mut command = Command::new("setpriv");
         // Dies with the test, also when that is killed.
         command.args(["--pdeathsig", "KILL"]).arg(sgflow().get_program()).arg("agent");
         command.args(["--policy", &ovs.rundir().join("policy.yaml").display().to_string()]);
         command.args(["--ovsdb", &ovs.db_remote()]);
-        let child = command.stderr(out).stdout(Stdio::null()).spawn().unwrap();
+        let child = command.stderr(out).stdout(Stdio::null()).spawn().expect("the agent starts");
         Agent { child, log }
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
+        fs::read_to_string(&self.log).expect("a log")
     }
 
     /// Lines that contain `part`.
@@ -54,8 +54,8 @@ impl Drop for Agent {
 /// Replaces the document as an editor does.
 fn edit(ovs: &Ovs, text: &str) {
     let new = ovs.rundir().join(".policy.yaml.new");
-    fs::write(&new, text).unwrap();
-    fs::rename(&new, ovs.rundir().join("policy.yaml")).unwrap();
+    fs::write(&new, text).expect("a document");
+    fs::rename(&new, ovs.rundir().join("policy.yaml")).expect("a document");
 }
 
 fn without_second_port() -> String {

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{POLICY, apply, bridge, document, flow_mods, flows, is_open, ovs, plug, sgflow, stderr};
-use lab::FailMode;
+use lab::{FailMode, Ovs};
 
 #[test]
 fn twice_in_a_row_sends_nothing_the_second_time_and_a_member_costs_its_own_flows() {
@@ -96,6 +96,35 @@ fn a_rule_that_the_switch_cannot_enforce_is_refused_too() {
     let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let refused = summary["refused"][0].as_str().unwrap();
     assert!(refused.starts_with("rule d of security group g: "), "{refused}");
+}
+
+#[test]
+fn a_port_whose_flows_the_switch_refuses_stays_closed_and_the_flow_is_named() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let policy = document(&ovs, POLICY);
+    let source_flows = |ovs: &Ovs| flows(ovs).iter().filter(|flow| flow.contains("table=102,")).count();
+    ovs.vsctl(&["set", "Interface", "tap2", "external_ids:iface-id=nobody"]).unwrap();
+    assert_eq!(apply(&ovs, &policy, &[]).status.code(), Some(0));
+    // Room for what is there and no more.
+    let limit = format!("flow_limit={}", source_flows(&ovs));
+    let table = ["--id=@t", "create", "Flow_Table", &limit, "overflow_policy=refuse", "--"];
+    let bridge = ["set", "Bridge", "br-int", "flow_tables:102=@t", "--"];
+    let interface = ["set", "Interface", "tap2", "external_ids:iface-id=p-2"];
+    ovs.vsctl(&[&["--"], &table[..], &bridge[..], &interface[..]].concat()).unwrap();
+
+    let output = apply(&ovs, &policy, &["--json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let refused = summary["refused"][0].as_str().unwrap();
+    assert!(refused.starts_with("the switch refused a flow with OFPFMFC_TABLE_FULL: "), "{refused}");
+    assert!(refused.contains("table=102, priority=") && refused.contains("in_port=2,"), "{refused}");
+    assert!(refused.ends_with(": port p-2 is closed"), "{refused}");
+    assert!(is_open(&ovs, 1) && !is_open(&ovs, 2));
+
+    ovs.vsctl(&["remove", "Bridge", "br-int", "flow_tables", "102"]).unwrap();
+    assert_eq!(apply(&ovs, &policy, &[]).status.code(), Some(0));
+    assert!(is_open(&ovs, 2));
 }
 
 #[test]
