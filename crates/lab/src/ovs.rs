@@ -168,6 +168,21 @@ impl Ovs {
         self.ctl.call(method, arguments)
     }
 
+    /// Returns when the datapath's caches agree with the flow tables as they are now.
+    ///
+    /// The tables change at once, the caches when the revalidators come round. `revalidator/wait` answers at the end of a
+    /// round, which may have begun before the change; the second one's round cannot. (`revalidator/purge` is no help: it
+    /// passes over a cached flow that a revalidator is looking at.)
+    ///
+    /// # Errors
+    /// The switch does not run.
+    pub fn wait_for_caches(&self) -> Result<(), Error> {
+        for _ in 0..2 {
+            self.appctl("revalidator/wait", &[])?;
+        }
+        Ok(())
+    }
+
     /// A connection of the caller's own to the switch's control socket.
     ///
     /// # Errors
