@@ -49,7 +49,7 @@ pub(crate) struct SettingsOptions {
     )]
     set_fail_mode: Option<bool>,
 
-    /// The bridge's OpenFlow socket, unix:PATH or tcp:HOST:PORT [default: <bridge>.mgmt beside the database's]
+    /// The bridge's OpenFlow socket, unix:PATH or tcp:HOST:PORT [default: BRIDGE.mgmt beside the database's]
     #[arg(long, value_name = "TARGET", env = "SGFLOW_OPENFLOW")]
     openflow: Option<String>,
 
@@ -125,5 +125,39 @@ pub(crate) fn setup(config: &Config, dry_run: bool) -> Setup {
             network_ports: config.network_ports.clone(),
         },
         dry_run,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Command;
+
+    const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
+
+    #[test]
+    fn every_option_and_variable_is_documented() {
+        let command = SettingsOptions::augment_args(Command::new("test"));
+        for argument in command.get_arguments() {
+            let option = format!("`--{}`", argument.get_long().expect("every setting has a long name"));
+            let variable = argument.get_env().and_then(|name| name.to_str()).expect("and a variable");
+            assert!(DOCUMENT.contains(&option), "{option} is not in docs/configuration.md");
+            assert!(
+                DOCUMENT.contains(&format!("`{variable}`")),
+                "{variable} is not in docs/configuration.md"
+            );
+        }
+    }
+
+    #[test]
+    fn the_documented_file_is_read() {
+        let (_, rest) = DOCUMENT.split_once("```toml\n").expect("an example");
+        let (example, _) = rest.split_once("```").expect("its end");
+        let config = Settings::parse(example).expect("the example is good").complete().expect("and complete");
+        assert_eq!(config.integration_bridge, "br-int");
+        let keys = example.lines().filter(|line| line.contains(" = ")).count();
+        let table =
+            DOCUMENT.lines().filter(|line| line.starts_with("| `") && line.contains("SGFLOW_")).count();
+        assert_eq!(keys, table, "as many keys in the example as in the table");
     }
 }

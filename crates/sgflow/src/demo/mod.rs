@@ -26,7 +26,7 @@ const KEPT: &str = "sgflow-demo";
 /// Options of `sgflow demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
-    /// Leave everything running, in namespaces sgflow-demo-<VM> and /run/sgflow-demo; the next demo takes it down.
+    /// Leave everything running, in namespaces sgflow-demo-VM and /run/sgflow-demo; the next demo takes it down.
     #[arg(long)]
     keep: bool,
     /// Only take down what an earlier `--keep` left.
