@@ -19,11 +19,11 @@ pub(crate) struct SettingsOptions {
     config: Option<PathBuf>,
 
     /// What enforces the policy: openvswitch or noop
-    #[arg(long, alias = "driver", value_name = "DRIVER", env = "SGFLOW_FIREWALL_DRIVER")]
+    #[arg(long, visible_alias = "driver", value_name = "DRIVER", env = "SGFLOW_FIREWALL_DRIVER")]
     firewall_driver: Option<FirewallDriver>,
 
     /// The bridge that the guests are plugged into [default: br-int]
-    #[arg(long, alias = "bridge", value_name = "BRIDGE", env = "SGFLOW_INTEGRATION_BRIDGE")]
+    #[arg(long, visible_alias = "bridge", value_name = "BRIDGE", env = "SGFLOW_INTEGRATION_BRIDGE")]
     integration_bridge: Option<String>,
 
     /// The name of this host in the policy [default: the host name]
@@ -55,7 +55,7 @@ pub(crate) struct SettingsOptions {
 
     /// The Open_vSwitch database, unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT
     /// [default: unix:/var/run/openvswitch/db.sock]
-    #[arg(long, alias = "ovsdb", value_name = "ADDRESS", env = "SGFLOW_OVSDB_CONNECTION")]
+    #[arg(long, visible_alias = "ovsdb", value_name = "ADDRESS", env = "SGFLOW_OVSDB_CONNECTION")]
     ovsdb_connection: Option<String>,
 
     /// For ssl: who signed the server's certificate
@@ -75,7 +75,7 @@ pub(crate) struct SettingsOptions {
     policy_source: Option<SourceKind>,
 
     /// A document, or a directory of *.yaml, *.yml and *.json [default: /etc/sgflow/policy.d]
-    #[arg(long, alias = "policy", value_name = "PATH", env = "SGFLOW_POLICY_PATH")]
+    #[arg(long, visible_alias = "policy", value_name = "PATH", env = "SGFLOW_POLICY_PATH")]
     policy_path: Option<PathBuf>,
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct RenderCommand {
     bindings: PathBuf,
 
     /// What would enforce the policy: openvswitch or noop
-    #[arg(long, alias = "driver", value_name = "DRIVER", default_value_t = FirewallDriver::OpenvSwitch)]
+    #[arg(long, visible_alias = "driver", value_name = "DRIVER", default_value_t = FirewallDriver::OpenvSwitch)]
     firewall_driver: FirewallDriver,
 
     /// Ethertypes that pass besides ARP, RARP, IPv4 and IPv6, e.g. 0x88cc
