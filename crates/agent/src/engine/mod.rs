@@ -71,6 +71,9 @@ use link::Link;
 const LOCK_GRACE: Duration = Duration::from_secs(1);
 /// Wait after a transaction that failed.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
+/// How long after a read-back the switch is read again, when an earlier connection ended with a bundle under way: what
+/// was in its socket by then ovs-vswitchd may still take, a few messages at a time, beside the new connection's.
+const RECHECK: Duration = Duration::from_secs(2);
 /// Wait after the switch refused a flow without which the firewall cannot work.
 const STATIC_RETRY: Duration = Duration::from_secs(30);
 
@@ -175,6 +178,9 @@ struct Progress {
     settled: bool,
     stalled_until: Duration,
     fail_mode_told: bool,
+    /// A bundle may yet be applied that an earlier connection left behind.
+    straggler: bool,
+    recheck_at: Option<Duration>,
 }
 
 impl Engine {
@@ -382,7 +388,8 @@ impl Engine {
             networks: self.host.networks().map(|(ofport, at)| (ofport, Some(at))).collect(),
         };
         self.unzoned.extend(self.inbox.ports.iter().cloned());
-        self.progress = Progress { total: self.progress.total, ..Progress::default() };
+        let Progress { total, straggler, .. } = self.progress;
+        self.progress = Progress { total, straggler, ..Progress::default() };
     }
 
     fn on_switch(&mut self, event: SwitchEvent) {
@@ -436,6 +443,8 @@ impl Engine {
         }
         self.progress.uncommitted = true;
         self.progress.settled = false;
+        let straggler = std::mem::take(&mut self.progress.straggler);
+        self.progress.recheck_at = straggler.then(|| self.now + RECHECK);
     }
 
     /// The connection is gone; the switch keeps what it has.
@@ -453,7 +462,9 @@ impl Engine {
         }
         self.effects.push(Effect::Disconnect(self.link.id()));
         self.link.down();
-        self.busy.take_if(|job| !matches!(job, Job::Write(_)));
+        let unfinished = self.busy.take_if(|job| !matches!(job, Job::Write(_)));
+        let unchecked = self.progress.recheck_at.take().is_some();
+        self.progress.straggler |= unchecked || matches!(unfinished, Some(Job::Bundle(_)));
     }
 
     fn report(&mut self, report: Report) {

@@ -37,7 +37,7 @@ impl Engine {
         if !self.link.is_up() {
             return false;
         }
-        self.report_applied() || self.sweep() || self.provide_zones() || self.cycle()
+        self.report_applied() || self.recheck() || self.sweep() || self.provide_zones() || self.cycle()
     }
 
     /// What people have to know about, because only they or somebody else can change it.
@@ -81,7 +81,8 @@ impl Engine {
         let lock = (self.database.connected && !self.database.locked).then_some(lock);
         let reconnect = self.link.is_down().then_some(self.link.retry_at());
         let others = [self.database.retry_at, self.progress.stalled_until];
-        lock.into_iter().chain(reconnect).chain(others).filter(|time| *time > self.now).min()
+        let recheck = self.progress.recheck_at;
+        lock.into_iter().chain(reconnect).chain(recheck).chain(others).filter(|time| *time > self.now).min()
     }
 
     /// Whether there is nothing to do but to wait, also when that is not worth a word yet.
@@ -127,6 +128,15 @@ impl Engine {
         let sent = std::mem::take(&mut self.progress.since_report);
         self.report(Report::Applied(sent));
         true
+    }
+
+    fn recheck(&mut self) -> bool {
+        let due = self.progress.recheck_at.take_if(|time| self.now >= *time).is_some();
+        if due {
+            self.link.connected();
+            self.effects.push(Effect::ReadBack(self.link.id()));
+        }
+        due
     }
 
     /// The second bundle, before anything new is told to the renderer.
@@ -200,10 +210,15 @@ impl Engine {
             self.busy = Some(Job::Revalidate);
         } else if self.progress.unreported {
             return true;
-        } else if self.unrecorded.is_empty() && !std::mem::replace(&mut self.progress.settled, true) {
+        } else if self.is_done() && !std::mem::replace(&mut self.progress.settled, true) {
             self.report(Report::Settled);
         }
         false
+    }
+
+    /// Whether nothing that was begun is left to do, given that the switch holds what is wanted.
+    fn is_done(&self) -> bool {
+        self.unrecorded.is_empty() && self.progress.recheck_at.is_none()
     }
 
     /// Tells the renderer what is new.
@@ -274,7 +289,10 @@ impl Engine {
                     flows.confirm(changes);
                 }
             }
-            Err(BundleFailure::Unknown { reason }) => self.link_lost(reason),
+            Err(BundleFailure::Unknown { reason }) => {
+                self.progress.straggler = true;
+                self.link_lost(reason);
+            }
             Err(BundleFailure::Refused(refusals)) => {
                 for refusal in &refusals {
                     self.on_refusal(changes, refusal);

@@ -142,6 +142,19 @@ fn a_lost_answer_is_settled_by_reading_back() {
 }
 
 #[test]
+fn a_bundle_that_comes_late_is_noticed() {
+    let mut world = enforced();
+    world.faults.late_bundle = true;
+    world.document(&one_port());
+    world.document(TWO_PORTS);
+    world.pass_time(1);
+    assert!(!world.is_open(2), "the bundle of the first document came after the read-back");
+    world.pass_time(1);
+    assert!(world.is_open(2));
+    world.assert_converged();
+}
+
+#[test]
 fn a_switch_that_lost_everything_gets_everything_back_in_one_bundle() {
     let mut world = enforced();
     let flows = std::mem::take(&mut world.flows);

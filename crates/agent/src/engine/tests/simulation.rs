@@ -28,6 +28,7 @@ enum Step {
     /// The switch ends and comes back, empty.
     SwitchGone(bool),
     LoseAnswer(bool),
+    LateBundle,
     /// The switch refuses what is about this port's MAC, or nothing any more.
     Refuse(Option<u16>),
     DatabaseAway,
@@ -50,6 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Cut),
         1 => any::<bool>().prop_map(Step::SwitchGone),
         1 => any::<bool>().prop_map(Step::LoseAnswer),
+        1 => Just(Step::LateBundle),
         2 => prop::option::of(port).prop_map(Step::Refuse),
         1 => Just(Step::DatabaseAway),
         1 => Just(Step::DatabaseBack),
@@ -131,6 +133,7 @@ impl Simulation {
                 world.faults.switch_gone = gone;
             }
             Step::LoseAnswer(applied) => world.faults.lose_bundle_answer = Some(applied),
+            Step::LateBundle => world.faults.late_bundle = true,
             Step::Refuse(port) => {
                 let refuse = |port| (format!("fa:16:3e:00:00:0{port}"), "OFPFMFC_TABLE_FULL");
                 world.faults.refused = port.into_iter().map(refuse).collect();

@@ -27,6 +27,8 @@ pub(super) struct Faults {
     pub(super) switch_gone: bool,
     /// The next bundle is applied (or not) and its answer lost.
     pub(super) lose_bundle_answer: Option<bool>,
+    /// The next bundle is applied when the next connection has been read back, and its answer lost.
+    pub(super) late_bundle: bool,
     /// The database refuses to write.
     pub(super) write_refused: bool,
     /// The next revalidation gets no answer.
@@ -49,6 +51,10 @@ pub(super) struct World {
     pub(super) now: Duration,
     /// The highest mark that the database ever said.
     highest_mark: u32,
+    /// Of a connection that has ended.
+    stragglers: Option<Vec<FlowChange>>,
+    /// They came after the read-back, so the engine cannot know what the switch holds.
+    surprised: bool,
     wake_at: Option<Duration>,
 }
 
@@ -74,6 +80,8 @@ impl World {
             reports: Vec::new(),
             now: Duration::ZERO,
             highest_mark: 0,
+            stragglers: None,
+            surprised: false,
             wake_at: None,
         }
     }
@@ -227,7 +235,11 @@ impl World {
                 Vec::new()
             }
             Effect::ReadBack(link) => {
-                switch(link, SwitchEvent::Flows(self.flows.values().cloned().collect()))
+                let flows = self.flows.values().cloned().collect();
+                let stragglers = self.stragglers.take();
+                self.surprised = stragglers.is_some();
+                stragglers.iter().flatten().for_each(|change| self.put(change));
+                switch(link, SwitchEvent::Flows(flows))
             }
             Effect::FlushZones(link, zones) => {
                 let zones: Vec<u16> = zones.iter().map(|zone| zone.0).collect();
@@ -270,6 +282,10 @@ impl World {
                 return Err(BundleFailure::Refused(vec![refusal]));
             }
         }
+        if std::mem::take(&mut self.faults.late_bundle) {
+            self.stragglers = Some(changes.to_vec());
+            return Err(BundleFailure::Unknown { reason: "no answer".into() });
+        }
         let lost = self.faults.lose_bundle_answer.take();
         if lost != Some(false) {
             self.apply(changes);
@@ -299,15 +315,17 @@ impl World {
         for change in changes {
             let held = self.flows.get(change.key()).map(|flow| (flow.cookie, &flow.actions));
             let expected = change.old_value().map(|old| (old.cookie, &old.actions));
-            assert_eq!(held, expected, "{change:?} does not fit the switch");
-            match change {
-                Change::Add { key, new } | Change::Modify { key, new, .. } => {
-                    self.flows.insert(key.clone(), join(key, new));
-                }
-                Change::Delete { key, .. } => {
-                    self.flows.remove(key);
-                }
+            assert!(held == expected || self.surprised, "{change:?} does not fit the switch: {held:?}");
+            self.put(change);
+        }
+    }
+
+    fn put(&mut self, change: &FlowChange) {
+        match change {
+            Change::Add { key, new } | Change::Modify { key, new, .. } => {
+                self.flows.insert(key.clone(), join(key, new));
             }
+            Change::Delete { key, .. } => _ = self.flows.remove(key),
         }
     }
 
