@@ -216,3 +216,22 @@ fn an_unknown_key_in_the_settings_is_named() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("line 2: unknown field `bridge`"), "{}", stderr(&output));
 }
+
+#[test]
+fn an_option_wins_over_a_variable_and_that_over_the_file() {
+    let ovs = ovs();
+    let policy = document(&ovs, POLICY);
+    let file = ovs.rundir().join("sgflow.toml");
+    std::fs::write(&file, "[agent]\nintegration_bridge = \"br-file\"\n").unwrap();
+    let waited_for = |variable: Option<&str>, option: Option<&str>| {
+        let mut command = sgflow();
+        command.args(["apply", "--timeout", "1", "--ovsdb", &ovs.db_remote()]);
+        command.arg("--policy").arg(&policy).arg("--config").arg(&file);
+        variable.map(|bridge| command.env("SGFLOW_INTEGRATION_BRIDGE", bridge));
+        option.map(|bridge| command.args(["--bridge", bridge]));
+        stderr(&command.output().unwrap())
+    };
+    assert!(waited_for(None, None).contains("a bridge called br-file"));
+    assert!(waited_for(Some("br-variable"), None).contains("a bridge called br-variable"));
+    assert!(waited_for(Some("br-variable"), Some("br-option")).contains("a bridge called br-option"));
+}
