@@ -86,10 +86,26 @@ impl FromStr for SourceKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EthertypeNumber(pub u16);
 
-/// Text that is no ethertype.
+/// Text that is no ethertype to be permitted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is no ethertype: a number from 0x0600 to 0xffff, e.g. 0x88cc")]
-pub struct EthertypeError(String);
+pub enum EthertypeError {
+    /// No ethertype at all.
+    #[error("{0:?} is no ethertype: a number from 0x0600 to 0xffff, e.g. 0x88cc")]
+    NotOne(String),
+    /// What the law judges by itself, or what would lead into another network.
+    #[error("{0:#06x} cannot be permitted: {1}")]
+    NotOthers(u16, &'static str),
+}
+
+/// "Other ethertypes" are those that the law does not speak of (semantics, egress 0 to 5).
+const NOT_OTHERS: [(u16, &str); 6] = [
+    (0x0800, "IPv4 goes by the rules of the security groups"),
+    (0x86dd, "IPv6 goes by the rules of the security groups"),
+    (0x0806, "ARP is checked for its sender and passes"),
+    (0x8035, "RARP passes"),
+    (0x8100, "a VLAN tag could lead into another network"),
+    (0x88a8, "a VLAN tag could lead into another network"),
+];
 
 impl FromStr for EthertypeNumber {
     type Err = EthertypeError;
@@ -102,8 +118,11 @@ impl FromStr for EthertypeNumber {
         };
         match number {
             // Below 0x0600 the field is a length (IEEE 802.3, 3.2.6).
-            Ok(number) if number >= 0x0600 => Ok(EthertypeNumber(number)),
-            _ => Err(EthertypeError(text.to_owned())),
+            Ok(number) if number >= 0x0600 => match NOT_OTHERS.iter().find(|(other, _)| *other == number) {
+                Some((_, reason)) => Err(EthertypeError::NotOthers(number, reason)),
+                None => Ok(EthertypeNumber(number)),
+            },
+            _ => Err(EthertypeError::NotOne(text.to_owned())),
         }
     }
 }
@@ -392,6 +411,10 @@ mod tests {
         refused(
             "[agent]\npermitted_ethertypes = [5]",
             &expect![[r#"line 2: "5" is no ethertype: a number from 0x0600 to 0xffff, e.g. 0x88cc"#]],
+        );
+        refused(
+            "[agent]\npermitted_ethertypes = [0x0800]",
+            &expect!["line 2: 0x0800 cannot be permitted: IPv4 goes by the rules of the security groups"],
         );
     }
 

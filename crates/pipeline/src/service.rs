@@ -1,7 +1,7 @@
 //! Services of rules as matches, on the packet's own fields or on the connection's original tuple.
 
 use policy::{Direction, Ethertype, PortProtocol, PortRange, Rule, Service};
-use rust_openflow::{CT_INV, CT_RPL, CT_TRK, Field, Match};
+use rust_openflow::{CT_INV, CT_RPL, CT_TRK, FRAG_LATER, Field, Match};
 
 use crate::address::{Member, with_mac, with_net};
 
@@ -76,6 +76,9 @@ fn icmp(plane: Plane, base: Match, ethertype: Ethertype, icmp_type: Option<u8>, 
     let mut matches = with_protocol(plane, base, ethertype.icmp());
     if let Some(icmp_type) = icmp_type {
         matches = matches.with(type_field, icmp_type);
+        if plane == Plane::Packet && icmp_type == 0 {
+            matches = not_later(matches);
+        }
     }
     if let Some(code) = code {
         matches = matches.with(code_field, code);
@@ -103,8 +106,19 @@ fn with_reply(matches: Match, reply: bool) -> Match {
     matches.with_mask(Field::CtState, value, CT_TRK | CT_INV | CT_RPL)
 }
 
+/// The ports of a range in a field. A later fragment has no ports, and Open vSwitch matches what is not there as 0
+/// (ovs-ofctl(8), `set-frags`, nx-match): a mask that holds port 0 must say that it means a packet with ports.
 fn ports(base: &Match, field: Field, range: PortRange) -> Vec<Match> {
-    range_masks(range).into_iter().map(|(value, mask)| base.clone().with_mask(field, value, mask)).collect()
+    let on_packet = field != Field::CtTpDst;
+    let masks = range_masks(range).into_iter().map(|(value, mask)| {
+        let matches = base.clone().with_mask(field, value, mask);
+        if on_packet && value == 0 { not_later(matches) } else { matches }
+    });
+    masks.collect()
+}
+
+fn not_later(matches: Match) -> Match {
+    matches.with_mask(Field::IpFrag, 0u8, FRAG_LATER)
 }
 
 /// The fewest (value, mask) that together hold exactly the ports of the range.

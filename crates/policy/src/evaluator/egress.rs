@@ -76,6 +76,9 @@ fn check_ipv6(port: &Port, frame: &Frame, packet: &IpPacket) -> Option<Judgement
     let from_pair = has_pair(port, frame.eth_src, packet.src);
     let from_pair_or_none = from_pair || packet.src == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let fragmented = packet.fragment != Fragment::No;
+    if let Some(reason) = ends_early(packet) {
+        return Some(Judgement::drop(reason));
+    }
     match (packet.udp_ports(), packet.icmp()) {
         // "DHCPv6 client (UDP 546→547) from a pair: accepted."
         (Some((546, 547)), _) if from_pair => Some(Judgement::accept(Basis::Dhcp)),
@@ -102,5 +105,18 @@ fn check_ipv6(port: &Port, frame: &Frame, packet: &IpPacket) -> Option<Judgement
         }
         // "Source no pair: dropped, `spoofed-ip`."
         _ => (!from_pair).then(|| Judgement::drop(DropReason::SpoofedIp)),
+    }
+}
+
+/// "(a fragmented ND, RS or RA is dropped: RFC 6980, RFC 7113)": section 3 of RFC 7113 drops first fragments whose
+/// header chain ends before the upper layer too, since discovery could stand there (docs/decisions/0005). A chain
+/// that ends inside an unfragmented packet has no upper-layer protocol: 0, which no chain can otherwise end with.
+fn ends_early(packet: &IpPacket) -> Option<DropReason> {
+    let first = packet.fragment == Fragment::First;
+    match packet.protocol {
+        0 => Some(DropReason::SpoofedNd),
+        58 if first && packet.icmp().is_none() => Some(DropReason::SpoofedNd),
+        17 if first && packet.udp_ports().is_none() => Some(DropReason::DhcpServer),
+        _ => None,
     }
 }

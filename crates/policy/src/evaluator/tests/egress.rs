@@ -140,6 +140,18 @@ fn fragmented_neighbour_discovery_is_dropped() {
 }
 
 #[test]
+fn headers_that_end_before_the_upper_layer_are_dropped() {
+    let unread = |protocol| packet("fd00::1", "ff02::1", protocol, Transport::None);
+    let first = |protocol| from(1, fragment(Fragment::First, unread(protocol)));
+    check(&[
+        ("ICMPv6 to come", first(58), "-spoofed-nd"),
+        ("UDP to come", first(17), "-dhcp-server"),
+        ("TCP to come", first(6), "rule"),
+        ("no end in sight", from(1, unread(0)), "-spoofed-nd"),
+    ]);
+}
+
+#[test]
 fn other_ethertypes() {
     check(&[
         ("permitted", from(1, Payload::Other(0x88cc)), "permitted-ethertype"),
