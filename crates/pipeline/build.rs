@@ -141,7 +141,7 @@ fn table_module(out: &mut String, table: &Table) {
     line!(out, "/// {}\npub mod {} {{", table.doc, table.name);
     line!(out, "    /// The table's number.\n    pub const TABLE: u8 = {};", table.id);
     for slot in &table.slot {
-        line!(out, "    /// Priority of `{}` → {}", or_any(&slot.r#match), slot.action);
+        line!(out, "    /// Priority of `{}` → `{}`", or_any(&slot.r#match), slot.action);
         line!(out, "    pub const {}: u16 = {};", slot.name.to_uppercase(), slot.priority);
     }
     line!(out, "}}\n");

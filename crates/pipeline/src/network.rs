@@ -9,17 +9,19 @@ use policy::MacAddr;
 use rust_openflow::{Action, Field, Flow, FlowKey, Match, PortNo, Subfield};
 
 use crate::address::{group_addressed, macs, with_mac};
-use crate::flow::{Journal, flow, load, resubmit};
-use crate::layout::{FlowKind, classify, deliver, flood, ingress_base, network, register, trunk};
+use crate::flow::{Journal, drop_as, flow, load, resubmit};
+use crate::layout::{DropReason, FlowKind, classify, deliver, flood, ingress_base, network, register, trunk};
 use crate::numbers::{OfPort, SetId, Vlan, Zone};
 use crate::placement::{Placement, Role};
-use crate::port_flows::{TCI_PRESENT, VID_BITS};
+use crate::port_flows::{TCI_PRESENT, TCI_VID, VID_BITS};
 
 /// At most so many copies a flow: each resubmits, and Open vSwitch stops at 4,096 resubmits and at 64 KB a message.
 const CHUNK_PORTS: u16 = 32;
 
 /// 802.1Q tag protocol identifier (IEEE 802.1Q, table 9-1).
 pub(crate) const TPID_CVLAN: u16 = 0x8100;
+/// Service tag of 802.1ad (IEEE 802.1Q, table 9-1).
+pub(crate) const TPID_SVLAN: u16 = 0x88a8;
 
 /// A port of the bridge that leads to other hosts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +55,7 @@ enum Dirty {
     GroupAddressed(Vlan),
     Mac(Vlan, MacAddr),
     Network(Vlan),
+    Exit(Vlan),
     Trunks,
 }
 
@@ -126,7 +129,7 @@ impl Networks {
             }
             NetworkPort::Access(vlan) => {
                 self.networks.entry(vlan).or_default().access.insert(ofport);
-                self.dirty.insert(Dirty::Network(vlan));
+                self.dirty.insert(Dirty::Exit(vlan));
             }
         }
     }
@@ -141,7 +144,7 @@ impl Networks {
                 if let Some(network) = self.networks.get_mut(&vlan) {
                     network.access.remove(&ofport);
                 }
-                self.dirty.insert(Dirty::Network(vlan));
+                self.dirty.insert(Dirty::Exit(vlan));
             }
         }
     }
@@ -165,6 +168,7 @@ impl Networks {
             Dirty::GroupAddressed(vlan) => vec![self.group_addressed(vlan)],
             Dirty::Mac(vlan, mac) => vec![self.mac(vlan, mac)],
             Dirty::Network(vlan) => vec![self.network(vlan)],
+            Dirty::Exit(vlan) => self.exit(vlan),
             Dirty::Trunks => self.trunks(),
         }
     }
@@ -206,8 +210,7 @@ impl Networks {
     }
 
     fn network(&self, vlan: Vlan) -> (FlowKey, Option<Flow>) {
-        let network = self.networks.get(&vlan);
-        let ports = network.into_iter().flat_map(|network| network.trusted.iter().chain(&network.access));
+        let ports = self.networks.get(&vlan).into_iter().flat_map(|network| &network.trusted);
         let mut actions: Vec<Action> = ports.map(|ofport| output(*ofport)).collect();
         if !actions.is_empty() {
             actions.push(resubmit(trunk::TABLE));
@@ -215,20 +218,51 @@ impl Networks {
         unit(vlan, network::TABLE, network::VLAN, on(vlan), actions)
     }
 
+    /// The trunks, and with them every network that leaves by another way too.
     fn trunks(&self) -> Vec<(FlowKey, Option<Flow>)> {
-        let outputs: Vec<Action> = self.trunks.iter().map(|ofport| output(*ofport)).collect();
-        let mut tagged = Vec::new();
-        if !outputs.is_empty() {
-            tagged = vec![
-                Action::PushVlan(TPID_CVLAN),
-                Action::Move { src: vid_of(register::VLAN), dst: vid_of(Field::VlanVid) },
-            ];
-            tagged.extend(outputs.iter().cloned());
+        let by_access =
+            self.networks.iter().filter(|(_, network)| !network.access.is_empty()).map(|(vlan, _)| *vlan);
+        let vlans: BTreeSet<Vlan> = by_access.chain([Vlan(0)]).collect();
+        let mut flows: Vec<_> = vlans.into_iter().flat_map(|vlan| self.exit(vlan)).collect();
+        flows.push(unit(Vlan(0), trunk::TABLE, trunk::TAGGED, Match::new(), self.tagged()));
+        flows
+    }
+
+    /// The way out of a network whose frames leave without a tag of ours. One of their own is no passport: it is
+    /// stripped if it says nothing (VID 0), and stops the frame if it would say where the frame belongs.
+    fn exit(&self, vlan: Vlan) -> Vec<(FlowKey, Option<Flow>)> {
+        let access = self.networks.get(&vlan).into_iter().flat_map(|network| &network.access);
+        let mut actions: Vec<Action> = access.map(|ofport| output(*ofport)).collect();
+        let leaves_untagged = vlan == Vlan(0) || !actions.is_empty();
+        if vlan == Vlan(0) {
+            actions.extend(self.trunks.iter().map(|ofport| output(*ofport)));
+        } else if leaves_untagged {
+            actions.extend(self.tagged());
         }
-        vec![
-            unit(Vlan(0), trunk::TABLE, trunk::UNTAGGED, on(Vlan(0)), outputs),
-            unit(Vlan(0), trunk::TABLE, trunk::TAGGED, Match::new(), tagged),
-        ]
+        let unless_idle = |then: Vec<Action>| if actions.is_empty() { Vec::new() } else { then };
+        let table = trunk::TABLE;
+        let priority_tag = on(vlan).with_mask(Field::VlanTci, TCI_PRESENT, TCI_PRESENT | TCI_VID);
+        let strip = unless_idle(vec![Action::PopVlan, resubmit(table)]);
+        let mut flows = vec![unit(vlan, table, trunk::PRIORITY_TAG, priority_tag, strip)];
+        let tagged = on(vlan).with_mask(Field::VlanTci, TCI_PRESENT, TCI_PRESENT);
+        let inner = [TPID_CVLAN, TPID_SVLAN]
+            .map(|tpid| on(vlan).with(Field::EthType, tpid).with_mask(Field::VlanTci, 0u16, TCI_PRESENT));
+        for matches in std::iter::once(tagged).chain(inner) {
+            let stop = unless_idle(drop_as(DropReason::Vlan));
+            flows.push(unit(vlan, table, trunk::STILL_TAGGED, matches, stop));
+        }
+        flows.push(unit(vlan, table, trunk::UNTAGGED, on(vlan), actions));
+        flows
+    }
+
+    /// Out by every trunk, with the network's tag.
+    fn tagged(&self) -> Vec<Action> {
+        if self.trunks.is_empty() {
+            return Vec::new();
+        }
+        let tag = Action::Move { src: vid_of(register::VLAN), dst: vid_of(Field::VlanVid) };
+        let outputs = self.trunks.iter().map(|ofport| output(*ofport));
+        [Action::PushVlan(TPID_CVLAN), tag].into_iter().chain(outputs).collect()
     }
 }
 
@@ -295,7 +329,9 @@ pub(crate) fn network_port_flows(ofport: OfPort, attachment: NetworkPort) -> Vec
         NetworkPort::Access(vlan) => {
             let enter =
                 vec![load(register::OFPORT, ofport), load(register::VLAN, vlan), resubmit(deliver::TABLE)];
-            vec![flow(vlan, classify::PORT, untagged, enter)]
+            let priority_tag = from.with_mask(Field::VlanTci, TCI_PRESENT, TCI_PRESENT | TCI_VID);
+            let strip = std::iter::once(Action::PopVlan).chain(enter.iter().cloned()).collect();
+            vec![flow(vlan, classify::PORT, priority_tag, strip), flow(vlan, classify::PORT, untagged, enter)]
         }
     }
 }

@@ -2,15 +2,13 @@
 
 use ipnet::IpNet;
 use policy::{MacAddr, PortId};
-use rust_openflow::{Action, Field, Flow, Match};
+use rust_openflow::{Field, Flow, Match};
 
 use crate::address::{Pair, macs, pairs, with_mac, with_net};
-use crate::flow::{drop_as, flow, load, resubmit};
-use crate::layout::{
-    DropReason, FlowKind, classify, deliver, egress_base, egress_ip, egress_source, register,
-};
+use crate::flow::{flow, load, resubmit};
+use crate::layout::{FlowKind, classify, deliver, egress_base, egress_ip, egress_source, register};
 use crate::names::Name;
-use crate::numbers::{OfPort, SetId, Vlan};
+use crate::numbers::{OfPort, SetId};
 use crate::placement::{Binding, Placement, Role};
 
 /// Ethertypes (IANA, IEEE 802 Numbers).
@@ -113,24 +111,11 @@ pub(crate) fn icmpv6(ipv6: Match, icmp_type: u8) -> Match {
     ipv6.with(Field::IpProto, 58u8).with(Field::Icmpv6Type, icmp_type)
 }
 
-/// A trusted port sends everything, but on the untagged network not into another network: there a tag would say
-/// where the frame belongs once it leaves by a trunk.
+/// A trusted port sends everything.
 fn trusted(flows: &mut Vec<Flow>, binding: &Binding) {
     let Binding { ofport, vlan, .. } = *binding;
-    let mut push = |priority, matches, actions| {
-        flows.push(flow(about(ofport), classify::TABLE, priority, matches, actions));
-    };
-    let enter = |first: Vec<Action>| {
-        let loads = [load(register::OFPORT, ofport), load(register::VLAN, vlan), resubmit(deliver::TABLE)];
-        first.into_iter().chain(loads).collect::<Vec<_>>()
-    };
-    push(classify::PORT, from(ofport), enter(vec![]));
-    if vlan == Vlan(0) {
-        let priority_tag = from(ofport).with_mask(Field::VlanTci, TCI_PRESENT, TCI_PRESENT | TCI_VID);
-        push(classify::PRIORITY_TAG, priority_tag, enter(vec![Action::PopVlan]));
-        let tagged = from(ofport).with_mask(Field::VlanTci, TCI_PRESENT, TCI_PRESENT);
-        push(classify::TAGGED, tagged, drop_as(DropReason::Vlan));
-    }
+    let enter = vec![load(register::OFPORT, ofport), load(register::VLAN, vlan), resubmit(deliver::TABLE)];
+    flows.push(flow(about(ofport), classify::TABLE, classify::PORT, from(ofport), enter));
 }
 
 /// The name of a port that is bound and has no policy: closed, but known to whoever reads a dump.

@@ -207,7 +207,8 @@ impl Sets {
 
     /// How many generations [`Sets::flush`] takes at most, apart from those of sets yet to be created.
     pub(crate) fn generations_needed(&self) -> usize {
-        let unnumbered = self.sets.values().filter(|set| set.generations.is_none()).count();
+        // A set is dirty from its creation until it gets its first generations.
+        let unnumbered = self.dirty.iter().filter(|id| self.sets[id].generations.is_none()).count();
         self.bumps.len() + 2 * unnumbered
     }
 

@@ -13,7 +13,7 @@ use crate::layout::{
     egress_policy, egress_source, egress_state, fragments, hook, ingress_base, ingress_commit,
     ingress_packet, ingress_policy, ingress_state, network, next, output, register,
 };
-use crate::network::TPID_CVLAN;
+use crate::network::{TPID_CVLAN, TPID_SVLAN};
 use crate::port_flows::{NEIGHBOUR_ADVERTISEMENT, TCI_PRESENT, TCI_VID, ethertype, icmpv6};
 
 /// Values of `reg9`.
@@ -30,9 +30,6 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// MLD query, report, done and MLDv2 report (RFC 2710, RFC 3810).
 const MLD: [u8; 4] = [130, 131, 132, 143];
 const SCTP: u8 = 132;
-
-/// Service tag of 802.1ad (IEEE 802.1Q, table 9-1).
-const TPID_SVLAN: u16 = 0x88a8;
 
 /// Open vSwitch takes a `ct` action only in a flow that matches IPv4 or IPv6 (`OFPBAC_MATCH_INCONSISTENT`).
 const IP: [u16; 2] = [ethertype::IPV4, ethertype::IPV6];

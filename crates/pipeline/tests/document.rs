@@ -48,7 +48,8 @@ fn document(reading_guide: &str) -> String {
 }
 
 fn cell(text: &str) -> String {
-    if text.is_empty() { "any".to_owned() } else { text.replace('|', "\\|") }
+    // In a code span, or <port> would be taken for HTML.
+    if text.is_empty() { "any".to_owned() } else { format!("`{text}`") }
 }
 
 #[test]
