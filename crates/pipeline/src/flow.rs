@@ -10,7 +10,7 @@ use crate::layout::{self, DropReason, FlowKind, register};
 /// What stands at a [`FlowKey`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FlowBody {
-    /// See [`mod@crate::cookie`].
+    /// What [`crate::cookie()`] made.
     pub cookie: u64,
     /// The actions, in order.
     pub actions: Vec<Action>,
