@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::MacAddr;
+
 use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
 
@@ -159,6 +161,20 @@ impl<'n> Fields<'n> {
                 None
             }
         }
+    }
+
+    /// The MAC of a station: a group's address can receive, but nobody sends from it (IEEE 802, clause 8.2).
+    pub(super) fn station(&mut self, field: &str) -> Option<MacAddr> {
+        let mac = self.parsed::<MacAddr>(field)?;
+        if mac.is_group() {
+            self.complain(
+                self.line(field),
+                field,
+                format_args!("\"{mac}\": the address of a group, not of a station"),
+            );
+            return None;
+        }
+        Some(mac)
     }
 
     /// An address or CIDR; host bits are cut off, as the API does (its `normalized_cidr`).

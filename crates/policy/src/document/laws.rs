@@ -64,7 +64,11 @@ fn rule() -> impl Strategy<Value = Rule> {
 }
 
 fn mac() -> impl Strategy<Value = MacAddr> {
-    any::<[u8; 6]>().prop_map(MacAddr)
+    // The address of a station: a group's is refused.
+    any::<[u8; 6]>().prop_map(|[first, rest @ ..]| {
+        let [b, c, d, e, f] = rest;
+        MacAddr([first & !1, b, c, d, e, f])
+    })
 }
 
 fn port() -> impl Strategy<Value = Port> {

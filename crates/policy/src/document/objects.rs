@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::{AddressGroup, AddressGroupId, AddressPair, GroupId, MacAddr, Port, PortId, Rule, RuleId};
+use crate::{AddressGroup, AddressGroupId, AddressPair, GroupId, Port, PortId, Rule, RuleId};
 
 use super::diagnostic::{Diagnostic, ObjectId};
 use super::fields::{Fields, Place};
@@ -123,7 +123,7 @@ impl Drafts {
         fields.refuse_misspelt(&PORT_FIELDS);
         let network_id = fields.id("network_id");
         fields.required("mac_address");
-        let mac = fields.parsed::<MacAddr>("mac_address");
+        let mac = fields.station("mac_address");
         let fixed_ips = read_fixed_ips(&mut fields);
         let allowed_address_pairs = read_address_pairs(&mut fields);
         let mut groups = Vec::new();
@@ -167,7 +167,7 @@ fn read_address_pairs(fields: &mut Fields<'_>) -> BTreeSet<AddressPair> {
     let mut pairs = BTreeSet::new();
     fields.each("allowed_address_pairs", |fields| {
         fields.refuse_misspelt(&["ip_address", "mac_address"]);
-        let mac = fields.parsed::<MacAddr>("mac_address");
+        let mac = fields.station("mac_address");
         if let Some(node) = fields.required("ip_address") {
             let ip = fields.prefix_of("ip_address", node);
             pairs.extend(ip.map(|ip| AddressPair { ip, mac }));

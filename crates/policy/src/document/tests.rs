@@ -321,6 +321,22 @@ ports:
 }
 
 #[test]
+fn nobody_sends_from_the_address_of_a_group() {
+    let text = "ports:\n\
+        - {id: p, network_id: n, mac_address: '01:00:5e:00:00:01', security_groups: []}\n\
+        - {id: q, network_id: n, mac_address: 'fa:16:3e:00:00:01', security_groups: [],\n   \
+           allowed_address_pairs: [{ip_address: 10.0.0.1, mac_address: 'ff:ff:ff:ff:ff:ff'}]}\n";
+    check(
+        &[("a.yaml", text)],
+        None,
+        expect![[r#"
+            a.yaml:2: port p: mac_address: "01:00:5e:00:00:01": the address of a group, not of a station
+            a.yaml:4: port q: allowed_address_pairs[0].mac_address: "ff:ff:ff:ff:ff:ff": the address of a group, not of a station
+        "#]],
+    );
+}
+
+#[test]
 fn duplicates_name_both_places_and_refuse_both() {
     let one = "security_groups:\n- {id: g, security_group_rules: [\n  {id: r, direction: egress, ethertype: IPv4}]}\n\
                ports:\n- {id: p, network_id: n, mac_address: 'fa:16:3e:00:00:01', security_groups: [g]}\n";

@@ -115,8 +115,9 @@ fn ends_early(packet: &IpPacket) -> Option<DropReason> {
     let first = packet.fragment == Fragment::First;
     match packet.protocol {
         0 => Some(DropReason::SpoofedNd),
-        58 if first && packet.icmp().is_none() => Some(DropReason::SpoofedNd),
-        17 if first && packet.udp_ports().is_none() => Some(DropReason::DhcpServer),
+        // A switch cannot tell a header it does not see from one of zeros; nobody sends either.
+        58 if first && matches!(packet.icmp(), None | Some((0, 0))) => Some(DropReason::SpoofedNd),
+        17 if first && matches!(packet.udp_ports(), None | Some((0, 0))) => Some(DropReason::DhcpServer),
         _ => None,
     }
 }

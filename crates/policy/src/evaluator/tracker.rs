@@ -148,7 +148,11 @@ fn is_sound(packet: &IpPacket) -> bool {
             !(with_ports && (src == 0 || dst == 0)) && (!tcp || is_sound_tcp(tcp_flags))
         }
         Transport::Icmp { code, .. } => packet.icmp().is_none() || code == 0,
-        Transport::None => true,
+        // Without the header that it must have there is nothing to track it by; a later part has none.
+        Transport::None => {
+            let headed = [PortProtocol::Tcp.number(), PortProtocol::Udp.number(), packet.ethertype().icmp()];
+            packet.fragment == Fragment::Later || !headed.contains(&packet.protocol)
+        }
     }
 }
 

@@ -147,6 +147,11 @@ fn headers_that_end_before_the_upper_layer_are_dropped() {
         ("ICMPv6 to come", first(58), "-spoofed-nd"),
         ("UDP to come", first(17), "-dhcp-server"),
         ("TCP to come", first(6), "rule"),
+        (
+            "zeros in its place",
+            from(1, fragment(Fragment::First, udp(("fd00::1", 0), ("ff02::1", 0)))),
+            "-dhcp-server",
+        ),
         ("no end in sight", from(1, unread(0)), "-spoofed-nd"),
     ]);
 }

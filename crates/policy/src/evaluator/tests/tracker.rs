@@ -28,6 +28,9 @@ fn what_begins_a_connection() {
     for protocol in [47, 50, 51, 89, 112] {
         assert!(is_new(packet(A, B, protocol, Transport::None)), "protocol {protocol}");
     }
+    for protocol in [1, 6, 17] {
+        assert!(!is_new(packet(A, B, protocol, Transport::None)), "protocol {protocol} without its header");
+    }
     assert!(is_new(ported(132, (A, 1), (B, 2))));
     assert!(is_new(udp((A, 1), (B, 2))));
     assert!(!is_new(udp((A, 0), (B, 2))));
