@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use integration::{BRIDGE, Firewall, FirewallError, Sighting};
+use integration::{BRIDGE, Firewall, FirewallError, Sighting, flows_rewritten_otherwise};
 use rust_openflow::Flow;
 use tests::case::{Case, PacketLine, Step};
 use tests::flows;
@@ -24,6 +24,7 @@ fn real_switch(_: &Path, page: String) -> datatest_stable::Result<()> {
         firewall.put_in_force(&step.policy)?;
         let held = flows_held(&firewall)?;
         differences.extend(read_back_otherwise(&held));
+        differences.extend(flows_rewritten_otherwise(firewall.ovs())?);
         if std::ptr::eq(step, first) {
             differences.extend(rendered_otherwise(&held, step)?);
         }
