@@ -43,9 +43,8 @@ impl Conntrack for Connections {
             (Fragment::Later, Some(ends)) => zone.later_fragment(ends, commit),
             (Fragment::First, Some(ends)) => {
                 let tracked = zone.whole(packet, commit);
-                let tuple = tuple_of(packet);
-                if let (None, Some(tuple)) = (commit, tuple) {
-                    zone.datagrams.insert(ends, Datagram { tuple, tracked });
+                if let Some(tuple) = tuple_of(packet) {
+                    zone.first_fragment(ends, tuple, tracked, commit.is_some());
                 }
                 Some(tracked)
             }
@@ -76,6 +75,8 @@ struct Connection {
 struct Datagram {
     tuple: Tuple,
     tracked: Tracked,
+    /// Whether the first fragment has been through `ct(commit)`.
+    is_committed: bool,
 }
 
 impl Zone {
@@ -147,13 +148,20 @@ impl Zone {
         }
     }
 
+    fn first_fragment(&mut self, ends: [IpAddr; 2], tuple: Tuple, tracked: Tracked, is_committed: bool) {
+        match self.datagrams.get_mut(&ends) {
+            Some(datagram) if is_committed => datagram.is_committed = true,
+            _ => _ = self.datagrams.insert(ends, Datagram { tuple, tracked, is_committed }),
+        }
+    }
+
     /// A later fragment was tracked with its first one; when it is to be committed, the tracker keeps it until the
     /// first one is to be committed too.
     fn later_fragment(&mut self, ends: [IpAddr; 2], commit: Option<&Stamp>) -> Option<Tracked> {
         // A fragment whose first one never came this way is given up after a while, as invalid.
         let Some(datagram) = self.datagrams.get(&ends).copied() else { return Some(INVALID) };
         let Some(stamp) = commit else { return Some(datagram.tracked) };
-        let (original, is_reply) = self.find(&datagram.tuple)?;
+        let (original, is_reply) = self.find(&datagram.tuple).filter(|_| datagram.is_committed)?;
         let tracked = self.part_of(original, is_reply, false, Some(stamp));
         self.datagrams.insert(ends, Datagram { tracked, ..datagram });
         Some(tracked)

@@ -11,6 +11,8 @@ const CUSTOMER_TAG: u16 = 0x8100;
 const SERVICE_TAG: u16 = 0x88a8;
 const ARP: u16 = 0x0806;
 const RARP: u16 = 0x8035;
+/// The VLAN of a tag of which the frame tells nothing but the kind.
+const SOME_VID: u16 = 1;
 /// What ovs-fields(7) 3.1, "IPv4/v6 Protocol", gives as the protocol of later IPv6 fragments.
 const IPV6_FRAGMENT: u8 = 44;
 
@@ -19,8 +21,8 @@ impl Packet {
     ///
     /// What the frame says to be IP or ARP and cannot be read has that ethertype and no further fields. Of two tags the
     /// switch looks into the outer one, and takes the inner one's identifier for the ethertype (`vlan-limit` 1,
-    /// ovs-vswitchd.conf.db(5)); of a service tag without a customer tag around it the frame does not say what it
-    /// carries, here it is ethertype 0.
+    /// ovs-vswitchd.conf.db(5)). Of a service tag without a customer tag around it the frame tells neither the VLAN
+    /// nor what is in it: here they are 1 and ethertype 0.
     #[must_use]
     pub fn of_frame(in_port: PortNo, frame: &Frame) -> Self {
         let mut packet = Packet::new(in_port)
@@ -40,7 +42,7 @@ impl Packet {
             Payload::Rarp => packet.with(Field::EthType, RARP),
             Payload::Ip(ip) => with_ip(packet, ip),
             Payload::Other(tpid @ (CUSTOMER_TAG | SERVICE_TAG)) if frame.vlan.is_none() => {
-                packet.with_tag(Tag::new(*tpid, 0))
+                packet.with_tag(Tag::new(*tpid, SOME_VID))
             }
             Payload::Other(ethertype) => packet.with(Field::EthType, *ethertype),
         }
@@ -152,7 +154,7 @@ mod tests {
         let tagged = packet(Some(5), Payload::Rarp);
         assert_eq!((tagged.get(Field::VlanVid), tagged.get(Field::EthType)), (0x1005, 0x8035));
         let service = packet(None, Payload::Other(0x88a8));
-        assert_eq!((service.tags(), service.get(Field::EthType)), (&[Tag::new(0x88a8, 0)][..], 0));
+        assert_eq!((service.tags(), service.get(Field::EthType)), (&[Tag::new(0x88a8, 1)][..], 0));
         let double = packet(Some(5), Payload::Other(0x88a8));
         assert_eq!((double.tags().len(), double.get(Field::EthType)), (1, 0x88a8));
     }

@@ -1,0 +1,236 @@
+//! A host twice: the evaluator's model, and the rendered flows in the interpreter.
+
+use std::collections::BTreeMap;
+
+use pipeline::{
+    Binding, Config, FlowOp, GenerationPool, Known, LAYOUT, NetworkPort, OfPort, Renderer, Vlan, Zone,
+};
+use policy::Policy;
+use policy::evaluator::{DropReason, Frame, Host, Judgement, Model, Payload, Settings, Verdict};
+use rust_openflow::{CT_NEW, Field, Flow, FlowKey, PortNo};
+use verify::{Connections, Outcome, Packet, RunError, Tables, Visit, run};
+
+use super::frames::{Sender, Sent};
+use super::policies::{LOCAL_PORTS, World, network_of, port_id};
+
+/// The port to the network.
+pub(crate) const TRUNK: u16 = 100;
+/// Local VLANs of the two networks.
+pub(crate) const VLANS: [u16; 2] = [10, 20];
+const DROP_TABLE: u8 = 128;
+
+/// The flows of a policy, kept by the renderer.
+pub(crate) struct Rendered {
+    renderer: Renderer,
+    pool: GenerationPool,
+    policy: Policy,
+    flows: BTreeMap<FlowKey, Flow>,
+}
+
+impl Rendered {
+    pub(crate) fn new(world: &World) -> Self {
+        let config = Config { permitted_ethertypes: world.permitted_ethertypes.clone() };
+        let mut renderer = Renderer::new(&config, Known::default());
+        renderer.network_port(OfPort(TRUNK), Some(NetworkPort::Trunk));
+        for port in 0..LOCAL_PORTS {
+            let vlan = Vlan(VLANS[network_of(port)]);
+            let binding = Binding { ofport: OfPort(ofport(port)), vlan, zone: Zone(0x1000 + ofport(port)) };
+            renderer.bind(&port_id(port), Some(binding));
+        }
+        let pool = GenerationPool::new(1, u32::MAX);
+        let mut rendered = Rendered { renderer, pool, policy: Policy::default(), flows: BTreeMap::new() };
+        rendered.set_policy(world);
+        rendered
+    }
+
+    pub(crate) fn set_policy(&mut self, world: &World) {
+        let policy = world.policy();
+        self.renderer.apply_policy(&Policy::diff(&self.policy, &policy));
+        self.policy = policy;
+        let batch = self.renderer.commit(&mut self.pool).unwrap();
+        self.apply(batch.ops);
+    }
+
+    /// What is left of sets that are out of use goes.
+    pub(crate) fn sweep(&mut self) {
+        let ops = self.renderer.sweep();
+        self.apply(ops);
+    }
+
+    pub(crate) fn flows(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.values()
+    }
+
+    fn apply(&mut self, ops: Vec<FlowOp>) {
+        for op in ops {
+            match op {
+                FlowOp::Set(flow) => _ = self.flows.insert(flow.key(), flow),
+                FlowOp::Remove(key) => _ = self.flows.remove(&key),
+            }
+        }
+    }
+}
+
+/// The OpenFlow port of a local port.
+pub(crate) fn ofport(port: usize) -> u16 {
+    u16::try_from(port + 1).unwrap()
+}
+
+/// A host judged twice.
+pub(crate) struct Twice {
+    rendered: Rendered,
+    tables: Tables,
+    connections: Connections,
+    model: Model,
+}
+
+/// What became of a frame.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Fate {
+    /// OpenFlow ports that the frame came out at, each as often as it did.
+    pub(crate) outputs: Vec<u32>,
+    /// Why the sender's frame went no further.
+    pub(crate) egress: Option<Reason>,
+    /// Why a receiver did not get it, by OpenFlow port.
+    pub(crate) ingress: BTreeMap<u32, Reason>,
+}
+
+/// Why a frame was dropped.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Reason {
+    pub(crate) text: String,
+    /// Whether the tracker called the frame new; the evaluator does not say.
+    pub(crate) is_new: bool,
+}
+
+impl Reason {
+    fn of_evaluator(reason: DropReason) -> Self {
+        Reason { text: reason.to_string(), is_new: false }
+    }
+}
+
+impl Twice {
+    pub(crate) fn new(world: &World) -> Self {
+        let rendered = Rendered::new(world);
+        let settings =
+            Settings { permitted_ethertypes: world.permitted_ethertypes.clone(), ..Settings::default() };
+        let bindings = (0..LOCAL_PORTS).map(|port| (port_id(port), VLANS[network_of(port)])).collect();
+        let model = Model::new(&world.policy(), settings, Host { bindings });
+        let tables = Tables::new(rendered.flows().cloned()).unwrap_or_else(|refused| panic!("{refused}"));
+        Twice { rendered, tables, connections: Connections::default(), model }
+    }
+
+    pub(crate) fn set_policy(&mut self, world: &World) {
+        self.rendered.set_policy(world);
+        self.model.set_policy(&world.policy());
+        self.reload();
+    }
+
+    pub(crate) fn sweep(&mut self) {
+        self.rendered.sweep();
+        self.reload();
+    }
+
+    fn reload(&mut self) {
+        let flows = self.rendered.flows().cloned();
+        self.tables = Tables::new(flows).unwrap_or_else(|refused| panic!("{refused}"));
+    }
+
+    /// Whether a filtered port of that number is on the host.
+    pub(crate) fn is_filtered(&self, port: usize) -> bool {
+        self.rendered.policy.ports.get(&port_id(port)).is_some_and(|port| !port.is_trusted())
+    }
+
+    /// What the evaluator says.
+    pub(crate) fn by_evaluator(&mut self, sent: &Sent) -> Fate {
+        let mut fate = Fate::default();
+        let (delivered, to_network) = match sent.from {
+            Sender::Local(port) => {
+                let outcome = self.model.send(&port_id(port), &sent.frame);
+                if let Verdict::Drop(reason) = outcome.egress.verdict {
+                    fate.egress = Some(Reason::of_evaluator(reason));
+                }
+                (outcome.delivered, outcome.to_network)
+            }
+            Sender::Network(network) => (self.model.receive(VLANS[network], &sent.frame), false),
+        };
+        let ofports: BTreeMap<_, _> =
+            (0..LOCAL_PORTS).map(|port| (port_id(port), u32::from(ofport(port)))).collect();
+        for (id, judgement) in delivered {
+            let Judgement { verdict, .. } = judgement;
+            match verdict {
+                Verdict::Accept(_) => fate.outputs.push(ofports[&id]),
+                // A port without a policy has no flows that could count what it does not get.
+                Verdict::Drop(DropReason::NoPolicy) => {}
+                Verdict::Drop(reason) => _ = fate.ingress.insert(ofports[&id], Reason::of_evaluator(reason)),
+            }
+        }
+        if to_network {
+            fate.outputs.push(u32::from(TRUNK));
+        }
+        fate.outputs.sort_unstable();
+        fate
+    }
+
+    /// What the flows do.
+    pub(crate) fn by_flows(&mut self, sent: &Sent) -> Result<(Fate, Outcome), RunError> {
+        let outcome = run(&self.tables, packet(sent), &mut self.connections)?;
+        let mut outputs: Vec<u32> = outcome.ports().map(|port| port.0).collect();
+        outputs.sort_unstable();
+        let mut fate = Fate { outputs, ..Fate::default() };
+        let sender = match sent.from {
+            Sender::Local(port) => Some(u32::from(ofport(port))),
+            Sender::Network(_) => None,
+        };
+        for visit in outcome.visits_of(DROP_TABLE) {
+            let receiver = u32::try_from(visit.packet.get(Field::Reg(5))).unwrap();
+            match sender {
+                Some(sender) if !was_delivered(&outcome, visit) => {
+                    assert!(receiver == sender || receiver == 0, "dropped on egress as another port");
+                    fate.egress = Some(reason(visit));
+                }
+                // The sender's own copy of a frame to many never comes out where it came in.
+                Some(sender) if receiver == sender => {}
+                _ => _ = fate.ingress.insert(receiver, reason(visit)),
+            }
+        }
+        Ok((fate, outcome))
+    }
+
+    /// The way of a packet, for people.
+    pub(crate) fn way(&self, outcome: &Outcome) -> String {
+        let line = |visit: &Visit| {
+            let flow = visit.flow.map_or("no flow".to_owned(), |id| self.tables.flow(id).to_string());
+            format!("    ct_state={:#x} {flow}\n", visit.packet.get(Field::CtState))
+        };
+        outcome.visits.iter().map(line).collect()
+    }
+}
+
+/// The packet that the trunk or the port lets in.
+pub(crate) fn packet(sent: &Sent) -> Packet {
+    match sent.from {
+        Sender::Local(port) => Packet::of_frame(PortNo(u32::from(ofport(port))), &sent.frame),
+        Sender::Network(network) => {
+            let payload = match sent.frame.vlan {
+                Some(_) => Payload::Other(0x8100),
+                None => sent.frame.payload,
+            };
+            let outer = Frame { vlan: Some(VLANS[network]), payload, ..sent.frame };
+            Packet::of_frame(PortNo(u32::from(TRUNK)), &outer)
+        }
+    }
+}
+
+/// Whether the frame had come past the sender's half before this visit.
+fn was_delivered(outcome: &Outcome, visit: &Visit) -> bool {
+    const DELIVER: u8 = 110;
+    outcome.visits.iter().take_while(|other| !std::ptr::eq(*other, visit)).any(|v| v.table == DELIVER)
+}
+
+fn reason(visit: &Visit) -> Reason {
+    let value = visit.packet.get(Field::Reg(10));
+    let known = LAYOUT.reasons.iter().find(|(number, ..)| u128::from(*number) == value);
+    let text = known.map_or_else(|| format!("unknown reason {value}"), |(_, name, _)| (*name).to_owned());
+    Reason { text, is_new: visit.packet.get(Field::CtState) & u128::from(CT_NEW) != 0 }
+}
