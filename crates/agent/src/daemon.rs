@@ -88,8 +88,14 @@ pub fn tell(report: &Report) {
         }
         Report::FailModeChanged(fail_mode) => error!(
             fail_mode,
-            "the bridge's fail_mode is not secure any more: should ovs-vswitchd restart, it forwards everything until \
-             its flows are back"
+            "the bridge's fail_mode is not secure any more: ovs-vswitchd drops all of its flows with the change, and \
+             forwards everything whenever it has none of ours, until they are put back"
+        ),
+        Report::Drifted(sent) => warn!(
+            missing = sent.added,
+            changed = sent.modified,
+            unwanted = sent.deleted,
+            "the switch's flows are not as they were left; putting them right"
         ),
         Report::ForeignFlows { count, example } => {
             warn!(

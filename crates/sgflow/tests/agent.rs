@@ -16,13 +16,17 @@ struct Agent {
 
 impl Agent {
     fn start(ovs: &Ovs) -> Self {
+        Self::start_with(ovs, &[])
+    }
+
+    fn start_with(ovs: &Ovs, more: &[&str]) -> Self {
         let log = ovs.rundir().join("agent.log");
         let out = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let mut command = Command::new("setpriv");
         // Dies with the test, also when that is killed.
         command.args(["--pdeathsig", "KILL"]).arg(sgflow().get_program()).arg("agent");
         command.args(["--policy", &ovs.rundir().join("policy.yaml").display().to_string()]);
-        command.args(["--ovsdb", &ovs.db_remote()]);
+        command.args(["--ovsdb", &ovs.db_remote()]).args(more);
         let child = command.stderr(out).stdout(Stdio::null()).spawn().expect("the agent starts");
         Agent { child, log }
     }
@@ -136,6 +140,80 @@ fn a_restarted_agent_sends_nothing_and_a_restarted_switch_gets_everything() {
     ovs.start_ovsdb().unwrap();
     eventually("the change is enforced", || !is_open(&ovs, 2));
     assert!(is_open(&ovs, 1));
+}
+
+/// ovs-vswitchd drops all flows of a bridge at these, and a connection lives on.
+#[test]
+fn flows_that_go_under_a_running_agent_are_put_back() {
+    let ovs = ovs();
+    bridge(&ovs);
+    document(&ovs, POLICY);
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    let held = flows(&ovs);
+    let ours = || -> Vec<String> {
+        flows(&ovs).into_iter().filter(|flow| flow.starts_with("cookie=0x5367")).collect()
+    };
+    let mut told = 0;
+    let mut mended = |what: &str| {
+        told += 1;
+        agent.wait_for("the switch's flows are not as they were left", told);
+        eventually(&format!("all flows are back after {what}"), || ours() == held);
+    };
+    ovs.vsctl(&["set", "Bridge", "br-int", "fail_mode=standalone"]).unwrap();
+    mended("fail_mode=standalone");
+    agent.wait_for("the bridge's fail_mode is not secure any more", 1);
+    // Nothing goes round our hook, though the bridge has a flow that lets everything pass.
+    assert!(flows(&ovs).iter().any(|flow| flow.contains("actions=NORMAL")));
+    ovs.vsctl(&["set", "Bridge", "br-int", "fail_mode=secure"]).unwrap();
+    mended("fail_mode=secure");
+    ovs.vsctl(&["set-controller", "br-int", "tcp:127.0.0.1:1"]).unwrap();
+    mended("set-controller");
+    ovs.vsctl(&["del-controller", "br-int"]).unwrap();
+    mended("del-controller");
+    ovs.ofctl(&["-O", "OpenFlow14", "del-flows", "br-int"]).unwrap();
+    mended("del-flows");
+    ovs.ofctl(&["-O", "OpenFlow14", "--strict", "del-flows", "br-int", "table=0,priority=65000"]).unwrap();
+    mended("one deleted");
+    let applied = agent.count("applied");
+    assert_eq!(applied, 1 + told, "one bundle each, and nothing of our own doing: {}", agent.log());
+}
+
+#[test]
+fn flows_of_others_are_told_of_and_left_alone() {
+    let ovs = ovs();
+    bridge(&ovs);
+    document(&ovs, POLICY);
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    let among_ours = "table=110,priority=65000,actions=output:1";
+    for flow in ["table=0,priority=5,actions=NORMAL", "table=200,actions=drop", among_ours] {
+        ovs.ofctl(&["-O", "OpenFlow14", "add-flow", "br-int", flow]).unwrap();
+    }
+    agent.wait_for("flows of others stand among or before ours", 1);
+    edit(&ovs, &without_second_port());
+    agent.wait_for("applied", 2);
+    let theirs = flows(&ovs).iter().filter(|flow| !flow.starts_with("cookie=0x5367")).count();
+    assert_eq!(theirs, 3);
+    assert_eq!(agent.count("flows of others stand"), 1, "said once: {}", agent.log());
+    assert_eq!(agent.count("not as they were left"), 0, "{}", agent.log());
+}
+
+#[test]
+fn set_fail_mode_is_kept_and_costs_no_flow() {
+    let ovs = ovs();
+    ovs.add_bridge("br-int", lab::FailMode::Standalone).unwrap();
+    plug(&ovs, 1);
+    document(&ovs, POLICY);
+    let agent = Agent::start_with(&ovs, &["--set-fail-mode"]);
+    agent.wait_for("applied", 1);
+    let held = flows(&ovs);
+    assert!(is_open(&ovs, 1));
+    ovs.vsctl(&["clear", "Bridge", "br-int", "fail_mode"]).unwrap();
+    agent.wait_for("the bridge's fail_mode is not secure any more", 1);
+    eventually("it is secure", || ovs.vsctl(&["get-fail-mode", "br-int"]).unwrap().trim() == "secure");
+    agent.wait_for("not as they were left", 1);
+    eventually("all flows are back", || flows(&ovs) == held);
 }
 
 #[test]

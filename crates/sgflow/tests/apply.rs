@@ -153,6 +153,13 @@ fn an_unsafe_bridge_is_refused_unless_told() {
     assert_eq!(apply(&ovs, &policy, &["--set-fail-mode"]).status.code(), Some(0));
     assert_eq!(ovs.vsctl(&["get-fail-mode", "br-int"]).unwrap().trim(), "secure");
     assert!(is_open(&ovs, 1));
+    // Each time the switch drops its flows for it; what was told as applied is there.
+    let held = flows(&ovs).len();
+    for _ in 0..5 {
+        ovs.vsctl(&["clear", "Bridge", "br-int", "fail_mode"]).unwrap();
+        assert_eq!(apply(&ovs, &policy, &["--set-fail-mode"]).status.code(), Some(0));
+        assert_eq!(flows(&ovs).len(), held);
+    }
 }
 
 #[test]

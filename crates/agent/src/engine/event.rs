@@ -62,6 +62,8 @@ pub enum SwitchEvent {
         /// Why.
         reason: String,
     },
+    /// Flows that concern us were changed, and not by this connection.
+    Drift,
     /// The answer to [`Effect::ReadBack`]: every flow of the bridge.
     Flows(Vec<Flow>),
     /// The answer to [`Effect::FlushZones`].
@@ -133,7 +135,8 @@ pub enum Effect {
 /// One thing to be written to the database. Keys of others in the same column are left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatabaseWrite {
-    /// Bridge `fail_mode` = `secure`.
+    /// Bridge `fail_mode` = `secure`, and a new number of the configuration: when ovs-vswitchd says that it has taken
+    /// that ([`Configuration`](crate::host::Configuration)), it has dropped the flows for the last time.
     FailModeSecure {
         /// The bridge.
         bridge: Uuid,

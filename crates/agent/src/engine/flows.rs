@@ -78,9 +78,10 @@ impl Flows {
             return Ok(true);
         }
         for change in self.tracker.pending() {
+            // What was missing may have let pass as much as what was there: without our hook, the bridge's own flows.
+            self.debt.revalidate = true;
             if let Some(old) = change.old_value() {
                 self.renderer.shrunk_by(change.key(), old, change.new_value());
-                self.debt.revalidate = true;
             }
         }
         Ok(false)
@@ -157,12 +158,20 @@ impl Flows {
 
 /// Flows of others that frames may meet before or in ours.
 pub(super) fn foreign(flows: &[Flow]) -> impl Iterator<Item = &Flow> {
-    let tables: BTreeSet<u8> = LAYOUT.tables.iter().map(|table| table.id).collect();
-    flows.iter().filter(move |flow| {
-        let above_hook = flow.table == layout::hook::TABLE && flow.priority >= layout::hook::ALL;
-        let among_ours = flow.table != layout::hook::TABLE && tables.contains(&flow.table);
-        !is_ours(flow.cookie) && (above_hook || among_ours)
-    })
+    flows.iter().filter(|flow| !is_ours(flow.cookie) && stands_among_ours(flow))
+}
+
+/// Whether it matters to us that this flow came, changed or went: it is ours, or stands where ours do, perhaps in the
+/// place of one.
+pub fn concerns_us(flow: &Flow) -> bool {
+    is_ours(flow.cookie) || stands_among_ours(flow)
+}
+
+fn stands_among_ours(flow: &Flow) -> bool {
+    match flow.table {
+        layout::hook::TABLE => flow.priority >= layout::hook::ALL,
+        table => LAYOUT.tables.iter().any(|ours| ours.id == table),
+    }
 }
 
 /// A flow as map entry.

@@ -33,6 +33,8 @@
 //!   is used only below the recorded mark (`GenerationPool`).
 //! - The tracker learns what the switch holds from a read-back or from a bundle's success and from nothing else: a
 //!   bundle without an answer ends the connection, and the next one begins with a read-back.
+//! - What anybody else does to our flows, ovs-vswitchd included (it drops all of a bridge's flows when the bridge's
+//!   fail_mode changes, or its first controller comes or its last one goes), is a reason to read back (`recheck`).
 //! - "Applied" is reported when the tables and, after a shrink, the caches are as the policy says, and not before.
 //! - A refused flow never keeps others from being applied, and never leaves anything more open than without it.
 
@@ -59,11 +61,11 @@ pub use event::{
     BundleFailure, DatabaseEvent, DatabaseWrite, Effect, Event, FlowChange, LinkId, Refusal, Revalidation,
     SwitchEvent,
 };
-pub use flows::join;
+pub use flows::{concerns_us, join};
 pub use report::{Consequence, FlowRefused, Report, Sent, Waiting};
 
-use crate::host::{AttachmentChange, HostView, NetworkPorts, RowChange};
-use flows::Flows;
+use crate::host::{AttachmentChange, BridgeRow, HostView, NetworkPorts, RowChange};
+use flows::{Flows, count};
 use ledger::Ledger;
 use link::Link;
 
@@ -74,6 +76,8 @@ const WRITE_RETRY: Duration = Duration::from_secs(1);
 /// How long after a read-back the switch is read again, when an earlier connection ended with a bundle under way: what
 /// was in its socket by then ovs-vswitchd may still take, a few messages at a time, beside the new connection's.
 const RECHECK: Duration = Duration::from_secs(2);
+/// How long after a read-back for changes by others the next one is made at the earliest, however many there are.
+const READ_BACK_PAUSE: Duration = Duration::from_secs(1);
 /// Wait after the switch refused a flow without which the firewall cannot work.
 const STATIC_RETRY: Duration = Duration::from_secs(30);
 
@@ -115,6 +119,8 @@ pub struct Engine {
     /// The first rows have been seen.
     began: bool,
     bridge: Option<Uuid>,
+    /// The bridge whose flows we have looked after: it is not given up when its fail_mode changes.
+    enforced: Option<Uuid>,
     database: Database,
     ledger: Ledger,
     link: Link,
@@ -134,6 +140,8 @@ pub struct Engine {
     progress: Progress,
     /// As last told.
     waiting: Option<Waiting>,
+    /// Flows of others, as last told: how many, and one of them.
+    foreign: (usize, String),
     effects: Vec<Effect>,
     now: Duration,
 }
@@ -148,6 +156,8 @@ struct Database {
     lock_asked_at: Duration,
     lost: Option<String>,
     retry_at: Duration,
+    /// The number of the configuration that ovs-vswitchd has to take before its flow tables are to be relied on.
+    awaited: Option<i64>,
 }
 
 /// What the renderer has not been told yet.
@@ -163,6 +173,8 @@ struct Inbox {
 enum Job {
     Write(Vec<DatabaseWrite>),
     Flush(Vec<Zone>),
+    /// What the switch holds is read again; the first reading of a connection is no job, but a state of the link.
+    ReadBack,
     Bundle(Arc<[FlowChange]>),
     Revalidate,
 }
@@ -181,6 +193,10 @@ struct Progress {
     /// A bundle may yet be applied that an earlier connection left behind.
     straggler: bool,
     recheck_at: Option<Duration>,
+    /// Flows were changed by others since the last read-back was asked for.
+    drifted: bool,
+    /// No read-back for that before this.
+    read_back_after: Duration,
 }
 
 impl Engine {
@@ -193,6 +209,7 @@ impl Engine {
             policy: Policy::default(),
             policy_known: false,
             bridge: None,
+            enforced: None,
             database: Database::default(),
             ledger: Ledger::default(),
             link: Link::default(),
@@ -206,6 +223,7 @@ impl Engine {
             unrecorded: BTreeSet::new(),
             progress: Progress::default(),
             waiting: None,
+            foreign: (0, String::new()),
             effects: Vec::new(),
             now: Duration::ZERO,
         }
@@ -300,6 +318,9 @@ impl Engine {
         let Some(Job::Write(writes)) = self.busy.take_if(|job| matches!(job, Job::Write(_))) else { return };
         match result {
             Ok(()) => {
+                if writes.iter().any(|write| matches!(write, DatabaseWrite::FailModeSecure { .. })) {
+                    self.database.awaited = Some(self.host.configuration().wanted);
+                }
                 self.ledger.written(&writes);
                 self.inbox.ports.append(&mut self.unrecorded);
             }
@@ -361,9 +382,13 @@ impl Engine {
             self.bridge = bridge;
             self.start_over();
         }
-        let fail_mode = self.host.bridge().map(|bridge| bridge.fail_mode.clone().unwrap_or_default());
-        let changed = fail_mode.filter(|mode| mode != "secure" && self.link.is_up());
-        match changed {
+        let taken = self.host.configuration().taken;
+        if self.database.awaited.take_if(|awaited| taken >= *awaited).is_some() {
+            // The flow monitor's word of what that did may still be on its way.
+            self.progress.drifted = true;
+        }
+        let unsafe_mode = self.host.bridge().and_then(BridgeRow::unsafe_fail_mode).map(str::to_owned);
+        match unsafe_mode.filter(|_| self.is_enforced()) {
             Some(mode) if !self.progress.fail_mode_told => {
                 self.progress.fail_mode_told = true;
                 self.report(Report::FailModeChanged(mode));
@@ -371,6 +396,11 @@ impl Engine {
             Some(_) => {}
             None => self.progress.fail_mode_told = false,
         }
+    }
+
+    /// Whether we have looked after the flows of this bridge already.
+    fn is_enforced(&self) -> bool {
+        self.bridge.is_some() && self.enforced == self.bridge
     }
 
     /// Forgets everything that another may have changed while the bridge was not ours: what follows is as after a
@@ -396,8 +426,10 @@ impl Engine {
         match event {
             SwitchEvent::Connected => {
                 self.link.connected();
+                self.progress.drifted = false;
                 self.effects.push(Effect::ReadBack(self.link.id()));
             }
+            SwitchEvent::Drift => self.progress.drifted = true,
             SwitchEvent::Lost { reason } => self.link_lost(reason),
             SwitchEvent::Flows(flows) => self.on_read_back(flows),
             SwitchEvent::ZonesFlushed(Err(reason)) => self.link_lost(reason),
@@ -424,12 +456,10 @@ impl Engine {
     }
 
     fn on_read_back(&mut self, read: Vec<Flow>) {
+        let again = self.busy.take_if(|job| matches!(job, Job::ReadBack)).is_some();
         self.link.read_back();
-        let foreign: Vec<&Flow> = flows::foreign(&read).collect();
-        if let Some(example) = foreign.first() {
-            let (count, example) = (foreign.len(), example.to_string());
-            self.report(Report::ForeignFlows { count, example });
-        }
+        self.enforced = self.bridge;
+        self.tell_foreign(&read);
         let highest = Known::read(&read).highest_generation();
         self.ledger.open_pool(&self.host, highest.map(|generation| generation.0));
         let flows = self.flows.get_or_insert_with(|| {
@@ -438,6 +468,13 @@ impl Engine {
             Flows::new(&config, &read)
         });
         flows.read_back(read);
+        let drift = count(&flows.pending());
+        if again {
+            self.progress.read_back_after = self.now + READ_BACK_PAUSE;
+            if drift.flow_mods() > 0 {
+                self.report(Report::Drifted(drift));
+            }
+        }
         for port in std::mem::take(&mut self.quarantine) {
             self.inbox.ports.insert(port);
         }
@@ -445,6 +482,17 @@ impl Engine {
         self.progress.settled = false;
         let straggler = std::mem::take(&mut self.progress.straggler);
         self.progress.recheck_at = straggler.then(|| self.now + RECHECK);
+    }
+
+    /// Tells of flows of others among ours, unless they are those that were told of last.
+    fn tell_foreign(&mut self, read: &[Flow]) {
+        let mut foreign = flows::foreign(read).peekable();
+        let example = foreign.peek().map(ToString::to_string).unwrap_or_default();
+        let told = (foreign.count(), example);
+        if self.foreign != told && told.0 > 0 {
+            self.report(Report::ForeignFlows { count: told.0, example: told.1.clone() });
+        }
+        self.foreign = told;
     }
 
     /// The connection is gone; the switch keeps what it has.

@@ -37,7 +37,11 @@ impl Engine {
         if !self.link.is_up() {
             return false;
         }
-        self.report_applied() || self.recheck() || self.sweep() || self.provide_zones() || self.cycle()
+        if self.recheck() || self.progress.drifted {
+            // What the switch holds is not known, or will not be before a pause is over.
+            return false;
+        }
+        self.report_applied() || self.sweep() || self.provide_zones() || self.cycle()
     }
 
     /// What people have to know about, because only they or somebody else can change it.
@@ -57,10 +61,12 @@ impl Engine {
         let Some(bridge) = self.host.bridge() else {
             return Some(Waiting::Bridge { name: self.options.bridge.clone() });
         };
-        if bridge.fail_mode.as_deref() != Some("secure") && !self.link.is_up() {
-            let fail_mode = bridge.fail_mode.clone().unwrap_or_else(|| "standalone".to_owned());
-            let waiting = Waiting::FailMode { bridge: bridge.name.clone(), fail_mode };
+        if let Some(fail_mode) = bridge.unsafe_fail_mode().filter(|_| !self.is_enforced()) {
+            let waiting = Waiting::FailMode { bridge: bridge.name.clone(), fail_mode: fail_mode.to_owned() };
             return (!self.options.set_fail_mode).then_some(waiting);
+        }
+        if database.awaited.is_some() {
+            return Some(Waiting::Configuration);
         }
         if !self.policy_known {
             return Some(Waiting::Policy);
@@ -82,21 +88,27 @@ impl Engine {
         let reconnect = self.link.is_down().then_some(self.link.retry_at());
         let others = [self.database.retry_at, self.progress.stalled_until];
         let recheck = self.progress.recheck_at;
-        lock.into_iter().chain(reconnect).chain(recheck).chain(others).filter(|time| *time > self.now).min()
+        let drift = self.progress.drifted.then_some(self.progress.read_back_after);
+        lock.into_iter()
+            .chain(reconnect)
+            .chain(recheck)
+            .chain(drift)
+            .chain(others)
+            .filter(|time| *time > self.now)
+            .min()
     }
 
     /// Whether there is nothing to do but to wait, also when that is not worth a word yet.
     fn waiting_for_others(&self) -> bool {
-        let fail_safe =
-            self.host.bridge().is_some_and(|bridge| bridge.fail_mode.as_deref() == Some("secure"));
+        let fail_safe = self.host.bridge().is_some_and(|bridge| bridge.unsafe_fail_mode().is_none());
         !(self.database.seen && self.database.locked)
-            || !(fail_safe || self.link.is_up())
+            || !(fail_safe || self.is_enforced())
             || !matches!(self.waiting, None | Some(Waiting::Switch { .. }))
     }
 
     fn fail_mode_write(&self) -> Option<DatabaseWrite> {
         let bridge = self.host.bridge_id()?;
-        let secure = self.host.bridge()?.fail_mode.as_deref() == Some("secure");
+        let secure = self.host.bridge()?.unsafe_fail_mode().is_none();
         let may = self.options.set_fail_mode && self.database.locked && self.may_write();
         (!secure && may && self.busy.is_none()).then_some(DatabaseWrite::FailModeSecure { bridge })
     }
@@ -130,13 +142,19 @@ impl Engine {
         true
     }
 
+    /// Reads back what the switch holds where it may have changed without us.
+    ///
+    /// A change by others that comes while the flows are on their way may be in them or not: it stays noted, and is
+    /// looked for once more.
     fn recheck(&mut self) -> bool {
-        let due = self.progress.recheck_at.take_if(|time| self.now >= *time).is_some();
-        if due {
-            self.link.connected();
+        let late = self.progress.recheck_at.take_if(|time| self.now >= *time).is_some();
+        let drifted = self.progress.drifted && self.now >= self.progress.read_back_after;
+        if late || drifted {
+            self.progress.drifted = false;
             self.effects.push(Effect::ReadBack(self.link.id()));
+            self.busy = Some(Job::ReadBack);
         }
-        due
+        late || drifted
     }
 
     /// The second bundle, before anything new is told to the renderer.

@@ -44,6 +44,8 @@ pub enum Report {
     },
     /// The bridge's fail_mode is not `secure` any more.
     FailModeChanged(String),
+    /// The switch's flows are not as we left them: so many are added, changed back and deleted now.
+    Drifted(Sent),
     /// Flows of others stand where they go round the firewall.
     ForeignFlows {
         /// How many.
@@ -78,6 +80,8 @@ pub enum Waiting {
         /// Its fail_mode.
         fail_mode: String,
     },
+    /// ovs-vswitchd, to take the fail_mode that we gave the bridge.
+    Configuration,
     /// A first policy.
     Policy,
     /// A connection to the bridge.
@@ -157,6 +161,7 @@ impl fmt::Display for Waiting {
                 "fail_mode secure on bridge {bridge}: it is {fail_mode}, so the bridge forwards everything when it \
                  has no flows; set it, or let sgflow with --set-fail-mode"
             ),
+            Waiting::Configuration => f.write_str("ovs-vswitchd to take the bridge's new fail_mode"),
             Waiting::Policy => f.write_str("a policy"),
             Waiting::Switch { reason } => write!(f, "the bridge's OpenFlow socket{}", because(reason)),
             Waiting::Generations => f.write_str("numbers for new generations: all 2^32 were used"),

@@ -7,7 +7,8 @@ mod zones;
 
 pub use role::{Closed, NetworkPorts, Role};
 pub use rows::{
-    BridgeRow, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow, RowChange, Tag, ZONE,
+    BridgeRow, Configuration, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow, RowChange,
+    Tag, ZONE,
 };
 pub use view::{AttachmentChange, ClosedInterface, HostDelta, HostView, Spot};
 pub use zones::{FIRST_ZONE, LAST_ZONE, Zones, ZonesExhausted};

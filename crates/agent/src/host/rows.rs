@@ -29,6 +29,17 @@ pub enum RowChange {
     Interface(Uuid, Option<InterfaceRow>),
     /// Of table Flow_Table.
     FlowTable(Uuid, Option<FlowTableRow>),
+    /// Of the row of table Open_vSwitch.
+    Configuration(Configuration),
+}
+
+/// How far ovs-vswitchd has come with what the database says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Configuration {
+    /// `next_cfg`: who waits for a change of his to be taken adds one to it.
+    pub wanted: i64,
+    /// `cur_cfg`: what `next_cfg` was in the configuration that ovs-vswitchd has taken.
+    pub taken: i64,
 }
 
 /// A bridge.
@@ -44,6 +55,14 @@ pub struct BridgeRow {
     pub generation: Option<String>,
     /// `flow_tables`: rows of table Flow_Table by OpenFlow table number.
     pub flow_tables: BTreeMap<u8, Uuid>,
+}
+
+impl BridgeRow {
+    /// The fail_mode with which the bridge forwards whatever no flow stops; `None` when it is `secure`.
+    pub fn unsafe_fail_mode(&self) -> Option<&str> {
+        let fail_mode = self.fail_mode.as_deref().unwrap_or("standalone");
+        (fail_mode != "secure").then_some(fail_mode)
+    }
 }
 
 /// A port of a bridge, in OVSDB's sense: one interface, or a bond of several.

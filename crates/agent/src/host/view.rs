@@ -7,7 +7,7 @@ use pipeline::{NetworkPort, OfPort, Vlan, Zone};
 use policy::PortId;
 
 use super::role::{Closed, NetworkPorts, Role};
-use super::rows::{BridgeRow, FlowTableRow, InterfaceRow, PortRow, RowChange};
+use super::rows::{BridgeRow, Configuration, FlowTableRow, InterfaceRow, PortRow, RowChange};
 
 /// Where a local port is plugged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ pub struct HostDelta {
 pub struct HostView {
     bridge_name: String,
     network_ports: NetworkPorts,
+    configuration: Configuration,
     bridge: Option<(Uuid, BridgeRow)>,
     ports: BTreeMap<Uuid, PortRow>,
     interfaces: BTreeMap<Uuid, InterfaceRow>,
@@ -74,6 +75,7 @@ impl HostView {
         HostView {
             bridge_name: bridge_name.to_owned(),
             network_ports,
+            configuration: Configuration::default(),
             bridge: None,
             ports: BTreeMap::new(),
             interfaces: BTreeMap::new(),
@@ -91,6 +93,11 @@ impl HostView {
     /// The bridge, once it is there.
     pub fn bridge(&self) -> Option<&BridgeRow> {
         self.bridge.as_ref().map(|(_, row)| row)
+    }
+
+    /// How far ovs-vswitchd has come with what the database says.
+    pub fn configuration(&self) -> Configuration {
+        self.configuration
     }
 
     /// The row id of the bridge, once it is there.
@@ -160,6 +167,7 @@ impl HostView {
             RowChange::FlowTable(id, Some(row)) => {
                 self.flow_tables.insert(id, row);
             }
+            RowChange::Configuration(configuration) => self.configuration = configuration,
             RowChange::FlowTable(id, None) => {
                 self.flow_tables.remove(&id);
             }

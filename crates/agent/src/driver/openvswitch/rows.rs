@@ -7,8 +7,8 @@ use pipeline::{OfPort, Zone};
 use tracing::warn;
 
 use crate::host::{
-    BridgeRow, FIRST_ZONE, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow, RowChange,
-    Tag, ZONE,
+    BridgeRow, Configuration, FIRST_ZONE, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow,
+    RowChange, Tag, ZONE,
 };
 
 /// The database of a switch.
@@ -20,7 +20,7 @@ pub(super) const DEFAULT_MAX_REVALIDATOR: Duration = Duration::from_millis(500);
 /// What is followed.
 pub(super) fn monitors() -> Vec<MonitorTable> {
     vec![
-        MonitorTable::new("Open_vSwitch", ["other_config"]),
+        MonitorTable::new("Open_vSwitch", ["other_config", "next_cfg", "cur_cfg"]),
         MonitorTable::new("Bridge", ["name", "ports", "fail_mode", "external_ids", "flow_tables"]),
         MonitorTable::new("Port", ["name", "interfaces", "tag", "other_config"]),
         MonitorTable::new("Interface", ["name", "type", "ofport", "error", "external_ids"]),
@@ -44,6 +44,7 @@ pub(super) fn changes(changes: &[Change]) -> Vec<RowChange> {
 fn change(change: &Change) -> Option<RowChange> {
     let row = change.new_row();
     match &*change.table {
+        "Open_vSwitch" => read(row, configuration).map(RowChange::Configuration),
         "Bridge" => Some(RowChange::Bridge(change.uuid, read(row, bridge))),
         "Port" => Some(RowChange::Port(change.uuid, read(row, port))),
         "Interface" => Some(RowChange::Interface(change.uuid, read(row, interface))),
@@ -56,6 +57,10 @@ fn read<T>(row: Option<&std::sync::Arc<Row>>, reader: fn(&Row) -> Result<T, RowE
     reader(row?)
         .map_err(|error| warn!(%error, "a row of the database cannot be read; what it is about is closed"))
         .ok()
+}
+
+fn configuration(row: &Row) -> Result<Configuration, RowError> {
+    Ok(Configuration { wanted: row.integer("next_cfg")?, taken: row.integer("cur_cfg")? })
 }
 
 fn bridge(row: &Row) -> Result<BridgeRow, RowError> {

@@ -8,15 +8,18 @@ use std::time::Duration;
 use bytes::BytesMut;
 use pipeline::Zone;
 use reconcile::Change;
-use rust_openflow::client::{BundleError, BundleOutcome, Client, EventStream, FailedFlow, Target};
-use rust_openflow::connection::ConnectionConfig;
-use rust_openflow::message::{FragMode, Xid};
+use rust_openflow::client::{BundleError, BundleOutcome, Client, EventStream, FailedFlow, News, Target};
+use rust_openflow::connection::{ConnectionConfig, Event as OpenFlowEvent};
+use rust_openflow::message::{FlowMonitor, FlowUpdate, FragMode, MonitorFlags, Xid};
 use rust_openflow::{FlowFilter, FlowMod, Message};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Answer, revalidate};
-use crate::engine::{BundleFailure, Event, FlowChange, LinkId, Refusal, SwitchEvent, join};
+use crate::engine::{BundleFailure, Event, FlowChange, LinkId, Refusal, SwitchEvent, concerns_us, join};
+
+/// The number of our flow monitor; it means something on this connection only.
+const MONITOR: u32 = 1;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -27,8 +30,8 @@ pub(super) struct Switch {
 }
 
 impl Switch {
-    /// Connects, and has fragments matched as the flows need it (each connection has to ask anew). The loss of the
-    /// connection is told as an event.
+    /// Connects, has fragments matched as the flows need it, and is told what others do to our flows (each connection
+    /// has to ask anew). That, and the loss of the connection, are told as events.
     pub(super) async fn connect(
         link: LinkId,
         target: &Target,
@@ -37,6 +40,8 @@ impl Switch {
         let connected = Client::connect_with(target, ConnectionConfig::default()).await;
         let (client, events) = connected.map_err(|error| error.to_string())?;
         client.set_config(FragMode::NxMatch).await.map_err(|error| error.to_string())?;
+        let monitored = client.monitor_flows(&FlowMonitor::all(MONITOR, changes_of_flows())).await;
+        monitored.map_err(|error| format!("the switch does not tell of changes of its flows: {error}"))?;
         let mut tasks = JoinSet::new();
         tasks.spawn(watch(link, events, answers));
         Ok(Switch { link, client, tasks })
@@ -98,14 +103,39 @@ impl Switch {
     }
 }
 
-/// Tells the end of a connection. What the switch says unasked is of no interest.
+/// What is to be told: additions, removals and modifications, without actions.
+fn changes_of_flows() -> MonitorFlags {
+    MonitorFlags::ADD.with(MonitorFlags::REMOVED).with(MonitorFlags::MODIFY)
+}
+
+/// Tells what others do to flows that concern us, and the end of a connection.
 async fn watch(link: LinkId, mut events: EventStream, answers: mpsc::Sender<Answer>) {
     let reason = loop {
-        if let Err(error) = events.next().await {
-            break error.to_string();
+        match events.next().await {
+            Ok(news) if is_drift(&news) => {
+                _ = answers.send(Answer::Event(Event::Switch(link, SwitchEvent::Drift))).await;
+            }
+            Ok(_) => {}
+            Err(error) => break error.to_string(),
         }
     };
     _ = answers.send(Answer::Event(Event::Switch(link, SwitchEvent::Lost { reason }))).await;
+}
+
+/// Whether flows that concern us were, or may have been, changed by others. What this connection changed comes
+/// abbreviated, or not at all.
+fn is_drift(news: &News) -> bool {
+    match news {
+        News::Missed(_) => true,
+        News::Event(OpenFlowEvent::FlowUpdates(updates)) => updates.iter().any(|update| match update {
+            FlowUpdate::Flow { flow, .. } => concerns_us(flow),
+            FlowUpdate::Abbreviated(_) => false,
+            FlowUpdate::Paused | FlowUpdate::Resumed => true,
+        }),
+        // A flow that we cannot read may stand in the place of one of ours.
+        News::Event(OpenFlowEvent::Other { message, .. }) => message.is_err(),
+        News::Event(_) => false,
+    }
 }
 
 /// The changes as OpenFlow says them.

@@ -21,6 +21,7 @@ fn push(transaction: &mut Transaction, write: &DatabaseWrite) {
     match write {
         DatabaseWrite::FailModeSecure { bridge } => {
             transaction.push(Update::table("Bridge").filter(*bridge).set("fail_mode", "secure"));
+            transaction.push(Mutate::table("Open_vSwitch").mutate("next_cfg", Mutator::Add, 1));
         }
         DatabaseWrite::Generation { bridge, mark } => {
             let mutate = Mutate::table("Bridge").filter(*bridge);

@@ -3,13 +3,14 @@
 mod simulation;
 mod world;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pipeline::Zone;
 use world::World;
 
-use super::{Consequence, DatabaseEvent, Event, Options, Report, Revalidation, SwitchEvent, Waiting};
-use crate::host::{BridgeRow, Closed, InterfaceRow};
+use super::{Consequence, DatabaseEvent, Event, Options, Report, Revalidation, Sent, SwitchEvent, Waiting};
+use crate::host::{Closed, InterfaceRow};
 
 /// Two ports of one group whose members may talk to each other.
 const TWO_PORTS: &str = r#"
@@ -56,7 +57,7 @@ fn a_start_flushes_records_and_reserves_before_the_first_flow() {
         ["connect", "flush [4097]", "write zone 4097", "write generation"],
         "and nothing before these"
     );
-    assert_eq!(log[bundle + 1..], ["applied", "settled"]);
+    assert_eq!(log[bundle + 1..], ["revalidate", "applied", "settled"], "nor what the bridge did before us");
     world.assert_converged();
 }
 
@@ -170,8 +171,82 @@ fn a_switch_that_lost_everything_gets_everything_back_in_one_bundle() {
     assert_eq!(world.flows, flows);
     assert_eq!(
         world.take_log(),
-        ["connect".to_owned(), format!("bundle {}", flows.len()), "applied".into(), "settled".into()]
+        [
+            "connect".to_owned(),
+            format!("bundle {}", flows.len()),
+            "revalidate".into(),
+            "applied".into(),
+            "settled".into()
+        ]
     );
+}
+
+#[test]
+fn flows_that_others_delete_are_put_back_at_once_and_no_others_are_touched() {
+    let mut world = enforced();
+    let flows = world.flows.clone();
+    let told = world.others_change(BTreeMap::clear);
+    world.give(told.into_iter().collect());
+    assert_eq!(world.flows, flows);
+    assert_eq!(
+        world.take_log(),
+        [format!("bundle {}", flows.len()), "revalidate".into(), "applied".into(), "settled".into()]
+    );
+    let missing = Sent { added: flows.len(), bundles: 1, ..Sent::default() };
+    assert_eq!(world.reports[0], Report::Drifted(missing));
+    // One of ours gone, and one of another's come.
+    world.now += Duration::from_secs(5);
+    let (table, output) =
+        (pipeline::layout::deliver::TABLE, rust_openflow::Action::Output(rust_openflow::PortNo(1)));
+    let foreign = rust_openflow::Flow::new(table, 65000, rust_openflow::Match::new(), vec![output]);
+    world.reports.clear();
+    let told = world.others_change(|held| {
+        held.pop_first();
+        held.insert(foreign.key(), foreign.clone());
+    });
+    world.give(told.into_iter().collect());
+    assert_eq!(world.flows.remove(&foreign.key()).as_ref(), Some(&foreign));
+    assert_eq!(world.flows, flows);
+    let told = |world: &World| {
+        world.reports.iter().filter(|report| matches!(report, Report::ForeignFlows { count: 1, .. })).count()
+    };
+    assert_eq!(told(&world), 1, "{:?}", world.reports);
+    world.flows.insert(foreign.key(), foreign);
+    world.now += Duration::from_secs(5);
+    world.give(vec![Event::Switch(world.link, SwitchEvent::Drift)]);
+    assert_eq!(told(&world), 1, "it was told");
+}
+
+#[test]
+fn a_storm_of_changes_by_others_costs_one_read_back_at_once_and_one_a_second_later() {
+    let mut world = enforced();
+    let before = world.read_backs;
+    for _ in 0..100 {
+        let told = world.others_change(BTreeMap::clear);
+        world.give(told.into_iter().collect());
+        assert_eq!(world.read_backs, before + 1);
+    }
+    let since = world.now;
+    world.pass_time(1);
+    assert_eq!((world.read_backs, world.now - since), (before + 2, Duration::from_secs(1)));
+    world.assert_converged();
+    world.pass_time(5);
+    assert_eq!(world.read_backs, before + 2);
+}
+
+#[test]
+fn what_others_change_while_the_switch_is_read_is_looked_for_again() {
+    let mut world = enforced();
+    world.faults.hold_read_back = true;
+    world.give(vec![Event::Switch(world.link, SwitchEvent::Drift)]);
+    let read = world.flows.values().cloned().collect();
+    let told = world.others_change(BTreeMap::clear);
+    world.give(told.into_iter().collect());
+    world.give(vec![Event::Switch(world.link, SwitchEvent::Flows(read))]);
+    assert_eq!(world.take_log(), [""; 0], "neither applied nor settled");
+    world.pass_time(1);
+    world.assert_converged();
+    assert_eq!(world.take_log().last().map(String::as_str), Some("settled"));
 }
 
 #[test]
@@ -410,13 +485,58 @@ fn an_unsafe_bridge_is_refused_or_made_safe() {
     world.restart_with(Options { set_fail_mode: true, ..World::options() });
     assert_eq!(world.take_log()[0], "write fail_mode");
     assert!(world.is_open(1));
-    // Changed under way: said, and enforcement goes on.
+}
+
+#[test]
+fn a_fail_mode_that_changes_under_way_is_told_and_the_flows_that_it_costs_are_put_back() {
     let mut world = enforced();
-    let unsafe_bridge = BridgeRow { fail_mode: Some("standalone".into()), ..world.bridge.clone().unwrap() };
-    world.set_bridge(Some(unsafe_bridge));
-    assert_eq!(world.reports, [Report::FailModeChanged("standalone".into())]);
+    let flows = world.flows.clone();
+    world.set_fail_mode("standalone");
+    assert_eq!(world.reports[0], Report::FailModeChanged("standalone".into()));
+    assert!(matches!(world.reports[1], Report::Drifted(_)), "{:?}", world.reports);
+    assert_eq!((&world.flows, world.engine.waiting()), (&flows, None));
     world.document(&one_port());
     assert!(!world.is_open(2));
+    // Neither a new connection nor a new session makes us leave the guests to a bridge that forwards everything.
+    world.cut();
+    world.flows.clear();
+    world.pass_time(1);
+    assert!(world.is_open(1));
+    world.give(vec![Event::Database(DatabaseEvent::Lost { reason: "gone".into() })]);
+    world.flows.clear();
+    world.connect_database();
+    assert!(world.is_open(1));
+    let told = |report: &&Report| matches!(report, Report::FailModeChanged(_));
+    assert!(world.reports.iter().filter(told).count() <= 2, "{:?}", world.reports);
+    world.now += Duration::from_secs(5);
+    world.set_fail_mode("secure");
+    world.assert_converged();
+}
+
+#[test]
+fn what_our_own_fail_mode_costs_is_waited_for() {
+    let mut world = World::new(World::options());
+    world.set_fail_mode("standalone");
+    world.connect_database();
+    world.plug(1, "p-1");
+    world.document(&one_port());
+    world.faults.slow_switch = true;
+    world.restart_with(Options { set_fail_mode: true, ..World::options() });
+    assert_eq!(world.take_log(), ["write fail_mode"]);
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Configuration));
+    let taken = world.take_configuration();
+    world.give(taken);
+    assert_eq!(world.take_log()[0], "connect");
+    assert!(world.is_open(1));
+    // And under way: nothing is said to be applied before.
+    world.now += Duration::from_secs(5);
+    world.faults.slow_switch = false;
+    world.reports.clear();
+    world.set_fail_mode("standalone");
+    let log = world.take_log();
+    assert_eq!(log[0], "write fail_mode", "{log:?}");
+    assert_eq!(log.last().map(String::as_str), Some("settled"));
+    world.assert_converged();
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::Zone;
 use proptest::prelude::*;
+use rust_openflow::{Flow, FlowKey};
 
 use super::world::{World, interface_id};
 use crate::engine::{DatabaseEvent, Event};
@@ -34,6 +35,10 @@ enum Step {
     DatabaseAway,
     DatabaseBack,
     RefuseWrites(bool),
+    /// Somebody else makes the bridge secure, or not.
+    FailMode(bool),
+    /// Somebody else deletes one flow in so many.
+    Vandal(usize),
     Stolen,
     Restart,
     Time,
@@ -56,6 +61,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::DatabaseAway),
         1 => Just(Step::DatabaseBack),
         1 => any::<bool>().prop_map(Step::RefuseWrites),
+        1 => any::<bool>().prop_map(Step::FailMode),
+        1 => (1usize..5).prop_map(Step::Vandal),
         1 => Just(Step::Stolen),
         1 => Just(Step::Restart),
         2 => Just(Step::Time),
@@ -147,6 +154,18 @@ impl Simulation {
                 world.connect_database();
             }
             Step::RefuseWrites(refused) => world.faults.write_refused = refused,
+            Step::FailMode(secure) if !self.away => {
+                world.set_fail_mode(if secure { "secure" } else { "standalone" });
+            }
+            Step::Vandal(nth) => {
+                let mut number = 0;
+                let delete = |_: &FlowKey, _: &mut Flow| {
+                    number += 1;
+                    number % nth != 0
+                };
+                let told = world.others_change(|flows| flows.retain(delete));
+                world.give(told.into_iter().collect());
+            }
             Step::Stolen if !self.away => {
                 world.give(vec![Event::Database(DatabaseEvent::Stolen)]);
                 world.give(vec![Event::Database(DatabaseEvent::Locked)]);
@@ -160,6 +179,7 @@ impl Simulation {
     /// Nothing fails any more.
     fn calm(&mut self) {
         self.take(Step::DatabaseBack);
+        self.take(Step::FailMode(true));
         self.world.faults = super::world::Faults::default();
         self.world.pass_time(20);
         // What was refused is tried again with a new connection.

@@ -14,7 +14,7 @@ use crate::engine::{
     BundleFailure, DatabaseEvent, DatabaseWrite, Effect, Engine, Event, FlowChange, LinkId, Options, Refusal,
     Report, Revalidation, SwitchEvent,
 };
-use crate::host::{BridgeRow, FlowTableRow, InterfaceRow, PortRow, RowChange, Tag};
+use crate::host::{BridgeRow, Configuration, FlowTableRow, InterfaceRow, PortRow, RowChange, Tag};
 
 pub(super) const BRIDGE: Uuid = Uuid::from_u128(1);
 
@@ -33,6 +33,10 @@ pub(super) struct Faults {
     pub(super) write_refused: bool,
     /// The next revalidation gets no answer.
     pub(super) hold_revalidation: bool,
+    /// The next read-back gets no answer.
+    pub(super) hold_read_back: bool,
+    /// The switch does not take what the database says before it is told to.
+    pub(super) slow_switch: bool,
 }
 
 pub(super) struct World {
@@ -49,6 +53,11 @@ pub(super) struct World {
     pub(super) log: Vec<String>,
     pub(super) reports: Vec<Report>,
     pub(super) now: Duration,
+    /// So often the switch was read back.
+    pub(super) read_backs: usize,
+    configuration: Configuration,
+    /// The fail_mode as the switch has taken it.
+    fail_mode: Option<String>,
     /// The highest mark that the database ever said.
     highest_mark: u32,
     /// Of a connection that has ended.
@@ -79,6 +88,9 @@ impl World {
             log: Vec::new(),
             reports: Vec::new(),
             now: Duration::ZERO,
+            read_backs: 0,
+            configuration: Configuration::default(),
+            fail_mode: Some("secure".into()),
             highest_mark: 0,
             stragglers: None,
             surprised: false,
@@ -181,7 +193,38 @@ impl World {
 
     pub(super) fn set_bridge(&mut self, bridge: Option<BridgeRow>) {
         self.bridge.clone_from(&bridge);
-        self.rows(vec![RowChange::Bridge(BRIDGE, bridge)]);
+        let mut events = vec![Event::Database(DatabaseEvent::Rows(vec![RowChange::Bridge(BRIDGE, bridge)]))];
+        events.extend(self.take_configuration());
+        self.give(events);
+    }
+
+    pub(super) fn set_fail_mode(&mut self, fail_mode: &str) {
+        let mut bridge = self.bridge.clone();
+        bridge.as_mut().expect("bridge").fail_mode = Some(fail_mode.to_owned());
+        self.set_bridge(bridge);
+    }
+
+    /// The switch takes what the database says: another fail_mode costs it all of its flows.
+    pub(super) fn take_configuration(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let fail_mode = self.bridge.as_ref().and_then(|bridge| bridge.fail_mode.clone());
+        if self.bridge.is_some() && fail_mode != self.fail_mode {
+            self.fail_mode = fail_mode;
+            events.extend(self.others_change(BTreeMap::clear));
+        }
+        self.configuration.taken = self.configuration.wanted;
+        events.push(Event::Database(DatabaseEvent::Rows(vec![RowChange::Configuration(self.configuration)])));
+        events
+    }
+
+    /// Somebody else changes flows; gives what the switch tells of it.
+    pub(super) fn others_change(
+        &mut self,
+        change: impl FnOnce(&mut BTreeMap<FlowKey, Flow>),
+    ) -> Option<Event> {
+        change(&mut self.flows);
+        self.surprised = true;
+        Some(Event::Switch(self.link, SwitchEvent::Drift))
     }
 
     pub(super) fn rows(&mut self, rows: Vec<RowChange>) {
@@ -210,7 +253,8 @@ impl World {
     /// Gives events to the engine and does everything it wants, until it wants no more.
     pub(super) fn give(&mut self, events: Vec<Event>) {
         let mut effects = self.engine.handle(self.now, events);
-        while !effects.is_empty() {
+        for round in 0.. {
+            assert!(round < 1000, "it never ends: {:?}", self.log.last());
             let answers: Vec<Event> = effects.drain(..).flat_map(|effect| self.perform(effect)).collect();
             if answers.is_empty() {
                 return;
@@ -237,8 +281,12 @@ impl World {
             Effect::ReadBack(link) => {
                 let flows = self.flows.values().cloned().collect();
                 let stragglers = self.stragglers.take();
+                self.read_backs += 1;
                 self.surprised = stragglers.is_some();
                 stragglers.iter().flatten().for_each(|change| self.put(change));
+                if std::mem::take(&mut self.faults.hold_read_back) {
+                    return Vec::new();
+                }
                 switch(link, SwitchEvent::Flows(flows))
             }
             Effect::FlushZones(link, zones) => {
@@ -335,11 +383,17 @@ impl World {
             return vec![Event::Database(DatabaseEvent::Written(Err("read only".into())))];
         }
         let mut rows = Vec::new();
+        let mut taken = Vec::new();
         for write in writes {
             match write {
                 DatabaseWrite::FailModeSecure { .. } => {
                     self.log.push("write fail_mode".into());
                     self.bridge.as_mut().expect("bridge").fail_mode = Some("secure".into());
+                    self.configuration.wanted += 1;
+                    rows.push(RowChange::Configuration(self.configuration));
+                    if !self.faults.slow_switch {
+                        taken = self.take_configuration();
+                    }
                 }
                 DatabaseWrite::Generation { mark, .. } => {
                     self.log.push("write generation".into());
@@ -365,7 +419,9 @@ impl World {
         }
         rows.push(RowChange::Bridge(BRIDGE, self.bridge.clone()));
         let written = DatabaseEvent::Written(Ok(()));
-        vec![Event::Database(DatabaseEvent::Rows(rows)), Event::Database(written)]
+        let mut events = vec![Event::Database(DatabaseEvent::Rows(rows)), Event::Database(written)];
+        events.extend(taken);
+        events
     }
 
     fn all_rows(&self) -> Vec<RowChange> {
