@@ -200,6 +200,39 @@ fn flows_of_others_are_told_of_and_left_alone() {
 }
 
 #[test]
+fn another_port_at_the_same_interface_inherits_no_connection() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let policy = document(&ovs, &POLICY.replace("network_id: m", "network_id: n"));
+    let external_id = |key: &str| {
+        let text = ovs.vsctl(&["get", "Interface", "tap1", &format!("external_ids:{key}")]).unwrap();
+        text.trim().trim_matches('"').to_owned()
+    };
+    // Zones in flows are in hexadecimal, in register 8.
+    let in_use = |zone: &str| {
+        let zone = format!("set_field:{:#x}->reg8", zone.parse::<u16>().unwrap());
+        flows(&ovs).iter().any(|flow| flow.contains("in_port=1 ") && flow.contains(&zone))
+    };
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    let first = external_id("sgflow-zone");
+    assert!(in_use(&first));
+    assert_eq!(external_id("sgflow-port"), "p-1");
+    ovs.vsctl(&["set", "Interface", "tap1", "external_ids:iface-id=p-3"]).unwrap();
+    eventually("the zone is p-3's", || external_id("sgflow-port") == "p-3" && is_open(&ovs, 1));
+    let second = external_id("sgflow-zone");
+    assert_ne!(first, second);
+    eventually("the zone is used", || in_use(&second) && !in_use(&first));
+    drop(agent);
+    // With nobody there.
+    ovs.vsctl(&["set", "Interface", "tap1", "external_ids:iface-id=p-1"]).unwrap();
+    assert_eq!(apply(&ovs, &policy, &[]).status.code(), Some(0));
+    assert_eq!(external_id("sgflow-port"), "p-1");
+    let third = external_id("sgflow-zone");
+    assert!(third != second && in_use(&third), "{third}");
+}
+
+#[test]
 fn set_fail_mode_is_kept_and_costs_no_flow() {
     let ovs = ovs();
     ovs.add_bridge("br-int", lab::FailMode::Standalone).unwrap();

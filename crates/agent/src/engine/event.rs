@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ovsdb::Uuid;
 use pipeline::{FlowBody, Zone};
-use policy::PolicyDelta;
+use policy::{PolicyDelta, PortId};
 use reconcile::Change;
 use rust_openflow::{Flow, FlowKey};
 
@@ -154,6 +154,8 @@ pub enum DatabaseWrite {
         interface: Uuid,
         /// Its zone.
         zone: Zone,
+        /// Whom it is given to.
+        port: PortId,
     },
     /// The prefixes of a flow table.
     Prefixes {

@@ -2,7 +2,7 @@
 //! and the high-water mark of the generations. Besides, the prefixes of the flow tables, which cost nothing to keep
 //! right.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::Uuid;
 use pipeline::{GenerationPool, TABLE_PREFIXES, Zone};
@@ -20,6 +20,8 @@ pub(super) struct Ledger {
     pub(super) zones: Zones,
     /// Made from the database's mark when the switch has been read back.
     pub(super) pool: Option<GenerationPool>,
+    /// The port that the zone of an Interface was given to, and whose connections may be in it.
+    owners: BTreeMap<Uuid, PortId>,
     /// No generation below this is given out.
     floor: u32,
     /// Zones that may hold connections of an earlier owner.
@@ -33,7 +35,7 @@ impl Ledger {
     /// The row of an Interface changed or went. Gives back the port whose zone turned out to be another's.
     ///
     /// A zone that the database has when we `begin` is the port's from before, with its connections. One that comes
-    /// later, and not from us, may hold anybody's.
+    /// later, and not from us, may hold anybody's, and so may one of which nobody recorded whom it was given to.
     pub(super) fn interface_changed(
         &mut self,
         interface: Uuid,
@@ -44,6 +46,7 @@ impl Ledger {
         let ours = host.on_bridge(&interface);
         if host.interface(&interface).is_none() || (!ours && recorded.is_none()) {
             self.zones.release(&interface);
+            self.owners.remove(&interface);
             return None;
         }
         let held = self.zones.held(&interface);
@@ -53,23 +56,36 @@ impl Ledger {
             return None;
         }
         let zone = recorded.filter(|_| held != recorded)?;
-        if ours && !begin {
+        let owner = host.recorded_port(&interface);
+        if ours && (!begin || owner.is_none()) {
             self.unflushed.insert(zone);
+        }
+        let named = host.interface(&interface).and_then(|row| row.iface_id.as_ref());
+        if let Some(owner) = owner.or(named) {
+            self.owners.insert(interface, owner.clone());
+            self.unwritten.insert(interface);
         }
         let loser = self.zones.hold(interface, zone)?;
         host.port_at(&loser)
     }
 
-    /// The zone of an Interface, once it is flushed and recorded: only then it may be used.
-    pub(super) fn ready_zone(&self, interface: &Uuid, host: &HostView) -> Option<Zone> {
+    /// The zone of a port's Interface, once it is flushed and recorded as this port's: only then it may be used.
+    pub(super) fn ready_zone(&self, interface: &Uuid, port: &PortId, host: &HostView) -> Option<Zone> {
         let zone = self.zones.of(interface)?;
-        (!self.unflushed.contains(&zone) && host.recorded_zone(interface) == Some(zone)).then_some(zone)
+        let recorded =
+            host.recorded_zone(interface) == Some(zone) && host.recorded_port(interface) == Some(port);
+        let given = self.owners.get(interface) == Some(port) && !self.unflushed.contains(&zone);
+        (recorded && given).then_some(zone)
     }
 
-    /// Sees to it that an Interface has a zone of its own.
-    pub(super) fn provide_zone(&mut self, interface: Uuid) -> Result<(), ZonesExhausted> {
-        if self.zones.of(&interface).is_none() {
+    /// Sees to it that the Interface of a port has a zone of its own, and one that was given to this port.
+    ///
+    /// Where another port was before, the Interface gets another zone, and not its old one flushed: until the switch
+    /// has taken the other port's flows out, these may still admit connections to the old one.
+    pub(super) fn provide_zone(&mut self, interface: Uuid, port: &PortId) -> Result<(), ZonesExhausted> {
+        if self.zones.of(&interface).is_none() || self.owners.get(&interface) != Some(port) {
             let zone = self.zones.assign(interface)?;
+            self.owners.insert(interface, port.clone());
             self.unflushed.insert(zone);
             self.unwritten.insert(interface);
         }
@@ -90,13 +106,14 @@ impl Ledger {
 
     /// What the database does not say yet and should.
     pub(super) fn missing_writes(&mut self, host: &HostView) -> Vec<DatabaseWrite> {
-        let zones = &self.zones;
+        let (zones, owners) = (&self.zones, &self.owners);
         self.unwritten.retain(|interface| {
-            host.on_bridge(interface) && zones.of(interface) != host.recorded_zone(interface)
+            let recorded = (host.recorded_zone(interface), host.recorded_port(interface));
+            host.on_bridge(interface) && (zones.of(interface), owners.get(interface)) != recorded
         });
         let written = self.unwritten.iter().filter_map(|interface| {
             let zone = zones.of(interface).filter(|zone| !self.unflushed.contains(zone))?;
-            Some(DatabaseWrite::Zone { interface: *interface, zone })
+            Some(DatabaseWrite::Zone { interface: *interface, zone, port: owners.get(interface)?.clone() })
         });
         let mut writes: Vec<DatabaseWrite> = written.collect();
         if !self.prefixes_written {

@@ -29,7 +29,8 @@
 //! - No flow-mod is sent before the lock of the bridge is ours, the bridge is fail-safe, the switch has been read back
 //!   and there is a policy (`obstacle`). Without a policy the switch keeps what it has. Nothing is sent while the
 //!   database is away: the lock went with it, and ovs-vswitchd (3.1) itself takes no OpenFlow without its database.
-//! - A zone is bound to a port only when it is flushed and recorded in the database (`Ledger::ready_zone`); a generation
+//! - A zone is bound to a port only when it is flushed and recorded in the database as this port's
+//!   (`Ledger::ready_zone`); a generation
 //!   is used only below the recorded mark (`GenerationPool`).
 //! - The tracker learns what the switch holds from a read-back or from a bundle's success and from nothing else: a
 //!   bundle without an answer ends the connection, and the next one begins with a read-back.

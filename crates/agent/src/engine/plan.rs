@@ -177,7 +177,7 @@ impl Engine {
     fn provide_zones(&mut self) -> bool {
         for port in std::mem::take(&mut self.unzoned) {
             let Some(spot) = self.host.spot(&port) else { continue };
-            if let Err(exhausted) = self.ledger.provide_zone(spot.interface) {
+            if let Err(exhausted) = self.ledger.provide_zone(spot.interface, &port) {
                 self.report(Report::NoZone(port.clone(), exhausted));
                 self.no_zone.insert(port);
                 continue;
@@ -257,7 +257,7 @@ impl Engine {
         for port in &inbox.ports {
             let spot = self.host.spot(port).filter(|_| !self.quarantine.contains(port));
             let binding = spot.and_then(|spot| {
-                let zone = self.ledger.ready_zone(&spot.interface, &self.host)?;
+                let zone = self.ledger.ready_zone(&spot.interface, port, &self.host)?;
                 Some(Binding { ofport: spot.ofport, vlan: spot.vlan, zone })
             });
             if spot.is_some() && binding.is_none() && !self.no_zone.contains(port) {

@@ -21,9 +21,10 @@ impl Engine {
                 DatabaseWrite::Generation { mark, .. } => {
                     bridge.iter_mut().for_each(|bridge| bridge.generation = Some(mark.to_string()));
                 }
-                DatabaseWrite::Zone { interface, zone } => {
+                DatabaseWrite::Zone { interface, zone, port } => {
                     let row = self.host.interface(interface).cloned().map(|mut row| {
                         row.zone = Some(*zone);
+                        row.zone_port = Some(port.clone());
                         row
                     });
                     rows.push(RowChange::Interface(*interface, row));

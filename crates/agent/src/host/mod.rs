@@ -8,7 +8,7 @@ mod zones;
 pub use role::{Closed, NetworkPorts, Role};
 pub use rows::{
     BridgeRow, Configuration, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow, RowChange,
-    Tag, ZONE,
+    Tag, ZONE, ZONE_PORT,
 };
 pub use view::{AttachmentChange, ClosedInterface, HostDelta, HostView, Spot};
 pub use zones::{FIRST_ZONE, LAST_ZONE, Zones, ZonesExhausted};

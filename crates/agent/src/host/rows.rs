@@ -13,6 +13,8 @@ use policy::PortId;
 pub const IFACE_ID: &str = "iface-id";
 /// Key of an Interface's `external_ids` that keeps its conntrack zone.
 pub const ZONE: &str = "sgflow-zone";
+/// Key of an Interface's `external_ids` that keeps which port that zone was given to.
+pub const ZONE_PORT: &str = "sgflow-port";
 /// Key of an Interface's `external_ids` that says that it leads to the network: `true`.
 pub const NETWORK: &str = "sgflow-network";
 /// Key of a Bridge's `external_ids` that keeps the high-water mark of the generations: all below may be in use.
@@ -103,6 +105,8 @@ pub struct InterfaceRow {
     pub iface_id: Option<PortId>,
     /// `external_ids:sgflow-zone` when it is one that we give out.
     pub zone: Option<Zone>,
+    /// `external_ids:sgflow-port`: whose connections may be in that zone.
+    pub zone_port: Option<PortId>,
     /// `external_ids:sgflow-network` is `true`.
     pub network: bool,
 }

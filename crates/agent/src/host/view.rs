@@ -120,6 +120,11 @@ impl HostView {
         self.interfaces.get(interface).and_then(|row| row.zone)
     }
 
+    /// The port that the database says the zone of an Interface was given to.
+    pub fn recorded_port(&self, interface: &Uuid) -> Option<&PortId> {
+        self.interfaces.get(interface).and_then(|row| row.zone_port.as_ref())
+    }
+
     /// Whether `interface` is plugged into our bridge.
     pub fn on_bridge(&self, interface: &Uuid) -> bool {
         let Some((_, bridge)) = &self.bridge else { return false };

@@ -1,4 +1,4 @@
-//! Conntrack zones: one for each local Interface, never two Interfaces in one zone.
+//! Conntrack zones: one for each local Interface, never two Interfaces in one zone, and another one for another port.
 //!
 //! A zone belongs to an Interface row, because that is where it is kept (`external_ids:sgflow-zone`) so that a
 //! restart finds it again: a connection lives in its zone, and a port that changed zones would lose all of its

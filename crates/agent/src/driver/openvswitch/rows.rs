@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::host::{
     BridgeRow, Configuration, FIRST_ZONE, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow,
-    RowChange, Tag, ZONE,
+    RowChange, Tag, ZONE, ZONE_PORT,
 };
 
 /// The database of a switch.
@@ -101,6 +101,7 @@ fn interface(row: &Row) -> Result<InterfaceRow, RowError> {
         error: row.optional_string("error")?.map(str::to_owned),
         iface_id: ids.get(IFACE_ID).filter(|id| !id.is_empty()).map(Into::into),
         zone: zone.map(Zone),
+        zone_port: ids.get(ZONE_PORT).map(Into::into),
         network: ids.get(NETWORK) == Some("true"),
     })
 }

@@ -6,7 +6,7 @@ use ovsdb::{Condition, Insert, Mutate, Mutator, NamedRow, Operation, Transaction
 
 use super::rows::DATABASE;
 use crate::engine::DatabaseWrite;
-use crate::host::{GENERATION, ZONE};
+use crate::host::{GENERATION, ZONE, ZONE_PORT};
 
 /// The transaction; it fails unless `lock` is ours.
 pub(super) fn transaction(lock: &str, writes: &[DatabaseWrite]) -> Transaction {
@@ -27,9 +27,10 @@ fn push(transaction: &mut Transaction, write: &DatabaseWrite) {
             let mutate = Mutate::table("Bridge").filter(*bridge);
             transaction.push(mutate.set_key("external_ids", GENERATION, &mark.to_string()));
         }
-        DatabaseWrite::Zone { interface, zone } => {
+        DatabaseWrite::Zone { interface, zone, port } => {
             let mutate = Mutate::table("Interface").filter(*interface);
-            transaction.push(mutate.set_key("external_ids", ZONE, &zone.to_string()));
+            let mutate = mutate.set_key("external_ids", ZONE, &zone.to_string());
+            transaction.push(mutate.set_key("external_ids", ZONE_PORT, port.as_str()));
         }
         DatabaseWrite::Prefixes { row: Some(row), prefixes, .. } => {
             let prefixes = Value::set(prefixes.iter().copied());

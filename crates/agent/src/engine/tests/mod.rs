@@ -370,6 +370,42 @@ fn a_replugged_port_gets_another_flushed_zone() {
 }
 
 #[test]
+fn another_port_at_the_same_interface_gets_another_flushed_zone() {
+    let renamed = || TWO_PORTS.replace("{id: p-1,", "{id: p-3,");
+    let is_in_zone = |world: &World, zone: &str| {
+        world.flows.values().any(|flow| {
+            flow.table == pipeline::layout::classify::TABLE
+                && flow.to_string().contains(&format!("{zone}->reg8"))
+        })
+    };
+    let mut world = enforced();
+    assert!(is_in_zone(&world, "0x1001"));
+    world.document(&renamed());
+    world.take_log();
+    world.set_interface(1, |row| row.iface_id = Some("p-3".into()));
+    assert_eq!(world.take_log()[..2], ["flush [4099]", "write zone 4099"]);
+    assert!(world.is_open(1) && is_in_zone(&world, "0x1003") && !is_in_zone(&world, "0x1001"));
+    // While no agent was there; the zone is the other port's by what is recorded.
+    world
+        .interfaces
+        .values_mut()
+        .filter(|row| row.name == "tap1")
+        .for_each(|row| row.iface_id = Some("p-1".into()));
+    world.restart();
+    world.document(TWO_PORTS);
+    assert!(world.is_open(1) && !is_in_zone(&world, "0x1003"));
+    let zone = world.zone(1).unwrap();
+    assert!(world.log.contains(&format!("flush [{zone}]")), "{:?}", world.log);
+    assert_eq!(world.interfaces.values().next().unwrap().zone_port, Some("p-1".into()));
+    // Nobody knows whose it was: it may stay, but nothing in it.
+    world.interfaces.values_mut().for_each(|row| row.zone_port = None);
+    world.restart();
+    assert!(world.log.contains(&format!("flush [{zone}, 4098]")), "{:?}", world.log);
+    assert_eq!(world.zone(1), Some(zone));
+    world.assert_converged();
+}
+
+#[test]
 fn a_zone_that_others_overwrite_is_written_again_and_duplicates_are_resolved() {
     let mut world = enforced();
     world.set_interface(1, |row| row.zone = Some(Zone(9999)));

@@ -19,6 +19,8 @@ enum Step {
     /// An interface for a port; its own or another's.
     Plug(u16, u16),
     Unplug(u16),
+    /// Another port at the same interface.
+    Rename(u16, u16),
     /// The switch opens or loses the device.
     Device(u16, bool),
     /// Somebody else writes a zone.
@@ -50,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u8..16, any::<bool>()).prop_map(|(ports, rule)| Step::Policy(ports, rule)),
         4 => (port.clone(), port.clone()).prop_map(|(interface, id)| Step::Plug(interface, id)),
         2 => port.clone().prop_map(Step::Unplug),
+        2 => (port.clone(), port.clone()).prop_map(|(interface, id)| Step::Rename(interface, id)),
         1 => (port.clone(), any::<bool>()).prop_map(|(interface, there)| Step::Device(interface, there)),
         1 => (port.clone(), 4097u16..4102).prop_map(|(interface, zone)| Step::Zone(interface, zone)),
         1 => Just(Step::NoMark),
@@ -114,6 +117,14 @@ impl Simulation {
             }
             Step::Unplug(interface) if !self.away && self.plugged.remove(&interface).is_some() => {
                 world.unplug(interface);
+            }
+            Step::Rename(interface, port) if !self.away => {
+                if let Some((id, _)) = self.plugged.get_mut(&interface) {
+                    *id = port;
+                    world.set_interface(interface, |row| {
+                        row.iface_id = Some(format!("p-{port}").as_str().into())
+                    });
+                }
             }
             Step::Device(interface, there) if !self.away => {
                 if let Some((_, is_there)) = self.plugged.get_mut(&interface) {
@@ -207,6 +218,10 @@ impl Simulation {
             .filter(|number| world.is_open(**number))
             .filter_map(|number| world.zone(*number))
             .collect();
+        for number in open.iter().filter(|number| world.is_open(**number)) {
+            let row = &world.interfaces[&interface_id(*number)];
+            prop_assert_eq!(&row.zone_port, &row.iface_id, "interface {}", number);
+        }
         prop_assert_eq!(used.iter().collect::<BTreeSet<_>>().len(), used.len(), "zones {:?}", zones);
         Ok(())
     }

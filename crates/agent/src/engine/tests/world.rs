@@ -400,10 +400,11 @@ impl World {
                     self.highest_mark = self.highest_mark.max(*mark);
                     self.bridge.as_mut().expect("bridge").generation = Some(mark.to_string());
                 }
-                DatabaseWrite::Zone { interface, zone } => {
+                DatabaseWrite::Zone { interface, zone, port } => {
                     self.log.push(format!("write zone {zone}"));
                     if let Some(row) = self.interfaces.get_mut(interface) {
                         row.zone = Some(*zone);
+                        row.zone_port = Some(port.clone());
                         rows.push(RowChange::Interface(*interface, Some(row.clone())));
                     }
                 }
