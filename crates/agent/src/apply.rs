@@ -8,11 +8,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::driver::Driver;
 use crate::engine::{Consequence, FlowRefused, Report, Waiting};
+use crate::host::ClosedInterface;
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// What was refused on the way: flows by the switch, rules by the driver, ports for want of a zone.
+    /// What was refused: flows by the switch, rules by the driver, ports for want of a zone, and interfaces that say
+    /// they are a port's and stay closed.
     pub refused: Vec<Report>,
     /// What is worth a word besides.
     pub notes: Vec<Report>,
@@ -40,7 +42,8 @@ pub enum ApplyError {
     },
 }
 
-/// Gives the driver its first policy and returns when it is in force, caches included, and nothing is left to do.
+/// Gives the driver its first policy and returns when it is in force, caches included, and nothing is left to do. An
+/// interface of a port that the switch has not opened yet is waited for.
 pub async fn apply<D: Driver>(
     driver: &mut D,
     policy: PolicyDelta,
@@ -55,7 +58,16 @@ pub async fn apply<D: Driver>(
             return Err(ApplyError::TimedOut { after: within, waiting });
         };
         match report {
-            Report::Settled => return Ok(applied),
+            Report::Settled => {
+                let (awaited, closed): (Vec<_>, Vec<_>) =
+                    driver.closed().into_iter().partition(ClosedInterface::is_awaited);
+                if awaited.is_empty() {
+                    applied.refused.extend(closed.into_iter().map(Report::Closed));
+                    return Ok(applied);
+                }
+                let names: Vec<&str> = awaited.iter().map(|closed| closed.interface.as_str()).collect();
+                waiting = Some(format!("ovs-vswitchd to open {}", names.join(", ")));
+            }
             Report::Waiting(Waiting::Lock { name }) => return Err(ApplyError::Locked(name)),
             Report::Waiting(unsafe_bridge @ Waiting::FailMode { .. }) => {
                 return Err(ApplyError::FailMode(unsafe_bridge));
@@ -65,11 +77,67 @@ pub async fn apply<D: Driver>(
             }
             Report::Waiting(what) => waiting = Some(what.to_string()),
             Report::Resumed => waiting = None,
-            Report::Applied(_) => {}
+            // Those of ports are looked at in the end.
+            Report::Applied(_) | Report::Closed(ClosedInterface { port: Some(_), .. }) => {}
             report @ (Report::FlowRefused(_) | Report::RuleRefused(_) | Report::NoZone(..)) => {
                 applied.refused.push(report);
             }
             report => applied.notes.push(report),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::engine::Status;
+    use crate::host::Closed;
+
+    /// Settles once for each entry, with these interfaces closed.
+    struct Script {
+        steps: VecDeque<Vec<ClosedInterface>>,
+        now: Vec<ClosedInterface>,
+    }
+
+    impl Driver for Script {
+        fn policy(&mut self, _delta: PolicyDelta) {}
+
+        async fn report(&mut self) -> Report {
+            match self.steps.pop_front() {
+                Some(closed) => self.now = closed,
+                None => std::future::pending().await,
+            }
+            Report::Settled
+        }
+
+        fn closed(&self) -> Vec<ClosedInterface> {
+            self.now.clone()
+        }
+
+        fn status(&self) -> Status {
+            Status::default()
+        }
+    }
+
+    fn tap(error: Option<&str>) -> ClosedInterface {
+        let reason = Closed::NotOpened { error: error.map(str::to_owned) };
+        ClosedInterface { interface: "tap1".into(), port: Some("p-1".into()), reason }
+    }
+
+    async fn outcome(steps: Vec<Vec<ClosedInterface>>) -> Result<Applied, ApplyError> {
+        let mut driver = Script { steps: steps.into(), now: Vec::new() };
+        apply(&mut driver, PolicyDelta::default(), Duration::from_secs(1)).await
+    }
+
+    #[tokio::test]
+    async fn an_interface_that_is_not_opened_yet_is_waited_for() {
+        assert_eq!(outcome(vec![vec![tap(None)], Vec::new()]).await, Ok(Applied::default()));
+        let failed = tap(Some("no such device"));
+        let applied = outcome(vec![vec![tap(None)], vec![failed.clone()]]).await.unwrap();
+        assert_eq!(applied.refused, [Report::Closed(failed)]);
+        let late = outcome(vec![vec![tap(None)]]).await.unwrap_err().to_string();
+        assert_eq!(late, "not applied within 1 s: still waiting for ovs-vswitchd to open tap1");
     }
 }

@@ -76,7 +76,11 @@ pub fn tell(report: &Report) {
         Report::RuleRefused(rule) => {
             warn!(group = %rule.group, rule = %rule.rule, reason = rule.reason, "a rule is refused: it admits nothing");
         }
-        Report::Closed(closed) => info!(interface = closed.interface, reason = %closed.reason, "closed"),
+        // Every device that is plugged in is closed until the switch has opened it.
+        Report::Closed(closed) if closed.port.is_none() || closed.is_awaited() => {
+            info!(interface = closed.interface, reason = %closed.reason, "closed");
+        }
+        Report::Closed(closed) => warn!("{closed}"),
         Report::NoPolicy(port) => warn!(%port, "closed: no policy knows the port"),
         Report::NoZone(port, reason) => error!(%port, %reason, "closed: no conntrack zone is left"),
         Report::SwitchLost(reason) => warn!(reason, "the connection to the switch is gone"),

@@ -18,7 +18,8 @@ use crate::options::{SettingsOptions, setup};
 /// Make the bridge as the policy says, once, and return when it is: in its tables and in its caches
 ///
 /// Exit codes: 0 applied; 1 nothing done (no such file, an unsafe bridge, an agent that holds the bridge); 2 applied
-/// but for what was refused, all of it listed on stderr; 3 switch or database not there within the timeout.
+/// but for what was refused, all of it listed on stderr, interfaces of ports that are closed for what they are
+/// included; 3 switch, database or an interface of a port not there within the timeout.
 ///
 /// An object that is refused admits nothing: there is no earlier document in which it could stand as it was. A port
 /// that is refused is closed, also when the bridge has flows for it.
@@ -170,6 +171,7 @@ fn refusal_text(report: &Report) -> String {
             format!("rule {} of security group {}: {}", rule.rule, rule.group, rule.reason)
         }
         Report::NoZone(port, reason) => format!("port {port}: {reason}"),
+        Report::Closed(closed) => closed.to_string(),
         other => format!("{other:?}"),
     }
 }

@@ -128,6 +128,48 @@ fn a_port_whose_flows_the_switch_refuses_stays_closed_and_the_flow_is_named() {
 }
 
 #[test]
+fn an_interface_of_a_port_that_stays_closed_is_told_and_is_no_success() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let policy = document(&ovs, POLICY);
+    let other = lab::DummySpec { tag: Some(10), ..lab::DummySpec::new("tap9") };
+    ovs.add_dummy_port("br-int", other).unwrap();
+    let refused = |what: &str| -> Vec<String> {
+        let output = apply(&ovs, &policy, &["--json"]);
+        let told = stderr(&output);
+        let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let refused: Vec<String> = serde_json::from_value(summary["refused"].clone()).unwrap();
+        assert_eq!(output.status.code(), Some(if refused.is_empty() { 0 } else { 2 }), "{what}: {told}");
+        for interface in refused.iter().filter_map(|line| line.split(' ').nth(1)) {
+            assert!(told.contains(interface), "{what}: {interface} is not in {told}");
+        }
+        refused
+    };
+    assert_eq!(refused("an interface that is nobody's"), [""; 0]);
+    ovs.vsctl(&["set", "Interface", "tap9", "external_ids:iface-id=p-2"]).unwrap();
+    let both = refused("two of one id");
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert!(both.iter().all(|line| line.contains("of port p-2 is closed: another interface")), "{both:?}");
+    assert!(is_open(&ovs, 1) && !is_open(&ovs, 2));
+    ovs.del_port("tap9").unwrap();
+    assert_eq!(refused("one of them gone"), [""; 0]);
+    ovs.vsctl(&["set", "Port", "tap2", "tag=4095"]).unwrap();
+    assert!(refused("the dead VLAN")[0].contains("interface tap2 of port p-2 is closed: its tag is 4095"));
+    ovs.vsctl(&["clear", "Port", "tap2", "tag", "--", "set", "Port", "tap2", "other_config:tag=x"]).unwrap();
+    assert!(refused("no VLAN")[0].contains("is no VLAN"));
+    ovs.vsctl(&["set", "Port", "tap2", "tag=10"]).unwrap();
+    // The switch tries, and says why it cannot.
+    let ghost = ["add-port", "br-int", "ghost", "--", "set", "Interface", "ghost", "type=nonsense"];
+    ovs.vsctl(&[&ghost[..], &["external_ids:iface-id=p-3"]].concat()).unwrap();
+    let ghost = refused("no such type");
+    assert!(
+        ghost[0].starts_with("interface ghost of port p-3 is closed: the switch has not opened it: "),
+        "{ghost:?}"
+    );
+    assert!(is_open(&ovs, 1) && is_open(&ovs, 2));
+}
+
+#[test]
 fn a_document_that_does_not_parse_changes_nothing() {
     let ovs = ovs();
     bridge(&ovs);

@@ -11,6 +11,7 @@ pub use noop::Noop;
 pub use openvswitch::{OpenvSwitch, Setup, SetupError};
 
 use crate::engine::{Report, Status};
+use crate::host::ClosedInterface;
 
 /// A datapath that is kept as the policy says.
 ///
@@ -23,6 +24,9 @@ pub trait Driver {
 
     /// Works until there is something to tell. Cancel safe: a report is not lost, and what is under way stays so.
     fn report(&mut self) -> impl Future<Output = Report> + Send;
+
+    /// The interfaces that say they are a port's, and are closed for what they are.
+    fn closed(&self) -> Vec<ClosedInterface>;
 
     /// What is enforced at the moment.
     fn status(&self) -> Status;

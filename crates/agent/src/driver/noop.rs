@@ -6,6 +6,7 @@ use policy::PolicyDelta;
 
 use super::Driver;
 use crate::engine::{Report, Sent, Status};
+use crate::host::ClosedInterface;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -24,6 +25,10 @@ impl Driver for Noop {
             Some(report) => report,
             None => std::future::pending().await,
         }
+    }
+
+    fn closed(&self) -> Vec<ClosedInterface> {
+        Vec::new()
     }
 
     fn status(&self) -> Status {

@@ -65,7 +65,7 @@ pub use event::{
 pub use flows::{concerns_us, join};
 pub use report::{Consequence, FlowRefused, Report, Sent, Waiting};
 
-use crate::host::{AttachmentChange, BridgeRow, HostView, NetworkPorts, RowChange};
+use crate::host::{AttachmentChange, BridgeRow, ClosedInterface, HostView, NetworkPorts, RowChange};
 use flows::{Flows, count};
 use ledger::Ledger;
 use link::Link;
@@ -258,6 +258,11 @@ impl Engine {
         Status { ports, ports_without_policy, sets, flows, sent: self.progress.total }
     }
 
+    /// The interfaces that say they are a port's, and are closed for what they are.
+    pub fn closed(&self) -> Vec<ClosedInterface> {
+        self.host.closed().collect()
+    }
+
     /// What keeps the engine from applying anything, as last told.
     pub fn waiting(&self) -> Option<&Waiting> {
         self.waiting.as_ref()
@@ -341,6 +346,8 @@ impl Engine {
             self.host.change(row);
         }
         self.take_in_host();
+        // Who waits for an interface to open wants to hear when it has, or has not.
+        self.progress.settled &= interfaces.is_empty();
         let begin = !std::mem::replace(&mut self.began, true);
         for interface in interfaces {
             let loser = self.ledger.interface_changed(interface, &self.host, begin);

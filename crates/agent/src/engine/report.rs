@@ -17,7 +17,7 @@ pub enum Report {
     Resumed,
     /// The policy given so far is in the switch, and in its caches.
     Applied(Sent),
-    /// Nothing is left to do.
+    /// Nothing is left to do; told again whenever an interface changed.
     Settled,
     /// The switch refused a flow.
     FlowRefused(FlowRefused),

@@ -1,6 +1,7 @@
 //! From rows to attachments: what is plugged into the bridge, and what each plug is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use ovsdb::Uuid;
 use pipeline::{NetworkPort, OfPort, Vlan, Zone};
@@ -34,8 +35,29 @@ pub enum AttachmentChange {
 pub struct ClosedInterface {
     /// Name of the interface.
     pub interface: String,
+    /// The port that it says it is.
+    pub port: Option<PortId>,
     /// Why it is closed.
     pub reason: Closed,
+}
+
+impl ClosedInterface {
+    fn new(row: &InterfaceRow, reason: Closed) -> Self {
+        ClosedInterface { interface: row.name.clone(), port: row.iface_id.clone(), reason }
+    }
+
+    /// Whether it may open by itself: the switch has not tried yet.
+    pub fn is_awaited(&self) -> bool {
+        matches!(self.reason, Closed::NotOpened { error: None })
+    }
+}
+
+impl fmt::Display for ClosedInterface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClosedInterface { interface, port, reason } = self;
+        let port = port.iter().map(|port| format!(" of port {port}")).collect::<String>();
+        write!(f, "interface {interface}{port} is closed: {reason}")
+    }
 }
 
 /// What [`HostView::refresh`] found.
@@ -149,6 +171,17 @@ impl HostView {
             }
             Role::Network { .. } | Role::Closed(_) => None,
         }
+    }
+
+    /// The interfaces that say they are a port's, and are closed. One whose device is gone does not count while
+    /// another one is the port's.
+    pub fn closed(&self) -> impl Iterator<Item = ClosedInterface> {
+        self.told.iter().filter_map(|(interface, reason)| {
+            let row = self.interfaces.get(interface)?;
+            let port = row.iface_id.as_ref()?;
+            let replaced = matches!(reason, Closed::NotOpened { .. }) && self.spots.contains_key(port);
+            (!replaced).then(|| ClosedInterface::new(row, reason.clone()))
+        })
     }
 
     /// Every port to the network.
@@ -333,7 +366,7 @@ impl HostView {
                 // Every bridge has a port of its own, by its name, and hardly any leads anywhere.
                 let own = row.name == self.bridge_name && matches!(reason, Closed::Unknown { .. });
                 if before.as_ref() != Some(&reason) && !own {
-                    told.push(ClosedInterface { interface: row.name.clone(), reason });
+                    told.push(ClosedInterface::new(row, reason));
                 }
             }
         }

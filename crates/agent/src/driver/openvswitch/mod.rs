@@ -28,6 +28,7 @@ use crate::engine::{
     DatabaseEvent, Effect, Engine, Event, FlowChange, LinkId, Options, Report, Revalidation, Status,
     SwitchEvent,
 };
+use crate::host::ClosedInterface;
 use switch::Switch;
 
 /// Where the sockets of a host are when the database is reached over the network.
@@ -288,6 +289,10 @@ impl Driver for OpenvSwitch {
                 self.perform(effect);
             }
         }
+    }
+
+    fn closed(&self) -> Vec<ClosedInterface> {
+        self.engine.closed()
     }
 
     fn status(&self) -> Status {
