@@ -175,6 +175,8 @@ fn flows_that_go_under_a_running_agent_are_put_back() {
     mended("del-flows");
     ovs.ofctl(&["-O", "OpenFlow14", "--strict", "del-flows", "br-int", "table=0,priority=65000"]).unwrap();
     mended("one deleted");
+    // The last flow is seen in the switch before the agent has heard that the caches are, too.
+    agent.wait_for("applied", 1 + told);
     let applied = agent.count("applied");
     assert_eq!(applied, 1 + told, "one bundle each, and nothing of our own doing: {}", agent.log());
 }
