@@ -1,12 +1,12 @@
 //! A host twice: the evaluator's model, and the rendered flows in the interpreter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::{
     Binding, Config, FlowOp, GenerationPool, Known, LAYOUT, NetworkPort, OfPort, Renderer, Vlan, Zone,
 };
-use policy::Policy;
 use policy::evaluator::{DropReason, Frame, Host, Judgement, Model, Payload, Settings, Verdict};
+use policy::{Policy, PortId};
 use rust_openflow::{CT_NEW, Field, Flow, FlowKey, PortNo};
 use verify::{Connections, Outcome, Packet, RunError, Tables, Visit, run};
 
@@ -28,23 +28,35 @@ pub(crate) struct Rendered {
 }
 
 impl Rendered {
+    /// A world on a host whose local ports are those of [`LOCAL_PORTS`].
     pub(crate) fn new(world: &World) -> Self {
-        let config = Config { permitted_ethertypes: world.permitted_ethertypes.clone() };
-        let mut renderer = Renderer::new(&config, Known::default());
-        renderer.network_port(OfPort(TRUNK), Some(NetworkPort::Trunk));
-        for port in 0..LOCAL_PORTS {
-            let vlan = Vlan(VLANS[network_of(port)]);
-            let binding = Binding { ofport: OfPort(ofport(port)), vlan, zone: Zone(0x1000 + ofport(port)) };
-            renderer.bind(&port_id(port), Some(binding));
-        }
-        let pool = GenerationPool::new(1, u32::MAX);
-        let mut rendered = Rendered { renderer, pool, policy: Policy::default(), flows: BTreeMap::new() };
+        let bindings = (0..LOCAL_PORTS).map(|port| (port_id(port), ofport(port), VLANS[network_of(port)]));
+        let mut rendered = Self::with_ports(&world.permitted_ethertypes, bindings);
         rendered.set_policy(world);
         rendered
     }
 
+    /// A host without a policy, its ports with OpenFlow port and VLAN.
+    pub(crate) fn with_ports(
+        permitted_ethertypes: &BTreeSet<u16>,
+        ports: impl IntoIterator<Item = (PortId, u16, u16)>,
+    ) -> Self {
+        let config = Config { permitted_ethertypes: permitted_ethertypes.clone() };
+        let mut renderer = Renderer::new(&config, Known::default());
+        renderer.network_port(OfPort(TRUNK), Some(NetworkPort::Trunk));
+        for (id, ofport, vlan) in ports {
+            let binding = Binding { ofport: OfPort(ofport), vlan: Vlan(vlan), zone: Zone(0x1000 + ofport) };
+            renderer.bind(&id, Some(binding));
+        }
+        let pool = GenerationPool::new(1, u32::MAX);
+        Rendered { renderer, pool, policy: Policy::default(), flows: BTreeMap::new() }
+    }
+
     pub(crate) fn set_policy(&mut self, world: &World) {
-        let policy = world.policy();
+        self.put_in_force(world.policy());
+    }
+
+    pub(crate) fn put_in_force(&mut self, policy: Policy) {
         self.renderer.apply_policy(&Policy::diff(&self.policy, &policy));
         self.policy = policy;
         let batch = self.renderer.commit(&mut self.pool).unwrap();
@@ -82,6 +94,8 @@ pub(crate) struct Twice {
     tables: Tables,
     connections: Connections,
     model: Model,
+    /// Table and priority of every flow that some frame has found.
+    found: BTreeSet<(u8, u16)>,
 }
 
 /// What became of a frame.
@@ -117,7 +131,7 @@ impl Twice {
         let bindings = (0..LOCAL_PORTS).map(|port| (port_id(port), VLANS[network_of(port)])).collect();
         let model = Model::new(&world.policy(), settings, Host { bindings });
         let tables = Tables::new(rendered.flows().cloned()).unwrap_or_else(|refused| panic!("{refused}"));
-        Twice { rendered, tables, connections: Connections::default(), model }
+        Twice { rendered, tables, connections: Connections::default(), model, found: BTreeSet::new() }
     }
 
     pub(crate) fn set_policy(&mut self, world: &World) {
@@ -136,9 +150,9 @@ impl Twice {
         self.tables = Tables::new(flows).unwrap_or_else(|refused| panic!("{refused}"));
     }
 
-    /// Whether a filtered port of that number is on the host.
-    pub(crate) fn is_filtered(&self, port: usize) -> bool {
-        self.rendered.policy.ports.get(&port_id(port)).is_some_and(|port| !port.is_trusted())
+    /// Table and priority of every flow that some frame has found.
+    pub(crate) fn found(&self) -> &BTreeSet<(u8, u16)> {
+        &self.found
     }
 
     /// What the evaluator says.
@@ -175,6 +189,8 @@ impl Twice {
     /// What the flows do.
     pub(crate) fn by_flows(&mut self, sent: &Sent) -> Result<(Fate, Outcome), RunError> {
         let outcome = run(&self.tables, packet(sent), &mut self.connections)?;
+        let found = outcome.visits.iter().filter_map(|visit| visit.flow).map(|id| self.tables.flow(id));
+        self.found.extend(found.map(|flow| (flow.table, flow.priority)));
         let mut outputs: Vec<u32> = outcome.ports().map(|port| port.0).collect();
         outputs.sort_unstable();
         let mut fate = Fate { outputs, ..Fate::default() };

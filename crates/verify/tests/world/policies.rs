@@ -140,7 +140,7 @@ fn service() -> BoxedStrategy<Service> {
             .prop_map(|(min, max)| PortRange { min, max });
     let icmp_type = select(vec![0u8, 3, 8, 1, 128, 129, 133, 134, 135, 42]);
     prop_oneof![
-        3 => Just(Service::Any),
+        6 => Just(Service::Any),
         6 => (select(protocols), option::weighted(0.8, ranges))
             .prop_map(|(protocol, range)| Service::Ports { protocol, range }),
         2 => select(vec![PortProtocol::Dccp, PortProtocol::UdpLite])
@@ -158,7 +158,7 @@ pub(crate) fn rule() -> BoxedStrategy<RuleSpec> {
     let direction = select(vec![Direction::Ingress, Direction::Egress]);
     let ethertype = prop_oneof![3 => Just(Ethertype::Ipv4), 2 => Just(Ethertype::Ipv6)];
     let remote = prop_oneof![
-        2 => Just(RemoteSpec::Any),
+        5 => Just(RemoteSpec::Any),
         3 => (0..7u8).prop_map(RemoteSpec::Prefix),
         4 => (0..=GROUPS).prop_map(RemoteSpec::Group),
         2 => (0..ADDRESS_GROUPS).prop_map(RemoteSpec::AddressGroup),
@@ -174,7 +174,7 @@ pub(crate) fn rule() -> BoxedStrategy<RuleSpec> {
 }
 
 fn group() -> BoxedStrategy<Group> {
-    (prop::bool::weighted(0.75), vec(rule(), 0..5))
+    (prop::bool::weighted(0.75), vec(rule(), 1..7))
         .prop_map(|(stateful, rules)| Group { stateful, rules })
         .boxed()
 }
@@ -185,7 +185,7 @@ fn pair() -> BoxedStrategy<AddressPair> {
 }
 
 fn groups_of_port() -> BoxedStrategy<BTreeSet<usize>> {
-    btree_set(0..GROUPS, 0..3).boxed()
+    prop_oneof![1 => Just(BTreeSet::new()), 9 => btree_set(0..GROUPS, 1..4)].boxed()
 }
 
 fn port(number: usize) -> BoxedStrategy<PortSpec> {
@@ -252,6 +252,16 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether some port brings a group a prefix that counts only together with its MAC.
+    pub(crate) fn has_member_bound_to_its_mac(&self) -> bool {
+        let pairs = self.ports.iter().flatten().flat_map(|port| &port.pairs);
+        let is_short = |pair: &AddressPair| match pair.ip {
+            IpNet::V4(net) => net.prefix_len() < 8,
+            IpNet::V6(net) => net.prefix_len() < 16,
+        };
+        pairs.into_iter().any(is_short)
     }
 
     /// The MACs that a port answers to.
