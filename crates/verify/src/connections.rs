@@ -65,8 +65,6 @@ struct Zone {
 struct Connection {
     mark: u32,
     label: u128,
-    /// Packets in the original direction since the connection was committed, counted up to 2.
-    more: u8,
     is_replied: bool,
 }
 
@@ -103,8 +101,8 @@ impl Zone {
         tracked
     }
 
-    /// A packet of a connection that is committed. Until there was a reply, some further packets of the original
-    /// direction are `+new` in userspace: every ICMP query, TCP's repeated SYN, the second packet of all else.
+    /// A packet of a connection that is committed. Until there was a reply, packets of the original direction stay `+new`
+    /// in userspace; of TCP only the repeated SYN (`tests/against_tracker.rs`).
     fn part_of(
         &mut self,
         original: Tuple,
@@ -118,12 +116,7 @@ impl Zone {
             connection.is_replied = true;
             state |= CT_EST | CT_RPL;
         } else {
-            connection.more = connection.more.saturating_add(1).min(2);
-            let is_new = match original.protocol {
-                TCP => begins_again,
-                ICMP | ICMPV6 => true,
-                _ => connection.more == 1,
-            };
+            let is_new = original.protocol != TCP || begins_again;
             state |= if is_new && !connection.is_replied { CT_NEW } else { CT_EST };
         }
         if let Some(stamp) = commit {
