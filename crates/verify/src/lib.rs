@@ -38,6 +38,7 @@ mod lookup;
 mod outcome;
 mod packet;
 mod prerequisites;
+pub mod symbolic;
 mod tables;
 
 pub use connections::Connections;

@@ -29,7 +29,7 @@ pub struct Tables {
 pub(crate) struct Entry {
     pub(crate) flow: FlowId,
     pub(crate) priority: u16,
-    terms: Vec<(Field, u128, u128)>,
+    pub(crate) terms: Vec<(Field, u128, u128)>,
     /// The clauses that it stands for; none if it is a flow of its own.
     pub(crate) clauses: Vec<Clause>,
 }

@@ -1,0 +1,338 @@
+//! Proof that tables do what a policy says, for all packets at once.
+//!
+//! ```text
+//!  Policy ──► law: the packets that pass, by port, direction and state ──┐
+//!                                                                        ├──► equal, or a packet that tells them apart
+//!  Tables ──► walk: the packets that come through, in the same state ────┘
+//! ```
+//!
+//! A port's egress half ends where frames are delivered, its ingress half begins there; the delivery between them is
+//! proved by itself, with registers that nobody has written, so that it cannot depend on the sender.
+//!
+//! A packet of a connection whose mark is a generation in force passes unjudged. That is right if nothing else holds such
+//! a mark: the proof is that a port's connections are stamped only if its rules admit them, from whatever MAC, and that no
+//! port with other groups stamps with a mark that passes here. That a policy which shrinks takes new generations is no
+//! matter of one table, but of its history.
+
+mod error;
+mod law;
+mod partition;
+mod space;
+mod state;
+mod view;
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use policy::{Direction, GroupId, Policy, PortId};
+use rust_openflow::{Field, PortNo};
+
+use crate::packet::{Packet, Tag};
+use crate::tables::Tables;
+
+pub use error::ProofError;
+pub use state::State;
+
+use law::{Law, Verdict};
+use partition::Partitions;
+use space::{BLOCKS, Example, Region, Space};
+use view::{Source, View};
+use walk::{Event, Leaf, Walk};
+
+/// The tables at which halves meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Joints {
+    /// Where every frame enters.
+    pub hook: u8,
+    /// Where a frame comes that its sender may send.
+    pub deliver: u8,
+    /// Where a frame comes that is for a filtered port.
+    pub ingress: u8,
+    /// Where a frame goes that is for no filtered port in particular.
+    pub network: u8,
+}
+
+/// A port of the bridge that the policy names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalPort {
+    /// Its id.
+    pub id: PortId,
+    /// Its OpenFlow port.
+    pub ofport: u16,
+    /// The VLAN of its network on this bridge.
+    pub vlan: u16,
+}
+
+/// What tables do that the policy does not say.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Fault {
+    /// They let a packet pass that the policy drops.
+    Opens,
+    /// They drop a packet that the policy lets pass.
+    Closes,
+    /// They stamp a connection as admitted that the policy does not admit.
+    Stamps,
+}
+
+/// A packet that tells tables and policy apart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// The port concerned.
+    pub port: PortId,
+    /// Whether the port sends or receives it.
+    pub direction: Direction,
+    /// What the tracker says of it.
+    pub state: State,
+    /// What is wrong.
+    pub fault: Fault,
+    /// The packet; its `ct_*` fields are those after tracking.
+    pub packet: Packet,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fault = match self.fault {
+            Fault::Opens => "passes, and the policy drops it",
+            Fault::Closes => "is dropped, and the policy lets it pass",
+            Fault::Stamps => "has its connection stamped as admitted, and no rule admits it",
+        };
+        write!(f, "port {}, {}, {:?}: {:?} {fault}", self.port, self.direction, self.state, self.packet)
+    }
+}
+
+/// Compares tables with a policy, for all packets that `ports` send and receive. Ports that are trusted or have no
+/// policy are compared too: they pass everything, or nothing.
+///
+/// # Errors
+/// [`ProofError`]: the tables do something that cannot be followed, or that has no single result.
+pub fn differences(
+    tables: &Tables,
+    joints: Joints,
+    policy: &Policy,
+    permitted_ethertypes: &BTreeSet<u16>,
+    ports: &[LocalPort],
+) -> Result<Vec<Difference>, ProofError> {
+    let space = Space::new();
+    let law = Law::new(&space, policy, permitted_ethertypes);
+    let mut proof = Proof {
+        space: &space,
+        possible: law.possible()?,
+        law,
+        joints,
+        policy,
+        partitions: Partitions::new(tables),
+        found: Vec::new(),
+    };
+    let mut deliveries: BTreeMap<u16, Vec<Leaf>> = BTreeMap::new();
+    let mut walked = Vec::new();
+    for port in ports {
+        let delivery = match deliveries.remove(&port.vlan) {
+            Some(delivery) => delivery,
+            None => proof.delivery(port.vlan)?,
+        };
+        walked.push((port, proof.halves(port, &delivery)?));
+        deliveries.insert(port.vlan, delivery);
+    }
+    let marks = Marks::new(policy, tables, &walked);
+    for (port, halves) in &walked {
+        let in_force = proof.is_any_of(marks.of(&proof.groups_of(port)))?;
+        for half in halves {
+            proof.judge(port, half, &in_force)?;
+        }
+    }
+    Ok(proof.found)
+}
+
+struct Proof<'a, 't> {
+    space: &'a Space,
+    law: Law<'a>,
+    possible: Region,
+    joints: Joints,
+    policy: &'a Policy,
+    partitions: Partitions<'t>,
+    found: Vec<Difference>,
+}
+
+/// What one half of a port does in one state.
+struct Half {
+    direction: Direction,
+    state: State,
+    /// What comes through.
+    through: Region,
+    /// What is stamped as admitted, with its mark.
+    stamps: Vec<(u32, Region)>,
+}
+
+fn stamps(leaves: &[Leaf]) -> Vec<(u32, Region)> {
+    let stamps = leaves.iter().filter_map(|leaf| match leaf.event {
+        Event::Commit { mark, .. } if mark != 0 => Some((mark, leaf.region.clone())),
+        _ => None,
+    });
+    stamps.collect()
+}
+
+/// Marks that may let a packet pass unjudged.
+struct Marks {
+    /// Those that some flow looks for.
+    looked_for: BTreeSet<u32>,
+    /// Who stamps with a mark, by their groups.
+    stamped_by: BTreeMap<u32, BTreeSet<BTreeSet<GroupId>>>,
+}
+
+impl Marks {
+    fn new(policy: &Policy, tables: &Tables, walked: &[(&LocalPort, Vec<Half>)]) -> Self {
+        let terms = tables.flows().iter().filter_map(|flow| flow.matches.get(Field::CtMark));
+        let looked_for = terms.filter_map(|(value, _)| u32::try_from(value).ok()).filter(|mark| *mark != 0);
+        let mut stamped_by: BTreeMap<u32, BTreeSet<BTreeSet<GroupId>>> = BTreeMap::new();
+        for (port, halves) in walked {
+            let Some(port) = policy.ports.get(&port.id) else { continue };
+            for (mark, _) in halves.iter().flat_map(|half| &half.stamps) {
+                stamped_by.entry(*mark).or_default().insert(port.security_groups.clone());
+            }
+        }
+        Marks { looked_for: looked_for.collect(), stamped_by }
+    }
+
+    /// Marks that nobody but ports of these groups stamps with.
+    fn of(&self, groups: &BTreeSet<GroupId>) -> impl Iterator<Item = u32> {
+        let others = move |mark: &&u32| {
+            self.stamped_by.get(mark).is_none_or(|by| by.iter().all(|stamping| stamping == groups))
+        };
+        self.looked_for.iter().filter(others).copied()
+    }
+}
+
+/// Where a delivery comes from: no local port.
+const NOBODY: u32 = PortNo::CONTROLLER.0;
+
+impl Proof<'_, '_> {
+    /// Walks both halves of a port in every state.
+    fn halves(&mut self, port: &LocalPort, delivery: &[Leaf]) -> Result<Vec<Half>, ProofError> {
+        let ofport = u32::from(port.ofport);
+        let sent = [(self.space.all(), View::entering(ofport))];
+        let received: Vec<(Region, View)> = delivery
+            .iter()
+            .filter(|leaf| leaf.event == Event::Reached(self.joints.ingress))
+            .filter(|leaf| leaf.view.get(Field::Reg(5)) == Some(Source::Const(u128::from(ofport))))
+            .map(|leaf| (leaf.region.clone(), leaf.view.clone()))
+            .collect();
+        let out = Event::Output(PortNo(ofport));
+        let unasked = self.through(delivery, &out)?;
+        let mut halves = Vec::new();
+        for state in State::ALL {
+            let leaves = self.walk(&sent, self.joints.hook, &[self.joints.deliver], state)?;
+            let through = self.through(&leaves, &Event::Reached(self.joints.deliver))?;
+            halves.push(Half { direction: Direction::Egress, state, through, stamps: stamps(&leaves) });
+            let leaves = self.walk(&received, self.joints.ingress, &[], state)?;
+            let through = self.through(&leaves, &out)?.or(&unasked)?;
+            halves.push(Half { direction: Direction::Ingress, state, through, stamps: stamps(&leaves) });
+        }
+        Ok(halves)
+    }
+
+    fn through(&self, leaves: &[Leaf], goal: &Event) -> Result<Region, ProofError> {
+        let through = leaves.iter().filter(|leaf| leaf.event == *goal).map(|leaf| leaf.region.clone());
+        Ok(self.space.any(through.collect())?)
+    }
+
+    /// Compares one half in one state with the law.
+    fn judge(&mut self, port: &LocalPort, half: &Half, in_force: &Region) -> Result<(), ProofError> {
+        let asked = self.possible.and(&half.state.possible(self.space)?)?;
+        let through = half.through.and(&asked)?;
+        let verdict = self.verdict(port, half.direction, half.state)?;
+        let closes = verdict.accepted.and(&asked)?.minus(&through)?;
+        let opens = match self.policy.ports.get(&port.id) {
+            // "trusted ports send and receive everything": flooded frames too.
+            Some(policy) if policy.is_trusted() => self.space.none(),
+            _ => through.minus(&verdict.accepted)?.minus(&verdict.tracked.and(in_force)?)?,
+        };
+        let stamped = half.stamps.iter().map(|(_, region)| region.clone()).collect();
+        let stamps = self.space.any(stamped)?.and(&asked)?.minus(&verdict.admitted)?;
+        for (fault, region) in [(Fault::Opens, opens), (Fault::Closes, closes), (Fault::Stamps, stamps)] {
+            if let Some(example) = region.example() {
+                let packet = packet_of(&example, port.ofport, half.direction, half.state);
+                let (port, direction, state) = (port.id.clone(), half.direction, half.state);
+                self.found.push(Difference { port, direction, state, fault, packet });
+            }
+        }
+        Ok(())
+    }
+
+    fn groups_of(&self, port: &LocalPort) -> BTreeSet<GroupId> {
+        self.policy.ports.get(&port.id).map(|port| port.security_groups.clone()).unwrap_or_default()
+    }
+
+    fn is_any_of(&self, marks: impl Iterator<Item = u32>) -> Result<Region, ProofError> {
+        let all: Result<Vec<_>, _> = marks.map(|mark| self.space.is(BLOCKS.mark, mark)).collect();
+        Ok(self.space.any(all?)?)
+    }
+
+    fn verdict(&self, port: &LocalPort, direction: Direction, state: State) -> Result<Verdict, ProofError> {
+        let (all, none) = (self.space.all(), self.space.none());
+        let closed = Verdict { accepted: none.clone(), tracked: none.clone(), admitted: none.clone() };
+        // "A filtered port with no policy yet is closed: it sends and receives nothing."
+        let Some(policy) = self.policy.ports.get(&port.id) else { return Ok(closed) };
+        let delivered = match direction {
+            Direction::Egress => all,
+            Direction::Ingress => self.law.delivered(policy)?,
+        };
+        // "trusted ports send and receive everything".
+        if policy.is_trusted() {
+            return Ok(Verdict { accepted: delivered, ..closed });
+        }
+        let verdict = self.law.of(policy, direction, state)?;
+        Ok(Verdict {
+            accepted: verdict.accepted.and(&delivered)?,
+            tracked: verdict.tracked.and(&delivered)?,
+            admitted: verdict.admitted,
+        })
+    }
+
+    /// What becomes of frames on a network, whoever sent them.
+    fn delivery(&mut self, vlan: u16) -> Result<Vec<Leaf>, ProofError> {
+        let mut view = View::entering(NOBODY);
+        view.set(Field::Reg(6), Source::Const(u128::from(vlan)));
+        let ends = [self.joints.ingress];
+        self.walk(&[(self.space.all(), view)], self.joints.deliver, &ends, State::New)
+    }
+
+    fn walk(
+        &mut self,
+        from: &[(Region, View)],
+        table: u8,
+        ends: &[u8],
+        state: State,
+    ) -> Result<Vec<Leaf>, ProofError> {
+        let tracker = |zone: u16, view: &mut View| state.write(zone, view);
+        let mut walk = Walk {
+            space: self.space,
+            partitions: &mut self.partitions,
+            ends,
+            tracker: &tracker,
+            leaves: Vec::new(),
+        };
+        for state in from {
+            walk.enter(table, state.clone(), 0)?;
+        }
+        Ok(walk.leaves)
+    }
+}
+
+/// The packet that an example stands for, tracked.
+fn packet_of(example: &Example, ofport: u16, direction: Direction, state: State) -> Packet {
+    let mut packet = Packet::new(match direction {
+        Direction::Egress => PortNo(u32::from(ofport)),
+        Direction::Ingress => PortNo(NOBODY),
+    });
+    let tci = u16::try_from(example.get(BLOCKS.tci)).unwrap_or(0);
+    if tci & 0x1000 != 0 {
+        packet = packet.with_tag(Tag { tpid: 0x8100, tci });
+    }
+    let mut view = View::entering(u32::from(ofport));
+    state.write(0, &mut view);
+    for (field, block) in view.bits_of_packets(example) {
+        packet = packet.with(field, example.get(block));
+    }
+    packet.with(Field::CtState, state.bits())
+}
