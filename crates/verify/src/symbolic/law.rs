@@ -1,6 +1,6 @@
 //! The semantics page as sets of packets: what a port may send and receive, in a state of connection tracking.
 //!
-//! Written from that page alone, as `policy::evaluator` is; the tests hold the two against one another.
+//! Written from that page alone, as `policy::evaluator` is; the tests hold the same tables against both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

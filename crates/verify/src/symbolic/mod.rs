@@ -49,8 +49,6 @@ pub struct Joints {
     pub deliver: u8,
     /// Where a frame comes that is for a filtered port.
     pub ingress: u8,
-    /// Where a frame goes that is for no filtered port in particular.
-    pub network: u8,
 }
 
 /// A port of the bridge that the policy names.
