@@ -11,13 +11,13 @@ use rust_openflow::{Action, Field, Flow, FlowKey, Match};
 
 use crate::address::Member;
 use crate::cookie::cookie;
-use crate::flow::{FlowBody, Journal, flow, flow_at, resubmit};
+use crate::flow::{FlowBody, Journal, commit, flow, flow_at, resubmit, track};
 use crate::layout::{
-    FlowKind, deliver, egress_commit, egress_packet, egress_policy, ingress_commit, ingress_packet,
-    ingress_policy, output,
+    FlowKind, deliver, egress_commit, egress_packet, egress_policy, fragments, ingress_commit,
+    ingress_packet, ingress_policy, next, output,
 };
 use crate::numbers::{RemoteId, SetId};
-use crate::service::{Plane, member_matches};
+use crate::service::{Plane, bound_matches, member_matches};
 
 /// Clauses of a conjunction: what (1), and with whom (2).
 const CLAUSE_SERVICE: u8 = 1;
@@ -46,11 +46,17 @@ pub(crate) fn connection_direction(table: u8) -> Option<Direction> {
     }
 }
 
+fn commit_table(direction: Direction) -> u8 {
+    match direction {
+        Direction::Egress => egress_commit::TABLE,
+        Direction::Ingress => ingress_commit::TABLE,
+    }
+}
+
 /// Where an admitted packet goes on.
 fn admitted(plane: Plane, direction: Direction) -> Action {
     resubmit(match (plane, direction) {
-        (Plane::Connection, Direction::Egress) => egress_commit::TABLE,
-        (Plane::Connection, Direction::Ingress) => ingress_commit::TABLE,
+        (Plane::Connection, _) => commit_table(direction),
         (Plane::Packet, Direction::Egress) => deliver::TABLE,
         (Plane::Packet, Direction::Ingress) => output::TABLE,
     })
@@ -188,7 +194,35 @@ fn member_flows(
             flows.push((flow.key(), (!actions.is_empty()).then_some(flow)));
         }
     }
+    for flow in bound_flows(direction, member) {
+        flows.push((flow.key(), (!actions.is_empty()).then_some(flow)));
+    }
     flows
+}
+
+/// A member bound to its MAC admits frames, not connections: what it opens is committed without a generation, so
+/// that each later packet is judged with its own MAC. What another rule admits too is judged each time as well,
+/// which costs a lookup and changes no verdict.
+fn bound_flows(direction: Direction, member: &Member) -> Vec<Flow> {
+    let Some(bound) = bound_matches(direction, member) else { return Vec::new() };
+    let table = policy_table(Plane::Connection, direction);
+    let commit_table = commit_table(direction);
+    let add =
+        |table, priority, matches, actions| flow((FlowKind::Member, 0), table, priority, matches, actions);
+    let [original, reply] = bound.later;
+    let unstamped = commit(0);
+    vec![
+        add(
+            table,
+            egress_policy::BOUND_FRAGMENT,
+            bound.new_fragment,
+            vec![unstamped.clone(), track(fragments::TABLE)],
+        ),
+        add(commit_table, egress_commit::BOUND, bound.new, vec![unstamped, resubmit(next::TABLE)]),
+        add(commit_table, egress_commit::BOUND, original.clone(), vec![resubmit(next::TABLE)]),
+        add(commit_table, egress_commit::BOUND, reply, vec![resubmit(next::TABLE)]),
+        add(fragments::TABLE, fragments::BOUND, original, vec![resubmit(next::TABLE)]),
+    ]
 }
 
 /// What a complete conjunction does: the same for every remote, so that it does not matter which one Open vSwitch
@@ -213,6 +247,8 @@ pub(crate) fn clause_remotes(body: &FlowBody) -> BTreeSet<RemoteId> {
 }
 
 const _: () = {
+    assert!(egress_policy::BOUND_FRAGMENT == ingress_policy::BOUND_FRAGMENT);
+    assert!(egress_commit::BOUND == ingress_commit::BOUND);
     assert!(egress_policy::CONJUNCTION == egress_packet::CONJUNCTION);
     assert!(egress_policy::RULE == egress_packet::RULE);
 };

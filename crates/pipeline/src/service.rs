@@ -1,7 +1,7 @@
 //! Services of rules as matches, on the packet's own fields or on the connection's original tuple.
 
 use policy::{Direction, Ethertype, PortProtocol, PortRange, Rule, Service};
-use rust_openflow::{CT_INV, CT_RPL, CT_TRK, FRAG_LATER, Field, Match};
+use rust_openflow::{CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK, FRAG_LATER, Field, Match};
 
 use crate::address::{Member, with_mac, with_net};
 
@@ -88,13 +88,21 @@ fn icmp(plane: Plane, base: Match, ethertype: Ethertype, icmp_type: Option<u8>, 
 
 /// The userspace datapath tracks SCTP without ports, so each packet is held to its own: the destination port in the
 /// original direction, the source port in replies (semantics, "Rules and connections").
+///
+/// An ICMP error about an association shows no port of it and is judged by the association's addresses alone.
 fn sctp(plane: Plane, base: &Match, range: PortRange) -> Vec<Match> {
+    let related = base.clone().with(Field::CtNwProto, PortProtocol::Sctp.number()).with_mask(
+        Field::CtState,
+        CT_TRK | CT_REL,
+        CT_TRK | CT_INV | CT_REL,
+    );
     let base = base.clone().with(Field::IpProto, PortProtocol::Sctp.number());
     match plane {
         Plane::Packet => ports(&base, Field::SctpDst, range),
         Plane::Connection => {
             let mut matches = ports(&with_reply(base.clone(), false), Field::SctpDst, range);
             matches.extend(ports(&with_reply(base, true), Field::SctpSrc, range));
+            matches.push(related);
             matches
         }
     }
@@ -166,6 +174,31 @@ pub(crate) fn member_matches(plane: Plane, direction: Direction, member: &Member
             with_mac(with_reply(base, true), away, mac),
         ],
     }
+}
+
+/// What a member bound to its MAC sends and is sent on a connection, split so that a new one can be committed.
+#[derive(Debug)]
+pub(crate) struct BoundMatches {
+    /// First packets.
+    pub(crate) new: Match,
+    /// Later packets, each direction.
+    pub(crate) later: [Match; 2],
+    /// Fragments but the first of a first datagram, before they were committed.
+    pub(crate) new_fragment: Match,
+}
+
+/// The packets of a bound member that are on a connection; `None` for a member that is known by its address alone.
+pub(crate) fn bound_matches(direction: Direction, member: &Member) -> Option<BoundMatches> {
+    member.mac?;
+    let [original, reply] = member_matches(Plane::Connection, direction, member).try_into().ok()?;
+    let valid = CT_TRK | CT_INV | CT_RPL | CT_NEW;
+    let new = original.clone().with_mask(Field::CtState, CT_TRK | CT_NEW, valid);
+    let new_fragment = new.clone().with_mask(Field::IpFrag, FRAG_LATER, FRAG_LATER);
+    Some(BoundMatches {
+        new,
+        later: [original.with_mask(Field::CtState, CT_TRK, valid), reply],
+        new_fragment,
+    })
 }
 
 #[cfg(test)]
