@@ -183,6 +183,44 @@ fn protocols_by_name_and_number() {
 }
 
 #[test]
+fn every_name_of_the_api_is_its_number() {
+    // The names of the law; numbers by IANA, Assigned Internet Protocol Numbers.
+    let names = [
+        ("tcp", 6),
+        ("udp", 17),
+        ("sctp", 132),
+        ("dccp", 33),
+        ("udplite", 136),
+        ("gre", 47),
+        ("esp", 50),
+        ("ah", 51),
+        ("igmp", 2),
+        ("ospf", 89),
+        ("vrrp", 112),
+        ("pgm", 113),
+        ("rsvp", 46),
+        ("egp", 8),
+        ("ipip", 4),
+        ("ipv6-encap", 41),
+        ("ipv6-frag", 44),
+        ("ipv6-nonxt", 59),
+        ("ipv6-opts", 60),
+        ("ipv6-route", 43),
+    ];
+    let both = |ethertype| names.map(|(name, number)| (ethertype, name, number));
+    let icmp = [("IPv4", "icmp", 1), ("IPv6", "icmp", 58), ("IPv6", "icmpv6", 58), ("IPv6", "ipv6-icmp", 58)];
+    for (ethertype, name, number) in both("IPv4").into_iter().chain(both("IPv6")).chain(icmp) {
+        let service = |protocol: &str| {
+            let rule =
+                format!("  - {{id: r, direction: egress, ethertype: {ethertype}, protocol: {protocol}}}\n");
+            rules(&rule)[0].service
+        };
+        assert_eq!(service(name), service(&number.to_string()), "{name} in {ethertype}");
+        assert_ne!(service(name), Service::Any, "{name} in {ethertype}");
+    }
+}
+
+#[test]
 fn prefixes_lose_their_host_bits() {
     let rules = rules(
         "  - {id: a, direction: egress, ethertype: IPv4, remote_ip_prefix: 10.1.2.3/8}\n\
