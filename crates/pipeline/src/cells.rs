@@ -219,9 +219,9 @@ fn bound_flows(direction: Direction, member: &Member) -> Vec<Flow> {
             vec![unstamped.clone(), track(fragments::TABLE)],
         ),
         add(commit_table, egress_commit::BOUND, bound.new, vec![unstamped, resubmit(next::TABLE)]),
-        add(commit_table, egress_commit::BOUND, original.clone(), vec![resubmit(next::TABLE)]),
+        add(commit_table, egress_commit::BOUND, original, vec![resubmit(next::TABLE)]),
         add(commit_table, egress_commit::BOUND, reply, vec![resubmit(next::TABLE)]),
-        add(fragments::TABLE, fragments::BOUND, original, vec![resubmit(next::TABLE)]),
+        add(fragments::TABLE, fragments::BOUND, bound.committed_fragment, vec![resubmit(next::TABLE)]),
     ]
 }
 

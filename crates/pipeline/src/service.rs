@@ -183,8 +183,10 @@ pub(crate) struct BoundMatches {
     pub(crate) new: Match,
     /// Later packets, each direction.
     pub(crate) later: [Match; 2],
-    /// Fragments but the first of a first datagram, before they were committed.
+    /// Fragments but the first of a first datagram, before they are committed.
     pub(crate) new_fragment: Match,
+    /// The same once they are; an unanswered connection is new for ever to the tracker in userspace.
+    pub(crate) committed_fragment: Match,
 }
 
 /// The packets of a bound member that are on a connection; `None` for a member that is known by its address alone.
@@ -194,11 +196,8 @@ pub(crate) fn bound_matches(direction: Direction, member: &Member) -> Option<Bou
     let valid = CT_TRK | CT_INV | CT_RPL | CT_NEW;
     let new = original.clone().with_mask(Field::CtState, CT_TRK | CT_NEW, valid);
     let new_fragment = new.clone().with_mask(Field::IpFrag, FRAG_LATER, FRAG_LATER);
-    Some(BoundMatches {
-        new,
-        later: [original.with_mask(Field::CtState, CT_TRK, valid), reply],
-        new_fragment,
-    })
+    let later = [original.clone().with_mask(Field::CtState, CT_TRK, valid), reply];
+    Some(BoundMatches { new, later, new_fragment, committed_fragment: original })
 }
 
 #[cfg(test)]

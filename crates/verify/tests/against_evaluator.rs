@@ -18,7 +18,7 @@ use proptest::test_runner::TestRunner;
 
 use verify::Outcome;
 use world::frames::{Sender, Sent, later_fragment, macs, sent};
-use world::host::{Fate, Reason, Twice};
+use world::host::{Fate, Twice};
 use world::policies::{Edit, World, edit, world};
 
 #[derive(Clone, Debug)]
@@ -71,6 +71,10 @@ impl Scenario {
         whole.flat_map(|sent| [sent.error(), Some(sent.again()), sent.reply()]).flatten().collect()
     }
 
+    fn is_answer_to_a_third(&self, sent: &Sent) -> bool {
+        self.sent.iter().any(|earlier| is_answer_to_a_third(earlier, sent))
+    }
+
     /// The frames of a step; none if it has nothing to refer to.
     fn frames(&mut self, step: &Step) -> Vec<Sent> {
         let earlier =
@@ -94,6 +98,20 @@ impl Scenario {
     }
 }
 
+/// "A connection keeps the direction of its first packet": the flows take a reply for one of a connection that went the
+/// other way. Whoever sends both halves of a conversation to one port, flooded or by its MAC, comes with replies of what
+/// came in; the flows judge them by egress rules and drop what the evaluator lets pass.
+fn is_answer_to_a_third(earlier: &Sent, sent: &Sent) -> bool {
+    let Some((first, second)) = earlier.ip().zip(sent.ip()) else { return false };
+    let answered = match second.transport {
+        Transport::Icmp { quoted: Some(quoted), .. } => (quoted.src, quoted.dst),
+        _ => (second.dst, second.src),
+    };
+    let is_turned = answered == (first.src, first.dst);
+    let is_from_the_same_side = matches!((earlier.from, sent.from), (Sender::Network(_), Sender::Network(_)));
+    is_turned && (is_from_the_same_side || sent.frame.eth_dst != earlier.frame.eth_src)
+}
+
 /// Frames of which the evaluator and the flows are known to think differently, each with the sentence of the law.
 fn is_open(world: &World, sent: &Sent) -> bool {
     to_the_sender_itself(world, sent)
@@ -102,16 +120,6 @@ fn is_open(world: &World, sent: &Sent) -> bool {
         || ends_early(world, sent)
         || is_sctp_in_fragments(sent)
         || is_its_own_reply(sent)
-        || is_about_sctp(sent)
-}
-
-/// "ICMP errors related to an accepted connection are accepted": one about an SCTP connection with an older generation
-/// finds no rule with ports in the flows, since SCTP rules look at the packet's own; the evaluator lets it pass.
-fn is_about_sctp(sent: &Sent) -> bool {
-    sent.ip().is_some_and(|packet| match packet.transport {
-        Transport::Icmp { quoted: Some(quoted), .. } => quoted.protocol == 132,
-        _ => false,
-    })
 }
 
 /// "A connection keeps the direction of its first packet": the flows take a packet that leaves and is no reply for one of a
@@ -171,20 +179,11 @@ fn to_the_sender_itself(world: &World, sent: &Sent) -> bool {
     }
 }
 
-/// "… it counts only for frames whose remote MAC … is that member's MAC": the flows ask for the MAC of a member with a short
-/// prefix when they judge a connection, and not of each later frame; the evaluator asks every frame.
-fn is_past_its_mac(world: &World, wanted: &Fate, seen: &Fate) -> bool {
-    let is_revoked = |reason: &Reason| reason.text == "revoked";
-    let revoked_by_evaluator = wanted.egress.iter().chain(wanted.ingress.values()).any(is_revoked);
-    let revoked_by_flows = seen.egress.iter().chain(seen.ingress.values()).any(is_revoked);
-    world.has_member_bound_to_its_mac() && revoked_by_evaluator && !revoked_by_flows
-}
-
 /// Whether the frame reached anybody; the difference if there is one.
-fn compare(world: &World, twice: &mut Twice, sent: &Sent) -> Result<bool, String> {
+fn compare(twice: &mut Twice, sent: &Sent) -> Result<bool, String> {
     let wanted = twice.by_evaluator(sent);
     let (seen, outcome) = twice.by_flows(sent).map_err(|error| format!("{sent:?}\n{error}"))?;
-    if agree(&wanted, &seen, &outcome) || is_past_its_mac(world, &wanted, &seen) {
+    if agree(&wanted, &seen, &outcome) {
         return Ok(!seen.outputs.is_empty());
     }
     Err(format!("{sent:?}\nevaluator: {wanted:?}\nflows:     {seen:?}\n{}", twice.way(&outcome)))
@@ -226,8 +225,11 @@ fn play(world: &World, steps: &[Step]) -> Result<BTreeSet<(u8, u16)>, String> {
             Step::Sweep => twice.sweep(),
             _ => {}
         }
-        for sent in scenario.frames(step).iter().filter(|sent| !is_open(&world, sent)) {
-            if compare(&world, &mut twice, sent)? {
+        for sent in &scenario.frames(step) {
+            if is_open(&world, sent) || scenario.is_answer_to_a_third(sent) {
+                continue;
+            }
+            if compare(&mut twice, sent)? {
                 scenario.admitted.push(*sent);
             }
         }
@@ -267,14 +269,17 @@ fn every_slot_of_the_pipeline_is_met() {
 const SCENARIOS: usize = 800;
 
 /// What these frames do not meet. No network here is untagged; what comes from the tracker is tracked; fragments that were
-/// committed carry the live mark unless a change comes between; nothing leads to the names.
-const NOT_MET: [&str; 8] = [
+/// committed carry the live mark unless a change comes between; datagrams in parts from a member bound to its MAC are too
+/// rare (flows/cases/short-prefix/fragments.md has them); nothing leads to the names.
+const NOT_MET: [&str; 10] = [
     "classify.untagged",
     "egress_state.untracked",
     "trunk.priority_tag",
     "trunk.still_tagged",
     "trunk.untagged",
     "ingress_state.untracked",
+    "ingress_policy.bound_fragment",
+    "fragments.bound",
     "fragments.miss",
     "names.name",
 ];

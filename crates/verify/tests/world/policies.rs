@@ -254,16 +254,6 @@ impl World {
         }
     }
 
-    /// Whether some port brings a group a prefix that counts only together with its MAC.
-    pub(crate) fn has_member_bound_to_its_mac(&self) -> bool {
-        let pairs = self.ports.iter().flatten().flat_map(|port| &port.pairs);
-        let is_short = |pair: &AddressPair| match pair.ip {
-            IpNet::V4(net) => net.prefix_len() < 8,
-            IpNet::V6(net) => net.prefix_len() < 16,
-        };
-        pairs.into_iter().any(is_short)
-    }
-
     /// The MACs that a port answers to.
     pub(crate) fn macs(&self, port: usize) -> BTreeSet<MacAddr> {
         let pairs = self.ports[port].iter().flat_map(|port| &port.pairs);
