@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use common::{POLICY, apply, bridge, document, eventually, flows, is_open, ovs, plug, sgflow, stderr};
-use lab::Ovs;
+use lab::{DummySpec, Ovs};
 
 /// A running agent; ended with the test, however that ends.
 struct Agent {
@@ -232,6 +232,63 @@ fn another_port_at_the_same_interface_inherits_no_connection() {
     assert_eq!(external_id("sgflow-port"), "p-1");
     let third = external_id("sgflow-zone");
     assert!(third != second && in_use(&third), "{third}");
+}
+
+/// A port is where its Interface is: under another name, at another ofport, on another VLAN.
+#[test]
+fn a_port_that_is_plugged_in_elsewhere_or_retagged_is_there_and_nowhere_else() {
+    let ovs = ovs();
+    ovs.add_bridge("br-int", lab::FailMode::Secure).unwrap();
+    let plug = |id: &str, interface: &str, ofport: u16, tag: u16| {
+        let (port_id, tag, ofport) = (Some(id.to_owned()), Some(tag), Some(ofport));
+        ovs.add_dummy_port("br-int", DummySpec { port_id, tag, ofport, ..DummySpec::new(interface) }).unwrap()
+    };
+    let first = plug("p-1", "tap1", 1, 10);
+    let (near, far) = (plug("p-2", "tap2", 2, 10), plug("p-3", "tap3", 3, 20));
+    document(&ovs, POLICY);
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    let reached = |from: &lab::DummyPort| {
+        from.receive(&gratuitous_arp()).unwrap();
+        (near.take_sent().unwrap().len(), far.take_sent().unwrap().len())
+    };
+    assert_eq!(reached(&first), (1, 0));
+
+    ovs.del_port("tap1").unwrap();
+    eventually("p-1 is closed", || !is_open(&ovs, 1));
+    let elsewhere = plug("p-1", "vnet7", 7, 10);
+    eventually("p-1 is open again", || is_open(&ovs, 7));
+    assert!(!is_open(&ovs, 1));
+    assert_eq!(reached(&elsewhere), (1, 0));
+
+    // Who is at the old place now is another.
+    let usurper = plug("nobody", "tap1", 1, 10);
+    agent.wait_for("nobody", 1);
+    assert_eq!(reached(&usurper), (0, 0));
+    assert_eq!(reached(&elsewhere), (1, 0));
+
+    ovs.vsctl(&["set", "Port", "vnet7", "tag=20"]).unwrap();
+    let is_on = |vlan: &str| {
+        flows(&ovs)
+            .iter()
+            .any(|flow| flow.contains("table=100") && flow.contains("in_port=7 ") && flow.contains(vlan))
+    };
+    eventually("p-1 is on VLAN 20", || is_on("set_field:0x14->reg6"));
+    assert_eq!(reached(&elsewhere), (0, 1));
+}
+
+/// Of port p-1, to everybody (RFC 5227, announcement).
+fn gratuitous_arp() -> Vec<u8> {
+    let (mac, address) = ([0xfa, 0x16, 0x3e, 0, 0, 1], [10, 0, 0, 1]);
+    let mut frame = vec![0xff; 6];
+    frame.extend(mac);
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(mac);
+    frame.extend(address);
+    frame.extend([0; 6]);
+    frame.extend(address);
+    frame.resize(60, 0);
+    frame
 }
 
 #[test]
