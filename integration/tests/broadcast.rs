@@ -1,6 +1,7 @@
 //! "Group-addressed and flooded frames are judged, packet by packet, by the same rules at each filtered port that would
 //! receive them" (semantics, ingress 4), also where there are a thousand of these: ovs-vswitchd ends a translation at
-//! 4,096 resubmits or a depth of 64 without a word to anybody but its log. Needs root.
+//! 4,096 resubmits or a depth of 64 without a word to anybody but its log, and then nobody gets a copy. A copy takes three
+//! resubmits at most, so that a network may have some 1,340 filtered ports on one host. Needs root.
 
 use std::fmt::Write as _;
 

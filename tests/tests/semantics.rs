@@ -69,7 +69,7 @@ fn fault(holder: &str) -> Option<String> {
     }
 }
 
-/// Whether a function of that name stands under an attribute that makes it a test.
+/// Whether a function of that name stands under an attribute that makes it a test, one that is run.
 fn is_test(text: &str, function: &str) -> bool {
     let head = format!("fn {function}(");
     let mut is_marked = false;
@@ -78,7 +78,7 @@ fn is_test(text: &str, function: &str) -> bool {
             is_marked = true;
         } else if is_marked && line.trim_start_matches("async ").starts_with(&head) {
             return true;
-        } else if !line.starts_with("#[") && !line.starts_with("//") {
+        } else if line.starts_with("#[ignore") || !line.starts_with("#[") && !line.starts_with("//") {
             is_marked = false;
         }
     }
@@ -130,6 +130,8 @@ fn what_is_wrong_with_a_page_is_told() {
     assert!(read[1].holders.is_empty());
     assert!(fault("flows/cases/no/such.md").is_some() && fault("README.md").is_some());
     assert!(fault("tests/tests/semantics.rs fn is_test").is_some(), "a function that is no test");
+    let ignored = "#[test]\n#[ignore = \"fails\"]\nfn never() {}\n";
+    assert!(is_test(&ignored.replace("#[ignore", "#[cfg"), "never") && !is_test(ignored, "never"));
     assert_eq!(fault("tests/tests/semantics.rs fn what_is_wrong_with_a_page_is_told"), None);
     assert_eq!(fault("flows/cases/vlan/tagged.md"), None);
 }

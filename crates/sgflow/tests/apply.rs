@@ -87,15 +87,32 @@ fn every_refused_object_is_listed_and_the_rest_applied() {
 fn a_rule_that_the_switch_cannot_enforce_is_refused_too() {
     let ovs = ovs();
     bridge(&ovs);
-    let dccp = POLICY.replace(
-        "    {id: i4,",
-        "    {id: d, direction: ingress, ethertype: IPv4, protocol: dccp, port_range_min: 5, port_range_max: 5},\n    {id: i4,",
-    );
-    let output = apply(&ovs, &document(&ovs, &dccp), &["--json"]);
-    assert_eq!(output.status.code(), Some(2));
-    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let refused = summary["refused"][0].as_str().unwrap();
-    assert!(refused.starts_with("rule d of security group g: "), "{refused}");
+    let ports = |protocol| {
+        format!(
+            "{{id: d, direction: ingress, ethertype: IPv4, protocol: {protocol}, port_range_min: 5, port_range_max: 5}}"
+        )
+    };
+    let header = |number| format!("{{id: d, direction: ingress, ethertype: IPv6, protocol: {number}}}");
+    let apply_with = |rule: &str| {
+        let text = POLICY.replace("    {id: i4,", &format!("    {rule},\n    {{id: i4,"));
+        assert_ne!(text, POLICY);
+        apply(&ovs, &document(&ovs, &text), &["--json"])
+    };
+    assert_eq!(apply(&ovs, &document(&ovs, POLICY), &[]).status.code(), Some(0));
+    let without = flows(&ovs);
+    let refused = [ports("dccp"), ports("udplite"), header(43), header(44), header(51), header(60)];
+    for rule in &refused {
+        let output = apply_with(rule);
+        assert_eq!(output.status.code(), Some(2), "{rule}");
+        let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let said = summary["refused"][0].as_str().unwrap();
+        assert!(said.starts_with("rule d of security group g: "), "{said}");
+        assert_eq!(flows(&ovs), without, "{rule} opens nothing");
+    }
+    for rule in [ports("sctp"), "{id: d, direction: ingress, ethertype: IPv4, protocol: 51}".to_owned()] {
+        let output = apply_with(&rule);
+        assert_eq!(output.status.code(), Some(0), "{rule}: {}", stderr(&output));
+    }
 }
 
 #[test]

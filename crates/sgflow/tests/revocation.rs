@@ -4,9 +4,10 @@
 
 mod common;
 
+use std::fs;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{apply, document, stderr};
 use lab::{FailMode, Mac, Ovs, OvsOptions, Stream, StreamSpec, Streaming, Vm, VmSpec};
@@ -88,6 +89,35 @@ impl Host {
         streams
     }
 
+    /// The policy with the server's port trusted: both accept every packet of the streams.
+    fn enforce_without_port_security(&self) {
+        let line = POLICY.lines().find(|line| line.contains("id: p-3")).expect("the server's port");
+        let trusted = line.replace("[server]}", "[server], port_security_enabled: false}");
+        assert_ne!(line, trusted);
+        self.enforce(&POLICY.replace(line, &trusted));
+    }
+
+    /// Waits for a moment when the client and the server have received every TCP segment that they ever sent each other. Ends
+    /// are asked, because the switch counts a packet by the flows that are there when its cache is looked through, not by
+    /// those that it met.
+    fn lost_nothing(&self) {
+        let sum = |columns: &[&str]| {
+            let of = |vm: &Vm| columns.iter().map(|column| tcp_counter(vm, column)).sum::<u64>();
+            of(&self.client_2) + of(&self.server)
+        };
+        // Asked in this order, what is under way counts as lost; what is lost never counts as under way.
+        let missing = || {
+            let received = sum(&["InSegs"]);
+            sum(&["OutSegs", "RetransSegs"]) - received
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let mut least = missing();
+        while least > 0 {
+            assert!(Instant::now() < deadline, "{least} segments were lost");
+            least = least.min(missing());
+        }
+    }
+
     /// Packets in table `drop`, all reasons.
     fn dropped(&self) -> u64 {
         let text =
@@ -96,6 +126,16 @@ impl Host {
             text.split("n_packets=").skip(1).filter_map(|rest| rest.split(',').next()?.parse::<u64>().ok());
         counts.sum()
     }
+}
+
+/// A counter of the VM's kernel, both families (proc_net_snmp(5)).
+fn tcp_counter(vm: &Vm, name: &str) -> u64 {
+    let read = || fs::read_to_string("/proc/thread-self/net/snmp");
+    let text = vm.netns().enter(read).expect("its namespace").expect("its counters");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let at = names.split(' ').position(|column| column == name).expect("the counter");
+    values.split(' ').nth(at).expect("its value").parse().expect("a number")
 }
 
 fn received(streams: &[Stream]) -> Vec<u64> {
@@ -160,4 +200,26 @@ fn a_connection_that_another_rule_admits_loses_not_one_packet() {
         before,
         "the switch dropped a packet, and nothing but these connections sends any"
     );
+}
+
+#[test]
+fn a_port_that_becomes_trusted_loses_not_one_packet() {
+    let host = Host::new();
+    let admitted = host.streams(&host.client_2, BY_RULE);
+    host.enforce_without_port_security();
+    flows_on(&admitted);
+    host.lost_nothing();
+}
+
+#[test]
+#[ignore = "fails: the tracker does not follow a connection while its port is trusted; afterwards what is sent lies outside \
+            the window that it remembers, and is ct-invalid for as long as it remembers"]
+fn a_port_that_is_trusted_for_a_while_loses_not_one_packet() {
+    let host = Host::new();
+    let admitted = host.streams(&host.client_2, BY_RULE);
+    host.enforce_without_port_security();
+    flows_on(&admitted);
+    host.enforce(POLICY);
+    flows_on(&admitted);
+    host.lost_nothing();
 }
