@@ -277,9 +277,47 @@ fn a_port_that_is_plugged_in_elsewhere_or_retagged_is_there_and_nowhere_else() {
     assert_eq!(reached(&elsewhere), (0, 1));
 }
 
-/// Of port p-1, to everybody (RFC 5227, announcement).
+#[test]
+fn a_switch_that_comes_back_empty_passes_nothing_until_the_agent_has_filled_it() {
+    let mut ovs = ovs();
+    ovs.add_bridge("br-int", lab::FailMode::Secure).unwrap();
+    let plug = |number: u16| {
+        let (port_id, tag, ofport) = (Some(format!("p-{number}")), Some(10), Some(number));
+        let spec = DummySpec { port_id, tag, ofport, ..DummySpec::new(&format!("tap{number}")) };
+        ovs.add_dummy_port("br-int", spec).unwrap()
+    };
+    let (sender, receiver) = (plug(1), plug(2));
+    document(&ovs, POLICY);
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    let (sound, spoofed) = (gratuitous_arp(), announcement([10, 0, 0, 66]));
+    let arrived = |frame: &Vec<u8>| {
+        sender.receive(frame).unwrap();
+        receiver.take_sent().unwrap()
+    };
+    assert_eq!((arrived(&sound).len(), arrived(&spoofed).len()), (1, 0));
+
+    drop(agent);
+    ovs.kill_vswitchd();
+    ovs.start_vswitchd().unwrap();
+    assert_eq!((arrived(&sound).len(), arrived(&spoofed).len()), (0, 0));
+    let agent = Agent::start(&ovs);
+    eventually("it is open", || {
+        assert_eq!(arrived(&spoofed).len(), 0, "leaked on the way");
+        arrived(&sound).len() == 1
+    });
+    agent.wait_for("applied", 2);
+    assert_eq!((arrived(&sound).len(), arrived(&spoofed).len()), (1, 0));
+}
+
+/// Of port p-1, to everybody.
 fn gratuitous_arp() -> Vec<u8> {
-    let (mac, address) = ([0xfa, 0x16, 0x3e, 0, 0, 1], [10, 0, 0, 1]);
+    announcement([10, 0, 0, 1])
+}
+
+/// Port p-1 says that it has this address (RFC 5227).
+fn announcement(address: [u8; 4]) -> Vec<u8> {
+    let mac = [0xfa, 0x16, 0x3e, 0, 0, 1];
     let mut frame = vec![0xff; 6];
     frame.extend(mac);
     frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
