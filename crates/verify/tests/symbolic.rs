@@ -11,7 +11,7 @@ use verify::symbolic::{Difference, Joints, LocalPort, differences};
 use world::host::{Rendered, VLANS, ofport};
 use world::policies::{LOCAL_PORTS, World, network_of, port_id, world};
 
-const JOINTS: Joints = Joints { hook: 0, deliver: 110, ingress: 120 };
+const JOINTS: Joints = Joints { hook: 0, deliver: 110, ingress: 120, output: 127 };
 
 fn prove(world: &World, flows: impl Iterator<Item = Flow>) -> Vec<Difference> {
     let tables = Tables::new(flows).unwrap();

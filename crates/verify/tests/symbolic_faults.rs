@@ -9,7 +9,7 @@ use rust_openflow::{Field, Flow};
 use verify::Tables;
 use verify::symbolic::{Difference, Fault, Joints, LocalPort, ProofError, differences};
 
-const JOINTS: Joints = Joints { hook: 0, deliver: 110, ingress: 120 };
+const JOINTS: Joints = Joints { hook: 0, deliver: 110, ingress: 120, output: 127 };
 
 const POLICY: &str = "
 security_groups:

@@ -38,6 +38,9 @@ pub enum ProofError {
     /// Resubmits go round and round.
     #[error("resubmits nest deeper than {}", crate::MAX_DEPTH)]
     TooDeep,
+    /// A frame that is for one port is turned to another after it was tracked.
+    #[error("a flow behind the tracker writes `reg5`, the receiving port")]
+    Redirected,
     /// The sets of packets do not fit.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),

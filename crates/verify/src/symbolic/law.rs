@@ -2,11 +2,12 @@
 //!
 //! Written from that page alone, as `policy::evaluator` is; the tests hold the same tables against both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use policy::{Direction, Ethertype, GroupId, MacAddr, Policy, Port, Remote, Rule, Service};
+use policy::{Direction, Ethertype, GroupId, MacAddr, Policy, Port, PortId, Remote, Rule, Service};
 
 use super::space::{BLOCKS, Block, Exhausted, Region, Space};
 use super::state::{OWN, State, Tuple};
@@ -25,13 +26,21 @@ pub(crate) struct Law<'a> {
     policy: &'a Policy,
     permitted_ethertypes: &'a BTreeSet<u16>,
     members: BTreeMap<&'a GroupId, Vec<Member>>,
+    /// What the rules of some groups match: ports share them.
+    matched: RefCell<HashMap<Question, Region>>,
+    /// What a port sends is the same in every state.
+    sent: RefCell<HashMap<PortId, (Region, Region)>>,
+    received: OnceCell<(Region, Region)>,
 }
+
+/// Groups, whether of the stateful ones among them, and what is asked.
+type Question = (BTreeSet<GroupId>, bool, Subject);
 
 /// A member's prefix, and the MAC that a short one is bound to.
 type Member = (IpNet, Option<MacAddr>);
 
 /// What rules are asked about.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Subject {
     /// The way of the packet at the port.
     way: Direction,
@@ -70,7 +79,15 @@ impl<'a> Law<'a> {
             members.sort();
             members.dedup();
         }
-        Law { space, policy, permitted_ethertypes, members }
+        Law {
+            space,
+            policy,
+            permitted_ethertypes,
+            members,
+            matched: RefCell::default(),
+            sent: RefCell::default(),
+            received: OnceCell::new(),
+        }
     }
 
     /// The packets that exist: values that go together as Open vSwitch reads packets (ovs-fields(7)).
@@ -150,6 +167,15 @@ impl<'a> Law<'a> {
 
     /// What is settled without rules and accepted, and what is left for them.
     fn sent(&self, port: &Port) -> Result<(Region, Region), Exhausted> {
+        if let Some(known) = self.sent.borrow().get(&port.id) {
+            return Ok(known.clone());
+        }
+        let sent = self.sent_by(port)?;
+        self.sent.borrow_mut().insert(port.id.clone(), sent.clone());
+        Ok(sent)
+    }
+
+    fn sent_by(&self, port: &Port) -> Result<(Region, Region), Exhausted> {
         let space = self.space;
         // "0. A frame that carries a VLAN tag: dropped (VID 0 is stripped and judged untagged)".
         let mut tagged =
@@ -240,6 +266,14 @@ impl<'a> Law<'a> {
     }
 
     fn received(&self) -> Result<(Region, Region), Exhausted> {
+        if let Some(known) = self.received.get() {
+            return Ok(known.clone());
+        }
+        let received = self.received_by_all()?;
+        Ok(self.received.get_or_init(|| received).clone())
+    }
+
+    fn received_by_all(&self) -> Result<(Region, Region), Exhausted> {
         let space = self.space;
         // A tag that is still there makes another ethertype of the frame.
         let untagged = space.is(BLOCKS.tci, 0u8)?;
@@ -262,6 +296,10 @@ impl<'a> Law<'a> {
 
     /// What the rules of the port's stateful, or stateless, groups match.
     fn rules(&self, port: &Port, stateful: bool, subject: Subject) -> Result<Region, Exhausted> {
+        let key = (port.security_groups.clone(), stateful, subject);
+        if let Some(known) = self.matched.borrow().get(&key) {
+            return Ok(known.clone());
+        }
         let groups = port.security_groups.iter().filter_map(|id| self.policy.groups.get(id));
         let rules = groups.filter(|group| group.stateful == stateful).flat_map(|group| &group.rules);
         let mut matched = Vec::new();
@@ -269,7 +307,9 @@ impl<'a> Law<'a> {
             let service = self.service(rule, subject)?.and(&self.ip(rule.ethertype)?)?;
             matched.push(service.and(&self.remote(rule, subject)?)?);
         }
-        self.space.any(matched)
+        let matched = self.space.any(matched)?;
+        self.matched.borrow_mut().insert(key, matched.clone());
+        Ok(matched)
     }
 
     fn service(&self, rule: &Rule, subject: Subject) -> Result<Region, Exhausted> {

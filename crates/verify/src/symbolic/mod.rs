@@ -22,11 +22,12 @@ mod state;
 mod view;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::rc::Rc;
 
 use policy::{Direction, GroupId, Policy, PortId};
-use rust_openflow::{Field, PortNo};
+use rust_openflow::{Action, Field, Flow, PortNo};
 
 use crate::packet::{Packet, Tag};
 use crate::tables::Tables;
@@ -38,7 +39,7 @@ use law::{Law, Verdict};
 use partition::Partitions;
 use space::{BLOCKS, Example, Region, Space};
 use view::{Source, View};
-use walk::{Event, Leaf, Walk};
+use walk::{Event, Leaf, Tracker, Walk};
 
 /// The tables at which halves meet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +50,8 @@ pub struct Joints {
     pub deliver: u8,
     /// Where a frame comes that is for a filtered port.
     pub ingress: u8,
+    /// Where a frame comes that a local port may receive, its OpenFlow port in `reg5`.
+    pub output: u8,
 }
 
 /// A port of the bridge that the policy names.
@@ -120,6 +123,9 @@ pub fn differences(
         joints,
         policy,
         partitions: Partitions::new(tables),
+        zone_matters: tables.flows().iter().any(looks_at_zone),
+        tracked: HashMap::new(),
+        asked: BTreeMap::new(),
         found: Vec::new(),
     };
     let mut deliveries: BTreeMap<u16, Vec<Leaf>> = BTreeMap::new();
@@ -133,8 +139,14 @@ pub fn differences(
         deliveries.insert(port.vlan, delivery);
     }
     let marks = Marks::new(policy, tables, &walked);
+    let mut in_force_by_groups: BTreeMap<BTreeSet<GroupId>, Region> = BTreeMap::new();
     for (port, halves) in &walked {
-        let in_force = proof.is_any_of(marks.of(&proof.groups_of(port)))?;
+        let groups = proof.groups_of(port);
+        let in_force = match in_force_by_groups.get(&groups) {
+            Some(known) => known.clone(),
+            None => proof.is_any_of(marks.of(&groups))?,
+        };
+        in_force_by_groups.insert(groups, in_force.clone());
         for half in halves {
             proof.judge(port, half, &in_force)?;
         }
@@ -149,6 +161,12 @@ struct Proof<'a, 't> {
     joints: Joints,
     policy: &'a Policy,
     partitions: Partitions<'t>,
+    /// Some flow looks at the zone of a packet.
+    zone_matters: bool,
+    /// What becomes of all packets that go on at a table after tracking, by state and what they bring along.
+    tracked: HashMap<(u8, State, View), Rc<AfterTracking>>,
+    /// The packets that exist in a state.
+    asked: BTreeMap<State, Region>,
     found: Vec<Difference>,
 }
 
@@ -160,6 +178,25 @@ struct Half {
     through: Region,
     /// What is stamped as admitted, with its mark.
     stamps: Vec<(u32, Region)>,
+}
+
+/// What becomes of all packets of a view after they were tracked.
+struct AfterTracking {
+    through: Region,
+    stamps: Vec<(u32, Region)>,
+}
+
+/// Whether a flow does something else with a packet's zone than track it there.
+fn looks_at_zone(flow: &Flow) -> bool {
+    fn moves_it(actions: &[Action]) -> bool {
+        actions.iter().any(|action| match action {
+            Action::Move { src, .. } => src.field == Field::Reg(8) || src.field == Field::CtZone,
+            Action::Clone(actions) => moves_it(actions),
+            _ => false,
+        })
+    }
+    let is_matched = |field| flow.matches.get(field).is_some();
+    is_matched(Field::Reg(8)) || is_matched(Field::CtZone) || moves_it(&flow.actions)
 }
 
 fn stamps(leaves: &[Leaf]) -> Vec<(u32, Region)> {
@@ -208,25 +245,83 @@ impl Proof<'_, '_> {
     /// Walks both halves of a port in every state.
     fn halves(&mut self, port: &LocalPort, delivery: &[Leaf]) -> Result<Vec<Half>, ProofError> {
         let ofport = u32::from(port.ofport);
+        let Joints { hook, deliver, ingress, output } = self.joints;
         let sent = [(self.space.all(), View::entering(ofport))];
+        let sent = self.walk(&sent, hook, &[deliver], None)?;
         let received: Vec<(Region, View)> = delivery
             .iter()
-            .filter(|leaf| leaf.event == Event::Reached(self.joints.ingress))
+            .filter(|leaf| leaf.event == Event::Reached(ingress))
             .filter(|leaf| leaf.view.get(Field::Reg(5)) == Some(Source::Const(u128::from(ofport))))
             .map(|leaf| (leaf.region.clone(), leaf.view.clone()))
             .collect();
+        let received = self.walk(&received, ingress, &[output], None)?;
         let out = Event::Output(PortNo(ofport));
         let unasked = self.through(delivery, &out)?;
+        let mut view = View::entering(NOBODY);
+        view.set(Field::Reg(5), Source::Const(u128::from(ofport)));
+        let leaves = self.walk(&[(self.space.all(), view)], output, &[], None)?;
+        let put_out = self.through(&leaves, &out)?;
         let mut halves = Vec::new();
         for state in State::ALL {
-            let leaves = self.walk(&sent, self.joints.hook, &[self.joints.deliver], state)?;
-            let through = self.through(&leaves, &Event::Reached(self.joints.deliver))?;
-            halves.push(Half { direction: Direction::Egress, state, through, stamps: stamps(&leaves) });
-            let leaves = self.walk(&received, self.joints.ingress, &[], state)?;
-            let through = self.through(&leaves, &out)?.or(&unasked)?;
-            halves.push(Half { direction: Direction::Ingress, state, through, stamps: stamps(&leaves) });
+            let (through, stamps) = self.half(&sent, deliver, state)?;
+            halves.push(Half { direction: Direction::Egress, state, through, stamps });
+            let (through, stamps) = self.half(&received, output, state)?;
+            let through = through.and(&put_out)?.or(&unasked)?;
+            halves.push(Half { direction: Direction::Ingress, state, through, stamps });
         }
         Ok(halves)
+    }
+
+    /// What comes through to a table in a state, and what is stamped, of what was walked up to where it is tracked.
+    fn half(
+        &mut self,
+        untracked: &[Leaf],
+        goal: u8,
+        state: State,
+    ) -> Result<(Region, Vec<(u32, Region)>), ProofError> {
+        let mut through = self.through(untracked, &Event::Reached(goal))?;
+        let mut stamps = Vec::new();
+        for leaf in untracked {
+            let Event::Tracked { zone, table } = leaf.event else { continue };
+            let after = self.after_tracking(zone, table, &leaf.view, goal, state)?;
+            through = through.or(&after.through.and(&leaf.region)?)?;
+            for (mark, region) in &after.stamps {
+                stamps.push((*mark, region.and(&leaf.region)?));
+            }
+        }
+        Ok((through, stamps))
+    }
+
+    /// All packets of a view on their way from where they were tracked. Which port it is about makes no difference, or
+    /// is an error: what tells the ports apart is forgotten.
+    fn after_tracking(
+        &mut self,
+        zone: u16,
+        table: u8,
+        view: &View,
+        goal: u8,
+        state: State,
+    ) -> Result<Rc<AfterTracking>, ProofError> {
+        let mut view = view.clone();
+        view.forget(Field::InPort);
+        view.forget(Field::Reg(5));
+        let zone = if self.zone_matters { zone } else { 0 };
+        if !self.zone_matters {
+            view.set(Field::Reg(8), Source::Const(0));
+        }
+        state.write(zone, &mut view);
+        let key = (table, state, view);
+        if let Some(known) = self.tracked.get(&key) {
+            return Ok(known.clone());
+        }
+        let leaves = self.walk(&[(self.space.all(), key.2.clone())], table, &[goal], Some(state))?;
+        if leaves.iter().any(|leaf| leaf.view.get(Field::Reg(5)).is_some()) {
+            return Err(ProofError::Redirected);
+        }
+        let through = self.through(&leaves, &Event::Reached(goal))?;
+        let after = Rc::new(AfterTracking { through, stamps: stamps(&leaves) });
+        self.tracked.insert(key, after.clone());
+        Ok(after)
     }
 
     fn through(&self, leaves: &[Leaf], goal: &Event) -> Result<Region, ProofError> {
@@ -236,7 +331,11 @@ impl Proof<'_, '_> {
 
     /// Compares one half in one state with the law.
     fn judge(&mut self, port: &LocalPort, half: &Half, in_force: &Region) -> Result<(), ProofError> {
-        let asked = self.possible.and(&half.state.possible(self.space)?)?;
+        let asked = match self.asked.get(&half.state) {
+            Some(asked) => asked.clone(),
+            None => self.possible.and(&half.state.possible(self.space)?)?,
+        };
+        self.asked.insert(half.state, asked.clone());
         let through = half.through.and(&asked)?;
         let verdict = self.verdict(port, half.direction, half.state)?;
         let closes = verdict.accepted.and(&asked)?.minus(&through)?;
@@ -292,7 +391,7 @@ impl Proof<'_, '_> {
         let mut view = View::entering(NOBODY);
         view.set(Field::Reg(6), Source::Const(u128::from(vlan)));
         let ends = [self.joints.ingress];
-        self.walk(&[(self.space.all(), view)], self.joints.deliver, &ends, State::New)
+        self.walk(&[(self.space.all(), view)], self.joints.deliver, &ends, Some(State::New))
     }
 
     fn walk(
@@ -300,14 +399,14 @@ impl Proof<'_, '_> {
         from: &[(Region, View)],
         table: u8,
         ends: &[u8],
-        state: State,
+        state: Option<State>,
     ) -> Result<Vec<Leaf>, ProofError> {
-        let tracker = |zone: u16, view: &mut View| state.write(zone, view);
+        let tracker = state.map(|state| move |zone: u16, view: &mut View| state.write(zone, view));
         let mut walk = Walk {
             space: self.space,
             partitions: &mut self.partitions,
             ends,
-            tracker: &tracker,
+            tracker: tracker.as_ref().map(|tracker| tracker as &Tracker<'_>),
             leaves: Vec::new(),
         };
         for state in from {

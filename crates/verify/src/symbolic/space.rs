@@ -1,5 +1,7 @@
 //! Sets of packets, as binary decision diagrams over the bits of their fields.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use oxidd::bdd::{BDDFunction, BDDManagerRef};
@@ -88,13 +90,15 @@ pub(crate) const BLOCKS: Blocks = Blocks::new().0;
 /// The space that all sets are sets of.
 pub(crate) struct Space {
     manager: BDDManagerRef,
+    /// What single matches hold: tables and policy name the same few again and again.
+    terms: RefCell<HashMap<(Block, u128, u128), Region>>,
 }
 
 impl Space {
     pub(crate) fn new() -> Self {
         let manager = oxidd::bdd::new_manager(NODES, CACHE, 1);
         manager.with_manager_exclusive(|manager| _ = manager.add_vars(Blocks::new().1));
-        Space { manager }
+        Space { manager, terms: RefCell::default() }
     }
 
     pub(crate) fn all(&self) -> Region {
@@ -107,6 +111,16 @@ impl Space {
 
     /// The packets in which the bits of `mask` are those of `value`.
     pub(crate) fn matching(&self, block: Block, value: u128, mask: u128) -> Result<Region, Exhausted> {
+        let key = (block, value, mask);
+        if let Some(known) = self.terms.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let made = self.made(block, value, mask)?;
+        self.terms.borrow_mut().insert(key, made.clone());
+        Ok(made)
+    }
+
+    fn made(&self, block: Block, value: u128, mask: u128) -> Result<Region, Exhausted> {
         self.manager.with_manager_shared(|manager| {
             let mut region = BDDFunction::t(manager);
             // From the last variable up, each step adds one node on top.

@@ -32,7 +32,7 @@ pub enum State {
 }
 
 /// The variables that tell connections apart.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Tuple {
     pub(crate) proto: Block,
     pub(crate) first: Block,

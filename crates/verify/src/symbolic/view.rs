@@ -83,6 +83,11 @@ impl View {
         self.fields.insert(field, source);
     }
 
+    /// Forgets a field: to read it is an error from now on.
+    pub(crate) fn forget(&mut self, field: Field) {
+        self.fields.remove(&field);
+    }
+
     /// Takes away what the tracker wrote.
     pub(crate) fn untrack(&mut self) {
         for field in TRACKED {

@@ -16,6 +16,13 @@ pub(crate) enum Event {
     Reached(u8),
     /// They leave by a port.
     Output(PortNo),
+    /// They are tracked and go on at a table; only in walks that end there.
+    Tracked {
+        /// The zone.
+        zone: u16,
+        /// The table.
+        table: u8,
+    },
     /// Their connection is committed, and its mark becomes this.
     Commit {
         /// The zone.
@@ -41,7 +48,8 @@ pub(crate) struct Walk<'a, 't> {
     pub(crate) partitions: &'a mut Partitions<'t>,
     /// Tables at which it ends.
     pub(crate) ends: &'a [u8],
-    pub(crate) tracker: &'a Tracker<'a>,
+    /// Without one the walk ends where packets are tracked.
+    pub(crate) tracker: Option<&'a Tracker<'a>>,
     pub(crate) leaves: Vec<Leaf>,
 }
 
@@ -156,8 +164,15 @@ impl Walk<'_, '_> {
             CtZone::Imm(zone) => zone,
             CtZone::Field(part) => u16::try_from(view.constant(part)?).unwrap_or(u16::MAX),
         };
+        let Some(tracker) = self.tracker else {
+            let table = ct.table.filter(|_| !ct.commit).ok_or(ProofError::Action)?;
+            let event = Event::Tracked { zone, table };
+            self.leaves.push(Leaf { event, region: region.clone(), view: view.clone() });
+            view.untrack();
+            return Ok(());
+        };
         let mut tracked = view.clone();
-        (self.tracker)(zone, &mut tracked);
+        tracker(zone, &mut tracked);
         if ct.commit {
             let mark = ct.exec.iter().find_map(|action| match action {
                 Action::SetField { field: Field::CtMark, value, mask }

@@ -1,0 +1,155 @@
+//! Proofs of the size that hosts have: many members elsewhere, some groups a port, rules of all kinds.
+#![allow(clippy::unwrap_used, reason = "helpers of a test that cannot go on")]
+
+mod world;
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use policy::{Policy, PortId};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use verify::Tables;
+use verify::symbolic::{Joints, LocalPort, differences};
+
+use world::host::{Rendered, VLANS};
+
+const JOINTS: Joints = Joints { hook: 0, deliver: 110, ingress: 120, output: 127 };
+
+/// Ports of this host, groups, rules in all, and ports elsewhere: at least what issue "The whole law, proven" asks for.
+const LOCAL: usize = 20;
+const GROUPS: usize = 10;
+const RULES: usize = 100;
+const REMOTE: usize = 500;
+
+fn rule() -> impl Strategy<Value = String> {
+    let service = prop_oneof![
+        2 => Just(String::new()),
+        6 => (select(vec!["tcp", "udp", "sctp"]), any::<u16>(), 0..2000u16).prop_map(|(protocol, min, width)| {
+            let max = min.saturating_add(width);
+            format!(", protocol: {protocol}, port_range_min: {min}, port_range_max: {max}")
+        }),
+        1 => select(vec![1, 47, 50, 51, 112]).prop_map(|number| format!(", protocol: '{number}'")),
+        1 => (0..40u8, 0..4u8).prop_map(|(icmp_type, code)| {
+            format!(", protocol: icmp, port_range_min: {icmp_type}, port_range_max: {code}")
+        }),
+    ];
+    let remote = prop_oneof![
+        1 => Just(String::new()),
+        3 => (0..GROUPS).prop_map(|group| format!(", remote_group_id: sg-{group}")),
+        1 => (0..2usize).prop_map(|group| format!(", remote_address_group_id: ag-{group}")),
+        2 => (any::<u8>(), 8..32u8).prop_map(|(octet, length)| format!(", remote_ip_prefix: 10.{octet}.0.0/{length}")),
+    ];
+    (any::<bool>(), any::<bool>(), service, remote).prop_map(|(egress, v6, service, remote)| {
+        let v6 = v6 && !remote.contains("prefix") && !service.contains("icmp") && !service.contains("51");
+        let direction = if egress { "egress" } else { "ingress" };
+        let ethertype = if v6 { "IPv6" } else { "IPv4" };
+        format!("direction: {direction}, ethertype: {ethertype}{service}{remote}")
+    })
+}
+
+fn policy_text() -> impl Strategy<Value = String> {
+    let all: Vec<usize> = (0..GROUPS).collect();
+    (
+        prop::collection::vec((0..GROUPS, rule()), RULES),
+        prop::collection::vec(subsequence(all.clone(), 1..4), LOCAL),
+        prop::collection::vec(subsequence(all, 1..3), REMOTE),
+        prop::collection::vec(any::<bool>(), GROUPS),
+    )
+        .prop_map(|(rules, local, remote, stateless)| {
+            let mut text = String::from("address_groups:\n");
+            for group in 0..2 {
+                text += &format!("- {{id: ag-{group}, name: ag-{group}, addresses: [192.0.{group}.0/24, '2001:db8:{group}::/48']}}\n");
+            }
+            text += "security_groups:\n";
+            for (group, stateless) in stateless.into_iter().enumerate() {
+                let stateful = !(stateless && group % 4 == 0);
+                text += &format!("- id: sg-{group}\n  name: sg-{group}\n  stateful: {stateful}\n  security_group_rules:\n");
+                for (number, (_, rule)) in rules.iter().enumerate().filter(|(_, (of, _))| *of == group) {
+                    text += &format!("  - {{id: r-{number}, {rule}}}\n");
+                }
+                if rules.iter().all(|(of, _)| *of != group) {
+                    text += "    []\n";
+                }
+            }
+            text += "ports:\n";
+            for (number, groups) in local.iter().chain(&remote).enumerate() {
+                text += &port_text(number, groups);
+            }
+            text
+        })
+}
+
+fn port_text(number: usize, groups: &[usize]) -> String {
+    let octets = u16::try_from(number + 1).unwrap().to_be_bytes();
+    let v4 = Ipv4Addr::new(10, 1, octets[0], octets[1]);
+    let v6 = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from_be_bytes(octets));
+    let names: Vec<String> = groups.iter().map(|group| format!("sg-{group}")).collect();
+    let pair = if number % 7 == 0 {
+        format!(", allowed_address_pairs: [{{ip_address: 10.{}.0.0/16}}]", number % 200)
+    } else {
+        String::new()
+    };
+    format!(
+        "- {{id: p-{number}, network_id: net-1, mac_address: 'fa:16:3e:00:{:02x}:{:02x}', fixed_ips: [{{ip_address: {v4}}}, {{ip_address: '{v6}'}}], security_groups: [{}]{pair}}}\n",
+        octets[0],
+        octets[1],
+        names.join(", "),
+    )
+}
+
+/// Differences between a policy and its tables, on a host whose first ports are local.
+fn prove(policy: &Policy, local: usize) -> Vec<String> {
+    let none = BTreeSet::new();
+    let ports: Vec<(PortId, u16, u16)> = (0..local)
+        .map(|port| {
+            (PortId::from(format!("p-{port}").as_str()), u16::try_from(port + 200).unwrap(), VLANS[0])
+        })
+        .collect();
+    let mut rendered = Rendered::with_ports(&none, ports.iter().cloned());
+    rendered.put_in_force(policy.clone());
+    let tables = Tables::new(rendered.flows().cloned()).unwrap();
+    let ports: Vec<LocalPort> =
+        ports.into_iter().map(|(id, ofport, vlan)| LocalPort { id, ofport, vlan }).collect();
+    let found = differences(&tables, JOINTS, policy, &none, &ports).unwrap();
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn parsed(text: &str) -> Policy {
+    let parsed = policy::document::parse(&[("policy.yaml", text)], None);
+    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+    parsed.policy
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4, max_shrink_iters: 0, ..ProptestConfig::default() })]
+
+    #[test]
+    fn realistic_policies_are_rendered_as_they_are(text in policy_text()) {
+        let found = prove(&parsed(&text), LOCAL);
+        prop_assert!(found.is_empty(), "{}\n{text}", found.join("\n"));
+    }
+}
+
+/// One default group, 500 ports of it on this host.
+#[test]
+fn five_hundred_ports_in_one_group() {
+    let mut text = String::from("security_groups:\n- {id: sg-0, name: sg-0, security_group_rules: [");
+    for (number, (direction, ethertype, remote)) in [
+        ("egress", "IPv4", ""),
+        ("egress", "IPv6", ""),
+        ("ingress", "IPv4", ", remote_group_id: sg-0"),
+        ("ingress", "IPv6", ", remote_group_id: sg-0"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        text += &format!("{{id: r-{number}, direction: {direction}, ethertype: {ethertype}{remote}}}, ");
+    }
+    text += "]}\nports:\n";
+    for number in 0..500 {
+        text += &port_text(number, &[0]);
+    }
+    let found = prove(&parsed(&text), 500);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
