@@ -2,6 +2,10 @@
 
 PACKAGES   ?= --workspace
 DEMO_ARGS  ?=
+# What `make fuzz` runs, each for so long.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= openflow openflow_damaged flow_text flow_text_damaged ovsdb ovsdb_damaged ovsdb_rows ovsdb_rows_damaged \
+	policy_document policy_document_damaged pipeline
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 # The tests and the demo make network namespaces, which takes root; what is built belongs to the caller.
@@ -11,7 +15,7 @@ TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(TRIPLE)_RUNNER = $(SUDO)
 endif
 
-.PHONY: deps build test lint deny demo clean
+.PHONY: deps build test fuzz lint deny demo clean
 
 build:
 	cargo build --release
@@ -31,6 +35,13 @@ test: deps lint
 		cargo test $(PACKAGES) --all-features --lib --bins --tests; \
 	fi
 	cargo test $(PACKAGES) --all-features --doc
+
+# One target after the other, by chance alone; docs/fuzzing.md.
+fuzz:
+	set -e; for target in $(FUZZ_TARGETS); do \
+		BOLERO_RANDOM_TEST_TIME_MS=$$(($(FUZZ_SECONDS) * 1000)) BOLERO_RANDOM_ITERATIONS=18446744073709551615 \
+			cargo test --release -p fuzz --tests -- --exact --nocapture $$target; \
+	done
 
 deny:
 	cargo deny check licenses

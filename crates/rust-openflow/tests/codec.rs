@@ -372,3 +372,21 @@ fn bad_text_is_an_error_that_says_where() {
         assert_eq!(text.parse::<Flow>().unwrap_err().to_string(), expected, "{text}");
     }
 }
+
+#[test]
+fn a_shared_name_is_printed_only_where_it_means_the_field() {
+    // Found by fuzzing: `icmp,icmp_type=135` is another match.
+    for (text, printed) in [
+        ("icmp,icmpv6_type=135", "icmp,icmpv6_type=135"),
+        ("icmp,icmpv6_code=1", "icmp,icmpv6_code=1"),
+        ("udp,tcp_dst=80", "udp,tcp_dst=80"),
+        ("ip,sctp_src=80", "ip,sctp_src=80"),
+        ("arp,ipv4_src=10.0.0.1", "arp,ipv4_src=10.0.0.1"),
+        ("icmp6,icmpv6_type=135", "icmp6,icmp_type=135"),
+        ("tcp6,tcp_dst=80", "tcp6,tp_dst=80"),
+    ] {
+        let matches: Match = text.parse().unwrap();
+        assert_eq!(matches.to_string(), printed);
+        assert_eq!(printed.parse::<Match>().unwrap(), matches);
+    }
+}

@@ -151,3 +151,20 @@ impl fmt::Display for RpcError {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reals_are_read_to_their_last_bit() {
+        // Found by fuzzing: serde_json reads faster, and one bit off, unless it is told not to.
+        let text = br#"{"id":0,"result":-92233720368547758080.0}"#;
+        let Ok(Message::Response { outcome: Ok(result), .. }) = Message::parse(text) else { panic!() };
+        assert_eq!(result.as_f64(), Some(-92_233_720_368_547_758_080.0));
+        for real in ["1.0715086071862673e301", "9.2233720368547756e-201", "-9.223372036854776e+19"] {
+            let json: Value = serde_json::from_str(real).unwrap();
+            assert_eq!(json.as_f64(), real.parse().ok(), "{real}");
+        }
+    }
+}

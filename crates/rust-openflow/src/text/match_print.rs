@@ -127,9 +127,8 @@ impl Printer<'_> {
 
     /// Prints `tcp6` and the like; returns whether ethertype and protocol are said by it.
     fn protocol(&mut self) -> (bool, bool) {
-        let exact = |field| self.matches.get(field).map(|(value, _)| value);
-        let proto = exact(Field::IpProto);
-        let (word, said_proto) = match (exact(Field::EthType), proto) {
+        let proto = self.exact(Field::IpProto);
+        let (word, said_proto) = match (self.exact(Field::EthType), proto) {
             (Some(IPV4), Some(1)) => ("icmp", true),
             (Some(IPV4), Some(6)) => ("tcp", true),
             (Some(IPV4), Some(17)) => ("udp", true),
@@ -190,8 +189,10 @@ impl Printer<'_> {
         self.number("ipv6_label", Field::Ipv6Label, Number::Label);
         self.value("arp_spa", Field::ArpSpa);
         self.value("arp_tpa", Field::ArpTpa);
-        self.value("nw_src", Field::Ipv4Src);
-        self.value("nw_dst", Field::Ipv4Dst);
+        // To a reader `nw_src` of ARP is the sender's address.
+        let is_arp = self.exact(Field::EthType).is_some_and(|eth_type| matches!(eth_type, 0x0806 | 0x8035));
+        self.value(if is_arp { "ipv4_src" } else { "nw_src" }, Field::Ipv4Src);
+        self.value(if is_arp { "ipv4_dst" } else { "nw_dst" }, Field::Ipv4Dst);
     }
 
     fn header_bits(&mut self) {
@@ -210,24 +211,30 @@ impl Printer<'_> {
     }
 
     fn transport(&mut self) {
-        for field in [Field::Icmpv4Type, Field::Icmpv6Type] {
-            self.number("icmp_type", field, Number::Decimal);
-        }
-        for field in [Field::Icmpv4Code, Field::Icmpv6Code] {
-            self.number("icmp_code", field, Number::Decimal);
-        }
+        self.shared("icmp_type", &[(Field::Icmpv4Type, 1), (Field::Icmpv6Type, 58)]);
+        self.shared("icmp_code", &[(Field::Icmpv4Code, 1), (Field::Icmpv6Code, 58)]);
         self.value("nd_target", Field::NdTarget);
         self.value("nd_sll", Field::NdSll);
         self.value("nd_tll", Field::NdTll);
-        for field in [Field::TcpSrc, Field::UdpSrc, Field::SctpSrc] {
-            self.number("tp_src", field, Number::Decimal);
-        }
-        for field in [Field::TcpDst, Field::UdpDst, Field::SctpDst] {
-            self.number("tp_dst", field, Number::Decimal);
-        }
+        self.shared("tp_src", &[(Field::TcpSrc, 6), (Field::UdpSrc, 17), (Field::SctpSrc, 132)]);
+        self.shared("tp_dst", &[(Field::TcpDst, 6), (Field::UdpDst, 17), (Field::SctpDst, 132)]);
         if let Some((value, mask)) = self.matches.get(Field::TcpFlags) {
             self.item("tcp_flags", |out| value::flags(out, &TCP_FLAG_BITS, value, mask & ones(12), ones(12)));
         }
+    }
+
+    /// Fields that share a name, each with the protocol by which the name means it. A switch has no flow with such a
+    /// field and another protocol; a text may, and then the field's own name stands for it.
+    fn shared(&mut self, name: &str, fields: &[(Field, u128)]) {
+        let (eth_type, proto) = (self.exact(Field::EthType), self.exact(Field::IpProto));
+        for (field, wanted) in fields {
+            let is_meant = proto == Some(*wanted) && (proto != Some(58) || eth_type == Some(IPV6));
+            self.number(if is_meant { name } else { field.name() }, *field, Number::Decimal);
+        }
+    }
+
+    fn exact(&self, field: Field) -> Option<u128> {
+        self.matches.get(field).map(|(value, _)| value)
     }
 
     /// Fields that this crate does not know, as `oxm:class.number.experimenter[.mask]=0x…`, which ovs-ofctl

@@ -3,4 +3,5 @@
 
 pub(crate) mod frames;
 pub(crate) mod host;
+pub(crate) mod play;
 pub(crate) mod policies;

@@ -1,0 +1,230 @@
+//! Frames and changes of policy, one after the other, played on the evaluator and on the rendered flows.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use policy::MacAddr;
+use policy::evaluator::{Fragment, Transport};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use verify::Outcome;
+
+use super::frames::{Sender, Sent, later_fragment, macs, sent};
+use super::host::{Fate, Twice};
+use super::policies::{Edit, World, edit};
+
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Send(Sent),
+    /// The same again, a reply, or an ICMP error about one of the frames before.
+    Again(Index),
+    Reply(Index),
+    Error(Index),
+    /// The same again, from or to another MAC.
+    OtherMacs(Index, Option<MacAddr>, Option<MacAddr>),
+    Edit(Edit),
+    Sweep,
+}
+
+pub(crate) fn step() -> BoxedStrategy<Step> {
+    prop_oneof![
+        8 => sent().prop_map(Step::Send),
+        3 => any::<Index>().prop_map(Step::Again),
+        4 => any::<Index>().prop_map(Step::Reply),
+        2 => any::<Index>().prop_map(Step::Error),
+        2 => (any::<Index>(), other_mac(), other_mac()).prop_map(|(index, src, dst)| Step::OtherMacs(index, src, dst)),
+        4 => edit().prop_map(Step::Edit),
+        1 => Just(Step::Sweep),
+    ]
+    .boxed()
+}
+
+fn other_mac() -> BoxedStrategy<Option<MacAddr>> {
+    prop::option::of(prop::sample::select(macs())).boxed()
+}
+
+/// Connections that go on after a change of policy.
+const GOING_ON: usize = 3;
+
+#[derive(Default)]
+struct Scenario {
+    sent: Vec<Sent>,
+    /// Those that reached somebody: their connections are worth going on with.
+    admitted: Vec<Sent>,
+    /// Ends of datagrams that came in fragments: neither model tells two such datagrams apart.
+    fragmented: BTreeSet<(IpAddr, IpAddr)>,
+}
+
+impl Scenario {
+    /// After a change of policy the latest connections go on, both ways, and an error is said about them.
+    fn going_on(&self) -> Vec<Sent> {
+        let latest = self.admitted.iter().rev().take(GOING_ON);
+        let whole = latest.filter(|sent| sent.ip().is_some_and(|packet| packet.fragment == Fragment::No));
+        whole.flat_map(|sent| [sent.error(), Some(sent.again()), sent.reply()]).flatten().collect()
+    }
+
+    fn is_answer_to_a_third(&self, sent: &Sent) -> bool {
+        self.sent.iter().any(|earlier| is_answer_to_a_third(earlier, sent))
+    }
+
+    /// The frames of a step; none if it has nothing to refer to.
+    fn frames(&mut self, step: &Step) -> Vec<Sent> {
+        let earlier =
+            |index: &Index| (!self.sent.is_empty()).then(|| self.sent[index.index(self.sent.len())]);
+        let sent = match step {
+            Step::Send(sent) => Some(*sent),
+            Step::Again(index) => earlier(index).map(|sent| sent.again()),
+            Step::Reply(index) => earlier(index).and_then(|sent| sent.reply()),
+            Step::Error(index) => earlier(index).and_then(|sent| sent.error()),
+            Step::OtherMacs(index, src, dst) => earlier(index).map(|sent| sent.with_macs(*src, *dst)),
+            Step::Edit(_) => return self.going_on(),
+            Step::Sweep => None,
+        };
+        let Some(sent) = sent else { return Vec::new() };
+        let part = sent.ip().filter(|packet| packet.fragment != Fragment::No);
+        if part.is_some_and(|packet| !self.fragmented.insert((packet.src, packet.dst))) {
+            return Vec::new();
+        }
+        self.sent.push(sent);
+        [sent].into_iter().chain(later_fragment(&sent)).collect()
+    }
+}
+
+/// "A connection keeps the direction of its first packet": the flows take a reply for one of a connection that went the
+/// other way. Whoever sends both halves of a conversation to one port, flooded or by its MAC, comes with replies of what
+/// came in; the flows judge them by egress rules and drop what the evaluator lets pass.
+fn is_answer_to_a_third(earlier: &Sent, sent: &Sent) -> bool {
+    let Some((first, second)) = earlier.ip().zip(sent.ip()) else { return false };
+    let answered = match second.transport {
+        Transport::Icmp { quoted: Some(quoted), .. } => (quoted.src, quoted.dst),
+        _ => (second.dst, second.src),
+    };
+    let is_turned = answered == (first.src, first.dst);
+    let is_from_the_same_side = matches!((earlier.from, sent.from), (Sender::Network(_), Sender::Network(_)));
+    is_turned && (is_from_the_same_side || sent.frame.eth_dst != earlier.frame.eth_src)
+}
+
+/// Frames of which the evaluator and the flows are known to think differently, each with the sentence of the law.
+fn is_open(world: &World, sent: &Sent) -> bool {
+    to_the_sender_itself(world, sent)
+        || priority_tagged_for_a_receiver(world, sent)
+        || shows_zeros(sent)
+        || ends_early(world, sent)
+        || is_sctp_in_fragments(sent)
+        || is_its_own_reply(sent)
+}
+
+/// "A connection keeps the direction of its first packet": the flows take a packet that leaves and is no reply for one of a
+/// connection that began here. It may be of one that came in if both ends have one address.
+fn is_its_own_reply(sent: &Sent) -> bool {
+    sent.ip().is_some_and(|packet| packet.src == packet.dst)
+}
+
+/// "Fragments are judged by the whole datagram's ports where the frame is tracked", and SCTP is tracked without: later
+/// fragments the flows let pass with the first datagram of a connection alone, the evaluator never.
+fn is_sctp_in_fragments(sent: &Sent) -> bool {
+    sent.ip().is_some_and(|packet| packet.protocol == 132 && packet.fragment != Fragment::No)
+}
+
+/// "Any other invalid frame: dropped, `ct-invalid`": TCP, UDP and ICMP that end before their header are such; the
+/// evaluator's model of the tracker takes them for a connection's first.
+fn ends_early(world: &World, sent: &Sent) -> bool {
+    let Some(packet) = sent.ip() else { return false };
+    let is_dropped_before =
+        packet.src.is_ipv6() && packet.fragment == Fragment::First && is_filtered(world, sent);
+    packet.transport == Transport::None
+        && packet.fragment != Fragment::Later
+        && [6, 17, packet.ethertype().icmp()].contains(&packet.protocol)
+        && !is_dropped_before
+}
+
+fn is_filtered(world: &World, sent: &Sent) -> bool {
+    match sent.from {
+        Sender::Local(port) => world.ports[port].as_ref().is_some_and(|port| !port.trusted),
+        Sender::Network(_) => false,
+    }
+}
+
+/// docs/decisions/0005: the switch cannot tell a header that it cannot read from one of zeros, so the flows drop both in
+/// an IPv6 first fragment; the evaluator drops what has no header.
+fn shows_zeros(sent: &Sent) -> bool {
+    let first = sent.ip().filter(|packet| packet.fragment == Fragment::First && packet.src.is_ipv6());
+    first.is_some_and(|packet| match packet.transport {
+        Transport::Ports { src, dst, .. } => packet.protocol == 17 && (src, dst) == (0, 0),
+        Transport::Icmp { icmp_type, code, .. } => (icmp_type, code) == (0, 0),
+        Transport::None => false,
+    })
+}
+
+/// "VID 0 is stripped and judged untagged" stands under egress only. Where nothing strips it, the flows take it for
+/// ethertype 0x8100, the evaluator for no tag.
+fn priority_tagged_for_a_receiver(world: &World, sent: &Sent) -> bool {
+    sent.frame.vlan == Some(0) && !is_filtered(world, sent)
+}
+
+/// "Delivered are frames to one of its MACs, and group-addressed or flooded ones": what a port sends to a MAC of its own
+/// the flows deliver nowhere, as a bridge does; the evaluator's model of a host floods it.
+fn to_the_sender_itself(world: &World, sent: &Sent) -> bool {
+    match sent.from {
+        Sender::Local(port) => world.macs(port).contains(&sent.frame.eth_dst),
+        Sender::Network(_) => false,
+    }
+}
+
+/// Whether the frame reached anybody; the difference if there is one.
+fn compare(twice: &mut Twice, sent: &Sent) -> Result<bool, String> {
+    let wanted = twice.by_evaluator(sent);
+    let (seen, outcome) = twice.by_flows(sent).map_err(|error| format!("{sent:?}\n{error}"))?;
+    if agree(&wanted, &seen, &outcome) {
+        return Ok(!seen.outputs.is_empty());
+    }
+    Err(format!("{sent:?}\nevaluator: {wanted:?}\nflows:     {seen:?}\n{}", twice.way(&outcome)))
+}
+
+/// The same frames come out, for the same reasons others do not. Two differences have no meaning:
+/// a later fragment that the tracker keeps for ever counts as no drop;
+/// "No rule matches: dropped, `no-rule`": to the tracker in userspace a connection that was never answered is new again, so
+/// the flows do not call it `revoked`.
+fn agree(wanted: &Fate, seen: &Fate, outcome: &Outcome) -> bool {
+    let is_kept = !outcome.kept_in.is_empty();
+    let same = |wanted: Option<&String>, seen: Option<(&String, bool)>| match (wanted, seen) {
+        (Some(wanted), Some((seen, is_new))) => {
+            wanted == seen || (is_new && wanted == "revoked" && seen == "no-rule")
+        }
+        (wanted, None) => wanted.is_none() || is_kept,
+        (None, Some(_)) => false,
+    };
+    let egress = seen.egress.as_ref().map(|reason| (&reason.text, reason.is_new));
+    wanted.outputs == seen.outputs
+        && same(wanted.egress.as_ref().map(|reason| &reason.text), egress)
+        && wanted.ingress.keys().chain(seen.ingress.keys()).all(|port| {
+            let seen = seen.ingress.get(port).map(|reason| (&reason.text, reason.is_new));
+            same(wanted.ingress.get(port).map(|reason| &reason.text), seen)
+        })
+}
+
+/// Plays the steps on both; gives table and priority of the flows that were found.
+pub(crate) fn play(world: &World, steps: &[Step]) -> Result<BTreeSet<(u8, u16)>, String> {
+    let mut world = world.clone();
+    let mut twice = Twice::new(&world);
+    let mut scenario = Scenario::default();
+    for step in steps {
+        match step {
+            Step::Edit(edit) => {
+                world.apply(edit);
+                twice.set_policy(&world);
+            }
+            Step::Sweep => twice.sweep(),
+            _ => {}
+        }
+        for sent in &scenario.frames(step) {
+            if is_open(&world, sent) || scenario.is_answer_to_a_third(sent) {
+                continue;
+            }
+            if compare(&mut twice, sent)? {
+                scenario.admitted.push(*sent);
+            }
+        }
+    }
+    Ok(twice.found().clone())
+}
