@@ -31,6 +31,8 @@ pub(crate) struct Law<'a> {
     /// What a port sends is the same in every state.
     sent: RefCell<HashMap<PortId, (Region, Region)>>,
     received: OnceCell<(Region, Region)>,
+    /// What ports of the same groups receive is the same.
+    received_by: RefCell<HashMap<(BTreeSet<GroupId>, State), Verdict>>,
 }
 
 /// Groups, whether of the stateful ones among them, and what is asked.
@@ -54,6 +56,7 @@ struct Subject {
 }
 
 /// What the law says of the packets of a port in a state.
+#[derive(Clone)]
 pub(crate) struct Verdict {
     /// What passes.
     pub(crate) accepted: Region,
@@ -87,6 +90,7 @@ impl<'a> Law<'a> {
             matched: RefCell::default(),
             sent: RefCell::default(),
             received: OnceCell::new(),
+            received_by: RefCell::default(),
         }
     }
 
@@ -120,6 +124,19 @@ impl<'a> Law<'a> {
 
     /// "A frame that a filtered port sends", or "a frame to a filtered port".
     pub(crate) fn of(&self, port: &Port, way: Direction, state: State) -> Result<Verdict, Exhausted> {
+        if way == Direction::Egress {
+            return self.judged(port, way, state);
+        }
+        let key = (port.security_groups.clone(), state);
+        if let Some(known) = self.received_by.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let verdict = self.judged(port, way, state)?;
+        self.received_by.borrow_mut().insert(key, verdict.clone());
+        Ok(verdict)
+    }
+
+    fn judged(&self, port: &Port, way: Direction, state: State) -> Result<Verdict, Exhausted> {
         let (settled, left) = match way {
             Direction::Egress => self.sent(port)?,
             Direction::Ingress => self.received()?,

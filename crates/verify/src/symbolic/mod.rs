@@ -114,7 +114,7 @@ pub fn differences(
     permitted_ethertypes: &BTreeSet<u16>,
     ports: &[LocalPort],
 ) -> Result<Vec<Difference>, ProofError> {
-    let space = Space::new();
+    let space = Space::new(tables.flows().len());
     let law = Law::new(&space, policy, permitted_ethertypes);
     let mut proof = Proof {
         space: &space,
@@ -338,11 +338,15 @@ impl Proof<'_, '_> {
         self.asked.insert(half.state, asked.clone());
         let through = half.through.and(&asked)?;
         let verdict = self.verdict(port, half.direction, half.state)?;
-        let closes = verdict.accepted.and(&asked)?.minus(&through)?;
-        let opens = match self.policy.ports.get(&port.id) {
-            // "trusted ports send and receive everything": flooded frames too.
-            Some(policy) if policy.is_trusted() => self.space.none(),
-            _ => through.minus(&verdict.accepted)?.minus(&verdict.tracked.and(in_force)?)?,
+        let kept = verdict.tracked.and(in_force)?;
+        // "trusted ports send and receive everything": flooded frames too.
+        let is_trusted = self.policy.ports.get(&port.id).is_some_and(|port| port.is_trusted());
+        let (closes, opens) = if through == verdict.accepted.or(&kept)?.and(&asked)? {
+            (self.space.none(), self.space.none())
+        } else {
+            let closes = verdict.accepted.and(&asked)?.minus(&through)?;
+            let opens = through.minus(&verdict.accepted)?.minus(&kept)?;
+            (closes, if is_trusted { self.space.none() } else { opens })
         };
         let stamped = half.stamps.iter().map(|(_, region)| region.clone()).collect();
         let stamps = self.space.any(stamped)?.and(&asked)?.minus(&verdict.admitted)?;

@@ -7,10 +7,13 @@ use std::ops::Range;
 use oxidd::bdd::{BDDFunction, BDDManagerRef};
 use oxidd::{BooleanFunction, Manager, ManagerRef, VarNo};
 
-/// Nodes that all sets together may have; each takes 16 bytes.
-const NODES: usize = 1 << 23;
-/// Results of operations that are remembered.
-const CACHE: usize = 1 << 19;
+/// Nodes that all sets together may have; each takes 16 bytes when it is used. Much of it free means that little is
+/// collected.
+const NODES: usize = 1 << 24;
+/// Results of operations that are remembered: of few flows at least, and of however many at most.
+const CACHE: (usize, usize) = (1 << 14, 1 << 21);
+/// Results for each flow.
+const CACHE_BY_FLOW: usize = 256;
 
 /// The sets need more memory than this crate gives them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -71,8 +74,8 @@ blocks! {
     first: 16, "Source port, or ICMP type.";
     second: 16, "Destination port, or ICMP code.";
     eth_src: 48, "Source MAC.";
-    src: 128, "Source address, or that of the ARP sender.";
     eth_dst: 48, "Destination MAC.";
+    src: 128, "Source address, or that of the ARP sender.";
     dst: 128, "Destination address.";
     sha: 48, "ARP sender's MAC.";
     nd_target: 128, "Target of a neighbour advertisement.";
@@ -95,8 +98,10 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    pub(crate) fn new() -> Self {
-        let manager = oxidd::bdd::new_manager(NODES, CACHE, 1);
+    /// A space for tables of so many flows.
+    pub(crate) fn new(flows: usize) -> Self {
+        let cache = flows.saturating_mul(CACHE_BY_FLOW).clamp(CACHE.0, CACHE.1).next_power_of_two();
+        let manager = oxidd::bdd::new_manager(NODES, cache, 1);
         manager.with_manager_exclusive(|manager| _ = manager.add_vars(Blocks::new().1));
         Space { manager, terms: RefCell::default() }
     }
@@ -228,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_range_is_what_lies_between() {
-        let space = Space::new();
+        let space = Space::new(0);
         for (min, max) in [(0, 0), (1, 1), (80, 443), (0, 65535), (1, 65534), (32768, 65535)] {
             let range = space.between(BLOCKS.second, min, max).unwrap();
             for port in [0, 1, 79, 80, 81, 300, 442, 443, 444, 32767, 32768, 65534, 65535] {
@@ -240,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_example_is_in_its_set() {
-        let space = Space::new();
+        let space = Space::new(0);
         let one = space.is(BLOCKS.eth_src, 0xfa16_3e00_0001_u128).unwrap();
         let region = one.and(&space.is(BLOCKS.frag.low(1), 1u8).unwrap()).unwrap();
         let example = region.example().unwrap();
