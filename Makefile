@@ -2,6 +2,8 @@
 
 PACKAGES   ?= --workspace
 DEMO_ARGS  ?=
+# For how long `make soak` goes on.
+SOAK_SECONDS ?= 3600
 # What `make fuzz` runs, each for so long.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= openflow openflow_damaged flow_text flow_text_damaged ovsdb ovsdb_damaged ovsdb_rows ovsdb_rows_damaged \
@@ -15,7 +17,7 @@ TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(TRIPLE)_RUNNER = $(SUDO)
 endif
 
-.PHONY: deps build test fuzz lint deny demo clean
+.PHONY: deps build test soak fuzz lint deny demo clean
 
 build:
 	cargo build --release
@@ -35,6 +37,12 @@ test: deps lint
 		cargo test $(PACKAGES) --all-features --lib --bins --tests; \
 	fi
 	cargo test $(PACKAGES) --all-features --doc
+
+# Random policies of realistic size, proved one after the other.
+soak:
+	set -e; end=$$(($$(date +%s) + $(SOAK_SECONDS))); while [ $$(date +%s) -lt $$end ]; do \
+		cargo test --release -p verify --test symbolic_large more; \
+	done
 
 # One target after the other, by chance alone; docs/fuzzing.md.
 fuzz:
