@@ -58,6 +58,22 @@ pub trait Conntrack {
 }
 
 impl Tracked {
+    /// What the `ct_*` fields of a packet say.
+    pub(crate) fn read(packet: &Packet) -> Self {
+        let fields =
+            addresses(packet, [Field::CtNwSrc, Field::CtNwDst], [Field::CtIpv6Src, Field::CtIpv6Dst]);
+        let original = fields.map(|[src, dst]| Tuple {
+            src,
+            dst,
+            protocol: u8::try_from(packet.get(Field::CtNwProto)).unwrap_or(0),
+            src_port: packet.get_u16(Field::CtTpSrc),
+            dst_port: packet.get_u16(Field::CtTpDst),
+        });
+        let number = |field| u32::try_from(packet.get(field)).unwrap_or(0);
+        let (state, mark) = (number(Field::CtState), number(Field::CtMark));
+        Tracked { state, mark, label: packet.get(Field::CtLabel), original }
+    }
+
     /// Writes the `ct_*` fields of a packet that was tracked in `zone`.
     pub(crate) fn write(&self, zone: u16, packet: &mut Packet) {
         packet.clear_conntrack();
@@ -122,16 +138,6 @@ impl Conntrack for Scripted {
             Some(_) => CT_TRK | CT_NEW,
             None => self.states.pop_front().unwrap_or(CT_NEW) | CT_TRK,
         };
-        let fields =
-            addresses(packet, [Field::CtNwSrc, Field::CtNwDst], [Field::CtIpv6Src, Field::CtIpv6Dst]);
-        let original = fields.map(|[src, dst]| Tuple {
-            src,
-            dst,
-            protocol: u8::try_from(packet.get(Field::CtNwProto)).unwrap_or(0),
-            src_port: packet.get_u16(Field::CtTpSrc),
-            dst_port: packet.get_u16(Field::CtTpDst),
-        });
-        let mark = u32::try_from(packet.get(Field::CtMark)).unwrap_or(0);
-        Some(Tracked { state, mark, label: packet.get(Field::CtLabel), original })
+        Some(Tracked { state, ..Tracked::read(packet) })
     }
 }

@@ -26,6 +26,19 @@ const FIRST_TABLE: u8 = 0;
 /// # Errors
 /// The packet has no single result, or runs into a limit of the switch.
 pub fn run<C: Conntrack>(tables: &Tables, packet: Packet, conntrack: &mut C) -> Result<Outcome, RunError> {
+    run_from(tables, FIRST_TABLE, packet, conntrack)
+}
+
+/// Follows a packet from a table on, with the registers that it has.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_from<C: Conntrack>(
+    tables: &Tables,
+    table: u8,
+    packet: Packet,
+    conntrack: &mut C,
+) -> Result<Outcome, RunError> {
     let mut run = Run {
         tables,
         conntrack,
@@ -36,7 +49,7 @@ pub fn run<C: Conntrack>(tables: &Tables, packet: Packet, conntrack: &mut C) -> 
         stack: Vec::new(),
         outcome: Outcome::default(),
     };
-    run.look_up(FIRST_TABLE, Return::Translation(None))?;
+    run.look_up(table, Return::Translation(None))?;
     while let Some(cursor) = run.stack.last_mut() {
         let (actions, table) = (cursor.actions, cursor.table);
         match actions.get(cursor.next) {

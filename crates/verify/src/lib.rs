@@ -29,6 +29,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod connections;
 mod conntrack;
 mod error;
@@ -44,7 +45,7 @@ mod tables;
 pub use connections::Connections;
 pub use conntrack::{Conntrack, Scripted, Stamp, Tracked, Tuple};
 pub use error::{Fault, RefusedFlow, RunError};
-pub use interpreter::{MAX_DEPTH, MAX_RECIRCULATIONS, MAX_RESUBMITS, run};
+pub use interpreter::{MAX_DEPTH, MAX_RECIRCULATIONS, MAX_RESUBMITS, run, run_from};
 pub use outcome::{Commit, Outcome, Output, Visit};
 pub use packet::{NoTag, Packet, Tag};
 pub use tables::{FlowId, Tables};

@@ -1,6 +1,8 @@
 //! Packets as flow tables see them: values of fields, and the VLAN tags that the switch looks into.
 
-use rust_openflow::{Field, PortNo};
+use std::fmt;
+
+use rust_openflow::{Field, Match, PortNo};
 
 use crate::conntrack::Tuple;
 
@@ -157,6 +159,13 @@ impl Packet {
         }
     }
 
+    /// The same packet before it was tracked.
+    pub(crate) fn untracked(&self) -> Self {
+        let mut packet = self.clone();
+        packet.clear_conntrack();
+        packet
+    }
+
     /// Takes away what the connection tracker has written (ovs-actions(7), "ct_clear").
     pub(crate) fn clear_conntrack(&mut self) {
         self.fields.retain(|(field, _)| !CONNTRACK_FIELDS.contains(field));
@@ -185,6 +194,20 @@ impl Packet {
             (Err(_), 0) => {}
             (Err(index), value) => self.fields.insert(index, (field, value)),
         }
+    }
+}
+
+/// The fields that are not 0, as a match of ovs-ofctl; the order of fields is that of `ovs-ofctl dump-flows`.
+impl fmt::Display for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tag = self.tags.first().map(|tag| (Field::VlanTci, u128::from(tag.tci)));
+        let fields = self.fields.iter().copied().chain(tag);
+        let described = fields.fold(Match::new(), |all, (field, value)| match field {
+            // What is not set is not asked for, so that the names of the flags are printed.
+            Field::CtState => all.with_mask(field, value, value),
+            field => all.with(field, value),
+        });
+        described.fmt(f)
     }
 }
 

@@ -114,7 +114,8 @@ impl Entry {
     }
 }
 
-fn check(flow: &Flow) -> Result<(), Fault> {
+/// Why a flow has no place in any [`Tables`].
+pub(crate) fn check(flow: &Flow) -> Result<(), Fault> {
     if flow.matches.raw().next().is_some() {
         return Err(Fault::UnknownField);
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use policy::{Direction, Ethertype, GroupId, MacAddr, Policy, Port, PortId, Remote, Rule, Service};
+use policy::{Direction, Ethertype, GroupId, MacAddr, Policy, Port, PortId, Remote, Rule, RuleId, Service};
 
 use super::space::{BLOCKS, Block, Exhausted, Region, Space};
 use super::state::{OWN, State, Tuple};
@@ -53,6 +53,21 @@ struct Subject {
     sctp_port: Option<Block>,
     /// Whether members that are bound to their MAC count.
     bound: bool,
+}
+
+/// Rules of the packet's own way about its own tuple.
+fn own_subject(way: Direction) -> Subject {
+    Subject { way, rules: way, tuple: OWN, sctp_port: Some(BLOCKS.second), bound: true }
+}
+
+/// Rules of the way of the connection's first packet, about that packet's tuple.
+fn subject(way: Direction, state: State, tuple: Tuple) -> Subject {
+    let sctp_port = match state {
+        _ if state.is_related() => None,
+        State::Reply | State::ReplyPart => Some(BLOCKS.first),
+        _ => Some(BLOCKS.second),
+    };
+    Subject { way, rules: state.original(way), tuple, sctp_port, bound: true }
 }
 
 /// What the law says of the packets of a port in a state.
@@ -141,7 +156,7 @@ impl<'a> Law<'a> {
             Direction::Egress => self.sent(port)?,
             Direction::Ingress => self.received()?,
         };
-        let own = Subject { way, rules: way, tuple: OWN, sctp_port: Some(BLOCKS.second), bound: true };
+        let own = own_subject(way);
         // "A stateless rule that matches accepts the frame without connection tracking … stateless rules are tried
         // first."
         let stateless = self.rules(port, false, own)?.and(&left)?;
@@ -155,12 +170,7 @@ impl<'a> Law<'a> {
             // Any other invalid frame: dropped."
             None => (self.messages()?.and(&by_packet)?, self.space.none()),
             Some(tuple) => {
-                let sctp_port = match state {
-                    _ if state.is_related() => None,
-                    State::Reply | State::ReplyPart => Some(BLOCKS.first),
-                    _ => Some(BLOCKS.second),
-                };
-                let subject = Subject { way, rules: state.original(way), tuple, sctp_port, bound: true };
+                let subject = subject(way, state, tuple);
                 let kept = self.rules(port, true, Subject { bound: false, ..subject })?;
                 (self.rules(port, true, subject)?, kept)
             }
@@ -321,12 +331,39 @@ impl<'a> Law<'a> {
         let rules = groups.filter(|group| group.stateful == stateful).flat_map(|group| &group.rules);
         let mut matched = Vec::new();
         for rule in rules.filter(|rule| rule.direction == subject.rules) {
-            let service = self.service(rule, subject)?.and(&self.ip(rule.ethertype)?)?;
-            matched.push(service.and(&self.remote(rule, subject)?)?);
+            matched.push(self.matched_by(rule, subject)?);
         }
         let matched = self.space.any(matched)?;
         self.matched.borrow_mut().insert(key, matched.clone());
         Ok(matched)
+    }
+
+    /// The rules of the port's groups that match any of these packets, in their order.
+    pub(crate) fn matching_rules(
+        &self,
+        port: &Port,
+        way: Direction,
+        state: State,
+        packets: &Region,
+    ) -> Result<Vec<RuleId>, Exhausted> {
+        let own = own_subject(way);
+        let is_group_addressed = packets.minus(&self.group_addressed()?)?.is_empty();
+        let tracked =
+            state.tuple().filter(|_| !is_group_addressed).map_or(own, |tuple| subject(way, state, tuple));
+        let mut matching = Vec::new();
+        for group in port.security_groups.iter().filter_map(|id| self.policy.groups.get(id)) {
+            let subject = if group.stateful { tracked } else { own };
+            for rule in group.rules.iter().filter(|rule| rule.direction == subject.rules) {
+                let here = self.matched_by(rule, subject)?.and(packets)?;
+                matching.extend((!here.is_empty()).then(|| rule.id.clone()));
+            }
+        }
+        Ok(matching)
+    }
+
+    fn matched_by(&self, rule: &Rule, subject: Subject) -> Result<Region, Exhausted> {
+        let service = self.service(rule, subject)?.and(&self.ip(rule.ethertype)?)?;
+        service.and(&self.remote(rule, subject)?)
     }
 
     fn service(&self, rule: &Rule, subject: Subject) -> Result<Region, Exhausted> {

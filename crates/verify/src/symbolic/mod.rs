@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
 
-use policy::{Direction, GroupId, Policy, PortId};
+use policy::{Direction, GroupId, Policy, PortId, RuleId};
 use rust_openflow::{Action, Field, Flow, PortNo};
 
 use crate::packet::{Packet, Tag};
@@ -89,6 +89,8 @@ pub struct Difference {
     pub fault: Fault,
     /// The packet; its `ct_*` fields are those after tracking.
     pub packet: Packet,
+    /// The rules of the port's groups that match it.
+    pub rules: Vec<RuleId>,
 }
 
 impl fmt::Display for Difference {
@@ -98,7 +100,12 @@ impl fmt::Display for Difference {
             Fault::Closes => "is dropped, and the policy lets it pass",
             Fault::Stamps => "has its connection stamped as admitted, and no rule admits it",
         };
-        write!(f, "port {}, {}, {:?}: {:?} {fault}", self.port, self.direction, self.state, self.packet)
+        write!(f, "port {}, {}, {:?}: {} {fault}", self.port, self.direction, self.state, self.packet)?;
+        if self.rules.is_empty() {
+            return Ok(());
+        }
+        let rules: Vec<&str> = self.rules.iter().map(RuleId::as_str).collect();
+        write!(f, " ({})", rules.join(", "))
     }
 }
 
@@ -353,8 +360,15 @@ impl Proof<'_, '_> {
         for (fault, region) in [(Fault::Opens, opens), (Fault::Closes, closes), (Fault::Stamps, stamps)] {
             if let Some(example) = region.example() {
                 let packet = packet_of(&example, port.ofport, half.direction, half.state);
+                let rules = match self.policy.ports.get(&port.id) {
+                    Some(policy) => {
+                        let packet = self.space.only(&example)?;
+                        self.law.matching_rules(policy, half.direction, half.state, &packet)?
+                    }
+                    None => Vec::new(),
+                };
                 let (port, direction, state) = (port.id.clone(), half.direction, half.state);
-                self.found.push(Difference { port, direction, state, fault, packet });
+                self.found.push(Difference { port, direction, state, fault, packet, rules });
             }
         }
         Ok(())

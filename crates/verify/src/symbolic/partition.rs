@@ -69,8 +69,12 @@ impl Maker<'_> {
     fn make(&self) -> Result<Partition, ProofError> {
         let mut left = self.space.all();
         let mut partition = Partition::new();
-        for level in self.tables.entries(self.table).chunk_by(|a, b| a.priority == b.priority) {
-            for found in [self.of_their_own(level)?, self.by_conjunction(level, &left)?] {
+        let levels: Vec<&[Entry]> =
+            self.tables.entries(self.table).chunk_by(|a, b| a.priority == b.priority).collect();
+        for (number, level) in levels.iter().enumerate() {
+            let below = || levels[number + 1..].iter().copied().flatten();
+            let is_last = below().all(|entry| entry.clauses.is_empty());
+            for found in [self.of_their_own(level)?, self.by_conjunction(level, &left, is_last)?] {
                 left = self.take(found, &left, &mut partition)?;
             }
         }
@@ -120,8 +124,14 @@ impl Maker<'_> {
         Ok(found)
     }
 
-    /// What the complete conjunctions of one priority lead to.
-    fn by_conjunction(&self, level: &[Entry], left: &Region) -> Result<Vec<(Region, FlowId)>, ProofError> {
+    /// What the complete conjunctions of one priority lead to. One that leads nowhere makes the search go on below, and
+    /// there without conjunctions: how that ends is not followed where there are any.
+    fn by_conjunction(
+        &self,
+        level: &[Entry],
+        left: &Region,
+        is_last: bool,
+    ) -> Result<Vec<(Region, FlowId)>, ProofError> {
         let mut clauses: BTreeMap<u32, Vec<Vec<Region>>> = BTreeMap::new();
         for entry in level.iter().filter(|entry| !entry.clauses.is_empty()) {
             let Some(region) = self.matched(entry)? else { continue };
@@ -147,6 +157,7 @@ impl Maker<'_> {
             };
             match led {
                 Some((region, flow)) if complete.minus(&region)?.is_empty() => found.push((complete, flow)),
+                None if is_last => {}
                 _ if complete.is_empty() => {}
                 _ => return Err(ProofError::Conjunction { table: self.table, conjunction }),
             }

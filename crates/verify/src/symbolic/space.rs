@@ -149,6 +149,23 @@ impl Space {
         self.matching(block, value.into(), u128::MAX)
     }
 
+    /// Just this packet.
+    pub(crate) fn only(&self, example: &Example) -> Result<Region, Exhausted> {
+        self.manager.with_manager_shared(|manager| {
+            let mut region = BDDFunction::t(manager);
+            let bits: Vec<(VarNo, &bool)> = (0..).zip(&example.bits).collect();
+            for (variable, bit) in bits.into_iter().rev() {
+                let literal = match bit {
+                    true => BDDFunction::var(manager, variable),
+                    false => BDDFunction::not_var(manager, variable),
+                };
+                let literal = literal.map_err(|_| Exhausted)?;
+                region = literal.and(&region).map_err(|_| Exhausted)?;
+            }
+            Ok(Region(region))
+        })
+    }
+
     /// What is in any of them. Neighbours are joined first, so that no diagram is walked once for each of many.
     pub(crate) fn any(&self, mut regions: Vec<Region>) -> Result<Region, Exhausted> {
         while regions.len() > 1 {
