@@ -88,18 +88,29 @@ impl Match {
 
     /// As [`with_mask`](Self::with_mask), for values that come from outside.
     pub fn set(&mut self, field: Field, value: u128, mask: u128) -> Result<(), FieldError> {
-        for (field, value, mask) in stored_form(field, value, mask)?.into_iter().flatten() {
+        let mut parts = stored_form(field, value, mask)?;
+        if let [Some(part @ (Field::VlanVid | Field::VlanPcp, ..)), None, None, None] = parts {
+            parts = self.tci_with(part);
+        }
+        for (field, value, mask) in parts.into_iter().flatten() {
             self.set_stored(field, value, mask);
         }
         Ok(())
     }
 
+    /// The TCI with one of its parts said anew: how it is stored depends on both.
+    fn tci_with(&self, (field, value, mask): (Field, u128, u128)) -> Parts {
+        let (shift, bits) = if field == Field::VlanPcp { PCP } else { VID };
+        let (old, old_mask) = self.get(Field::VlanTci).unwrap_or_default();
+        let others = !(bits << shift);
+        vlan_form(old & others | value << shift, old_mask & others | mask << shift)
+    }
+
     /// Takes a field out of the match.
     #[must_use]
     pub fn without(mut self, field: Field) -> Self {
-        for (field, ..) in stored_form(field, 0, 0).into_iter().flatten().flatten() {
-            self.set_stored(field, 0, 0);
-        }
+        // A register that is not there is in no match.
+        self.set(field, 0, 0).ok();
         self
     }
 
@@ -163,6 +174,16 @@ impl Match {
         self.iter().find(|(stored, ..)| *stored == field).map(|(_, value, mask)| (value, mask))
     }
 
+    /// Whether anything is said of the field, under whichever name.
+    fn is_said(&self, field: Field) -> bool {
+        let tci = self.get(Field::VlanTci).map_or(0, |(_, mask)| mask);
+        match field {
+            Field::VlanVid => tci & VID.1 << VID.0 != 0,
+            Field::VlanPcp => tci & PCP.1 << PCP.0 != 0,
+            _ => self.get(field).is_some(),
+        }
+    }
+
     /// Puts a field that is stored under its own name into its place.
     fn set_stored(&mut self, field: Field, value: u128, mask: u128) {
         let mut tlv = Vec::with_capacity(8 + 2 * field.bytes());
@@ -214,7 +235,7 @@ impl Match {
     fn push_entry(&mut self, oxm: &RawOxm<'_>) -> Result<(), DecodeError> {
         match known_field(oxm)? {
             Some((field, value, mask)) => {
-                if self.get_stored(field).is_some() {
+                if self.is_said(field) {
                     return Err(DecodeError::BadValue {
                         what: "second match field",
                         value: oxm_id(&oxm.header),
@@ -356,6 +377,9 @@ pub(crate) fn known_field(oxm: &RawOxm<'_>) -> Result<Option<(Field, u128, u128)
     }
     let value = be_uint(&oxm.payload[..bytes]);
     let mask = if oxm.has_mask { be_uint(&oxm.payload[bytes..]) } else { field.full_mask() };
+    if field == Field::InPort && !u32::try_from(value).is_ok_and(|port| PortNo(port).can_exist()) {
+        return Err(DecodeError::BadValue { what: "match field", value: oxm_id(&oxm.header) });
+    }
     Ok(Some((field, value, mask)))
 }
 
@@ -371,8 +395,10 @@ fn is_canonical(bytes: &[u8]) -> Result<bool, DecodeError> {
         let as_written = match known_field(&entry.oxm)? {
             None => true,
             Some((field, value, mask)) => {
-                let alone = matches!(stored_form(field, value, mask),
-                    Ok([Some(stored), None, None, None]) if stored == (field, value, mask));
+                // How a priority or a whole TCI is stored depends on what else is said.
+                let alone = !matches!(field, Field::VlanPcp | Field::VlanTci)
+                    && matches!(stored_form(field, value, mask),
+                        Ok([Some(stored), None, None, None]) if stored == (field, value, mask));
                 let exact = field.is_exact(mask);
                 alone && mask != 0 && exact != entry.oxm.has_mask && entry.oxm.header == field.oxm_header()
             }
@@ -383,6 +409,10 @@ fn is_canonical(bytes: &[u8]) -> Result<bool, DecodeError> {
     }
     Ok(true)
 }
+
+/// Where the parts of a TCI stand in it: shift, bits. The id has its "there is a tag" bit with it.
+const VID: (u32, u128) = (0, 0x1fff);
+const PCP: (u32, u128) = (13, 7);
 
 type Parts = [Option<(Field, u128, u128)>; 4];
 
@@ -451,7 +481,7 @@ fn parts_of(field: Field) -> Vec<(Field, u32, u16)> {
             .collect(),
         Field::InPortNxm => vec![(Field::InPort, 0, 32)],
         Field::IpTos => vec![(Field::IpDscp, 2, 6)],
-        Field::VlanTci => vec![(Field::VlanVid, 0, 13), (Field::VlanPcp, 13, 3)],
+        Field::VlanTci => vec![(Field::VlanVid, VID.0, 13), (Field::VlanPcp, PCP.0, 3)],
         _ => Vec::new(),
     }
 }

@@ -42,6 +42,12 @@ impl PortNo {
         (PortNo::UNSET, "UNSET"),
     ];
 
+    /// Whether a port can have this number: none from 65280 up to the reserved ports, which take those 16-bit numbers.
+    /// Open vSwitch refuses them on the wire.
+    pub(crate) fn can_exist(self) -> bool {
+        self.to_u16().is_some()
+    }
+
     /// The 16-bit form of OpenFlow 1.0, which Nicira actions still use; `None` if the port has none.
     /// Open vSwitch keeps reserved ports at 0xff00 up there (ovs-fields(7), `in_port`).
     #[must_use]

@@ -63,6 +63,22 @@ fn vlans_are_one_thing_whichever_way_they_are_said() {
     assert_eq!(tagged.to_string(), "vlan_tci=0x1000/0x1000");
 }
 
+/// Parts and the whole TCI are one thing also where there is a priority and no tag that it could stand in.
+#[test]
+fn a_priority_without_a_tag_is_the_tci_in_any_order() {
+    let tci = |value: u32, mask: u32| Match::new().with_mask(Field::VlanTci, value, mask);
+    let priority = Match::new().with(Field::VlanPcp, 3u32);
+    assert_eq!(priority, tci(0x6000, 0xe000));
+    assert_eq!(priority.to_string().parse().as_ref(), Ok(&priority));
+    let untagged = priority.clone().with_mask(Field::VlanVid, 0u32, 0xfffu32);
+    assert_eq!(untagged, tci(0x6000, 0xefff));
+    assert_eq!(untagged, tci(0, 0xfff).with(Field::VlanPcp, 3u32));
+    let tagged = Match::new().with(Field::VlanVid, 0x100au32).with(Field::VlanPcp, 3u32);
+    assert_eq!(priority.with(Field::VlanVid, 0x100au32), tagged);
+    assert_eq!(tagged.without(Field::VlanVid), tci(0x6000, 0xe000));
+    assert_eq!(tci(0x6000, 0xe000).without(Field::VlanPcp), Match::new());
+}
+
 #[test]
 fn short_and_long_ports_are_the_same_port() {
     let local = Match::new().with(Field::InPortNxm, 0xfffeu32);

@@ -69,6 +69,7 @@ fn known(bytes: &[u8], depth: usize) -> Result<Option<Action>, DecodeError> {
     reader.u16()?;
     Ok(Some(match kind {
         kind::OUTPUT => match (PortNo(reader.u32()?), reader.u16()?) {
+            (port, _) if !port.can_exist() => return Ok(None),
             (PortNo::CONTROLLER, u16::MAX) => Action::Output(PortNo::CONTROLLER),
             (port, 0) if port != PortNo::CONTROLLER => Action::Output(port),
             (port, max_len) => Action::OutputMaxLen { port, max_len },

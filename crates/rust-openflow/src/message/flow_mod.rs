@@ -43,6 +43,10 @@ impl FlowModCommand {
         }
     }
 
+    fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::DeleteStrict)
+    }
+
     /// The word before the flow in ovs-ofctl's bundle files.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -61,8 +65,8 @@ impl FlowModCommand {
 pub struct FlowMod {
     /// What to do.
     pub command: FlowModCommand,
-    /// The flow. Only additions have a cookie and options; deletions ignore the actions, and those that are
-    /// not strict the priority.
+    /// The flow. Only additions have a cookie and options; deletions ignore the actions, which are neither
+    /// written nor kept when read, and those that are not strict the priority.
     pub flow: Flow,
     /// For a deletion, all tables instead of the flow's.
     pub all_tables: bool,
@@ -115,7 +119,6 @@ impl FlowMod {
 
     pub(super) fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         let Flow { table, priority, cookie, matches, actions, options } = &self.flow;
-        let deletes = matches!(self.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
         // One field holds the cookie to set, in additions, or the one to look for.
         let (cookie, mask) =
             if self.command == FlowModCommand::Add { (*cookie, 0) } else { self.cookie_filter };
@@ -132,7 +135,7 @@ impl FlowMod {
         out.put_u16(options.flags.0);
         out.put_u16(options.importance);
         matches.encode(out)?;
-        if deletes { Ok(()) } else { Action::encode_instructions(actions, out) }
+        if self.command.deletes() { Ok(()) } else { Action::encode_instructions(actions, out) }
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -159,7 +162,7 @@ impl FlowMod {
             priority,
             cookie: if filtered { 0 } else { cookie },
             matches,
-            actions,
+            actions: if command.deletes() { Vec::new() } else { actions },
             options,
         };
         let cookie_filter = if filtered { (cookie, mask) } else { (0, 0) };
