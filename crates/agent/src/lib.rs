@@ -5,10 +5,12 @@
 //! - [`source`]: where the policy comes from.
 //! - [`driver`]: what enforces it: connections, and the engine between them.
 //! - [`daemon`] and [`apply`]: source and driver put together, for good or for once.
+//! - [`audit`]: what a switch holds, proved against the policy.
 //! - [`config`]: the settings; [`bindings`] and [`render`]: the same without a switch.
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod audit;
 pub mod bindings;
 pub mod config;
 pub mod daemon;

@@ -41,7 +41,7 @@ pub(crate) struct ApplyCommand {
     json: bool,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
         _ => Err("a number of seconds from 0 to 1e9".to_owned()),
@@ -75,11 +75,7 @@ impl ApplyCommand {
             Ok(outcome) => outcome,
             Err(error) => {
                 eprintln!("{error}");
-                return Ok(match error {
-                    ApplyError::TimedOut { .. } => Exit::TimedOut,
-                    ApplyError::FlowRefused(_) => Exit::Refused,
-                    ApplyError::Locked(_) | ApplyError::FailMode(_) => Exit::Failed,
-                });
+                return Ok(exit_of(Some(&error)));
             }
         };
         applied.refused.iter().chain(&applied.notes).for_each(daemon::tell);
@@ -94,7 +90,16 @@ impl ApplyCommand {
     }
 }
 
-async fn converge<D: Driver>(
+/// How a command ends that could not converge.
+pub(crate) fn exit_of(error: Option<&ApplyError>) -> Exit {
+    match error {
+        Some(ApplyError::TimedOut { .. }) => Exit::TimedOut,
+        Some(ApplyError::FlowRefused(_)) => Exit::Refused,
+        Some(ApplyError::Locked(_) | ApplyError::FailMode(_)) | None => Exit::Failed,
+    }
+}
+
+pub(crate) async fn converge<D: Driver>(
     driver: &mut D,
     delta: PolicyDelta,
     within: Duration,

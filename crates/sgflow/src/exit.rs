@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Refused,
     /// What it takes was not there in time.
     TimedOut,
+    /// The switch is not what the policy says.
+    Differs,
     /// The command line makes no sense (`EX_USAGE` of sysexits.h: 2 is taken).
     Usage,
 }
@@ -24,6 +26,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Refused => 2,
             Exit::TimedOut => 3,
+            Exit::Differs => 4,
             Exit::Usage => 64,
         })
     }

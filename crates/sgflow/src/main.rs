@@ -7,6 +7,7 @@ mod demo;
 mod exit;
 mod options;
 mod render;
+mod verify;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ enum Command {
     Agent(agent_command::AgentCommand),
     Apply(apply::ApplyCommand),
     Render(render::RenderCommand),
+    Verify(verify::VerifyCommand),
     Demo(demo::DemoArgs),
 }
 
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
 fn init_log(cli: &Cli) -> anyhow::Result<()> {
     let default = match cli.command {
         Command::Agent(_) => "info",
-        Command::Apply(_) | Command::Render(_) | Command::Demo(_) => "warn",
+        Command::Apply(_) | Command::Render(_) | Command::Verify(_) | Command::Demo(_) => "warn",
     };
     let filter = EnvFilter::builder().parse(cli.log.as_deref().unwrap_or(default))?;
     tracing_subscriber::fmt()
@@ -75,6 +77,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Agent(command) => runtime.block_on(command.run()),
         Command::Apply(command) => runtime.block_on(command.run()),
         Command::Render(command) => command.run(),
+        Command::Verify(command) => runtime.block_on(command.run()),
         Command::Demo(args) => demo::run(&args).map(|()| Exit::Done),
     }
 }

@@ -3,57 +3,10 @@
 mod common;
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use common::{POLICY, apply, bridge, document, eventually, flows, is_open, ovs, plug, sgflow, stderr};
+use common::{Agent, POLICY, apply, bridge, document, eventually, flows, is_open, ovs, plug, stderr};
 use lab::{DummySpec, Ovs};
-
-/// A running agent; ended with the test, however that ends.
-struct Agent {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Agent {
-    fn start(ovs: &Ovs) -> Self {
-        Self::start_with(ovs, &[])
-    }
-
-    fn start_with(ovs: &Ovs, more: &[&str]) -> Self {
-        let log = ovs.rundir().join("agent.log");
-        let out = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
-        let mut command = Command::new("setpriv");
-        // Dies with the test, also when that is killed.
-        command.args(["--pdeathsig", "KILL"]).arg(sgflow().get_program()).arg("agent");
-        command.args(["--policy", &ovs.rundir().join("policy.yaml").display().to_string()]);
-        command.args(["--ovsdb", &ovs.db_remote()]).args(more);
-        let child = command.stderr(out).stdout(Stdio::null()).spawn().expect("the agent starts");
-        Agent { child, log }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).expect("a log")
-    }
-
-    /// Lines that contain `part`.
-    fn count(&self, part: &str) -> usize {
-        self.log().lines().filter(|line| line.contains(part)).count()
-    }
-
-    fn wait_for(&self, part: &str, times: usize) {
-        eventually(&format!("{times} times {part:?} in:\n{}", self.log()), || self.count(part) >= times);
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
-    }
-}
 
 /// Replaces the document as an editor does.
 fn edit(ovs: &Ovs, text: &str) {

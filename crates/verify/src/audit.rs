@@ -10,7 +10,7 @@ use crate::error::Fault;
 use crate::interpreter::run_from;
 use crate::outcome::Visit;
 use crate::packet::{Packet, Tag};
-use crate::symbolic::{Difference, Joints, LocalPort, differences};
+use crate::symbolic::{Difference, Joints, LocalPort, State, differences};
 use crate::tables::{self, Tables};
 use crate::{Outcome, RunError, Scripted};
 
@@ -163,19 +163,23 @@ fn explain(
     subject: &Subject<'_>,
     held: &Tables,
     wanted: &Tables,
-    found: Vec<Difference>,
+    mut found: Vec<Difference>,
     findings: &mut [Finding],
     audit: &mut Audit,
 ) {
     let Subject { joints, ports, .. } = *subject;
+    // What everybody meets first is understood first.
+    found.sort_by_key(|difference| difference.state != State::New);
     for difference in found.into_iter().take(LOOKED_THROUGH) {
         if findings.iter().all(|finding| finding.evidence.is_some()) && !findings.is_empty() {
             break;
         }
         let port = ports.iter().find(|port| port.id == difference.port);
         let Some(vlan) = port.map(|port| port.vlan) else { continue };
+        // What becomes of a frame that its sender may send is another question.
+        let end = (difference.direction == Direction::Egress).then_some(joints.deliver);
         let [as_is, as_wanted] = [held, wanted].map(|tables| follow(tables, joints, &difference, vlan));
-        let visits = visits_of(&as_is, &difference, joints).chain(visits_of(&as_wanted, &difference, joints));
+        let visits = visits_until(&as_is, end).chain(visits_until(&as_wanted, end));
         let visits: Vec<&Visit> = visits.collect();
         let mut is_explained = false;
         for finding in findings.iter_mut().filter(|finding| meets(&visits, finding.deviation.flow())) {
@@ -183,8 +187,8 @@ fn explain(
             finding.evidence.get_or_insert_with(|| Evidence {
                 packet: difference.packet.clone(),
                 difference: Some(difference.clone()),
-                held: way(held, &as_is),
-                wanted: way(wanted, &as_wanted),
+                held: way(held, &as_is, end),
+                wanted: way(wanted, &as_wanted, end),
             });
         }
         if !is_explained {
@@ -243,16 +247,8 @@ impl Conntrack for Told {
     }
 }
 
-/// The look-ups that belong to the half which the difference is about.
-fn visits_of<'o>(
-    (outcome, _): &'o (Outcome, Option<RunError>),
-    difference: &Difference,
-    joints: Joints,
-) -> impl Iterator<Item = &'o Visit> {
-    let end = match difference.direction {
-        Direction::Egress => Some(joints.deliver),
-        Direction::Ingress => None,
-    };
+/// The look-ups before a table.
+fn visits_until((outcome, _): &(Outcome, Option<RunError>), end: Option<u8>) -> impl Iterator<Item = &Visit> {
     outcome.visits.iter().take_while(move |visit| Some(visit.table) != end)
 }
 
@@ -265,9 +261,11 @@ fn meets(visits: &[&Visit], flow: &Flow) -> bool {
     visits.iter().any(|visit| visit.table == flow.table && holds(&visit.packet))
 }
 
-fn way(tables: &Tables, (outcome, error): &(Outcome, Option<RunError>)) -> Way {
+fn way(tables: &Tables, run: &(Outcome, Option<RunError>), end: Option<u8>) -> Way {
     let step = |visit: &Visit| (visit.table, visit.flow.map(|id| tables.flow(id).clone()));
-    Way { steps: outcome.visits.iter().map(step).collect(), broken: error.as_ref().map(ToString::to_string) }
+    let at_end = run.0.visits.iter().find(|visit| Some(visit.table) == end);
+    let steps = visits_until(run, end).chain(at_end).map(step).collect();
+    Way { steps, broken: run.1.as_ref().map(ToString::to_string) }
 }
 
 /// A packet that has what a flow asks for, if it has another way from its table on.
@@ -280,7 +278,7 @@ fn at_its_table(held: &Tables, wanted: &Tables, flow: &Flow) -> Option<Evidence>
                 Err(error) => (Outcome::default(), Some(error)),
             }
         });
-        let (held, wanted) = (way(held, &as_is), way(wanted, &as_wanted));
+        let (held, wanted) = (way(held, &as_is, None), way(wanted, &as_wanted, None));
         (held != wanted).then_some(Evidence { packet, difference: None, held, wanted })
     })
 }

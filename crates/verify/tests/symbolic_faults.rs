@@ -174,9 +174,21 @@ fn a_generation_of_another_set_opens() {
 }
 
 #[test]
-fn a_conjunction_without_its_flow_has_no_proof() {
+fn a_conjunction_without_its_flow_closes() {
     let host = Host::new();
     let index = host.find(123, &["conj_id="]);
-    let gone = host.prove(host.without(index));
+    let found = host.prove(host.without(index)).unwrap();
+    assert!(!found.is_empty());
+    assert!(found.iter().all(|difference| difference.fault == Fault::Closes), "{found:?}");
+}
+
+/// The switch goes on below with flows alone; that is not followed if there are conjunctions.
+#[test]
+fn a_conjunction_without_its_flow_above_others_has_no_proof() {
+    let host = Host::new();
+    let index = host.find(123, &["conj_id="]);
+    let mut flows = host.without(index);
+    flows.push("table=123,priority=1,ip,tcp actions=conjunction(99,1/2)".parse().unwrap());
+    let gone = host.prove(flows);
     assert!(matches!(gone, Err(ProofError::Conjunction { table: 123, .. })), "{gone:?}");
 }

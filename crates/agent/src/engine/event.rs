@@ -109,7 +109,7 @@ pub enum Revalidation {
     },
 }
 
-/// Something to be done. Everything but `Disconnect`, `Report` and `WakeAt` is answered by one event.
+/// Something to be done. Everything but `Disconnect`, `Report`, `Audited` and `WakeAt` is answered by one event.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Connect to the bridge: [`SwitchEvent::Connected`], then perhaps much later [`SwitchEvent::Lost`].
@@ -128,6 +128,8 @@ pub enum Effect {
     Write(Vec<DatabaseWrite>),
     /// Tell people.
     Report(Report),
+    /// What was read back is so different from what is wanted; no answer.
+    Audited(Arc<[FlowChange]>),
     /// Send [`Event::Tick`] at this time, and not at the one said before.
     WakeAt(Duration),
 }

@@ -63,28 +63,30 @@ impl Flows {
     ///
     /// After a read-back the switch may hold flows that admit more than is wanted (it was changed by another, or
     /// while we were away): connections that they admitted carry marks in force, so the sets concerned take new
-    /// generations. For that another commit is needed: `false` says that this has to be called again.
+    /// generations. For that another commit is needed: what the switch holds otherwise than wanted says that this has
+    /// to be called again.
     pub(super) fn commit(
         &mut self,
         pool: &mut GenerationPool,
         refused: &mut Vec<RefusedRule>,
-    ) -> Result<bool, GenerationsExhausted> {
+    ) -> Result<Option<Arc<[FlowChange]>>, GenerationsExhausted> {
         let batch = self.renderer.commit(pool)?;
         if std::mem::take(&mut self.fresh) {
             self.renderer.forget_known();
         }
         self.absorb(batch, refused);
         if !std::mem::take(&mut self.audit) {
-            return Ok(true);
+            return Ok(None);
         }
-        for change in self.tracker.pending() {
+        let drift = self.pending();
+        for change in drift.iter() {
             // What was missing may have let pass as much as what was there: without our hook, the bridge's own flows.
             self.debt.revalidate = true;
             if let Some(old) = change.old_value() {
                 self.renderer.shrunk_by(change.key(), old, change.new_value());
             }
         }
-        Ok(false)
+        Ok(Some(drift))
     }
 
     fn absorb(&mut self, batch: Batch, refused: &mut Vec<RefusedRule>) {

@@ -65,7 +65,7 @@ pub use event::{
 pub use flows::{concerns_us, join};
 pub use report::{Consequence, FlowRefused, Report, Sent, Waiting};
 
-use crate::host::{AttachmentChange, BridgeRow, ClosedInterface, HostView, NetworkPorts, RowChange};
+use crate::host::{AttachmentChange, BridgeRow, ClosedInterface, HostView, NetworkPorts, RowChange, Spot};
 use flows::{Flows, count};
 use ledger::Ledger;
 use link::Link;
@@ -256,6 +256,11 @@ impl Engine {
         let ports = self.host.spots().count();
         let ports_without_policy = self.no_policy.len();
         Status { ports, ports_without_policy, sets, flows, sent: self.progress.total }
+    }
+
+    /// The local ports, with their plugs.
+    pub fn spots(&self) -> impl Iterator<Item = (&PortId, &Spot)> {
+        self.host.spots()
     }
 
     /// The interfaces that say they are a port's, and are closed for what they are.

@@ -215,8 +215,11 @@ impl Engine {
         let committed = flows.commit(pool, &mut refused);
         self.effects.extend(refused.into_iter().map(|rule| Effect::Report(Report::RuleRefused(rule))));
         match committed {
-            Ok(true) => self.progress.unreported |= std::mem::take(&mut self.progress.uncommitted),
-            Ok(false) => return true,
+            Ok(None) => self.progress.unreported |= std::mem::take(&mut self.progress.uncommitted),
+            Ok(Some(drift)) => {
+                self.effects.push(Effect::Audited(drift));
+                return true;
+            }
             // Not for want of generations: the pool was looked at a moment ago.
             Err(_) => return false,
         }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::{Datapath, DummySpec, FailMode, Ovs, OvsOptions};
@@ -98,5 +98,52 @@ pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     while !check() {
         assert!(Instant::now() < deadline, "not within 30 s: {what}");
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A running agent; ended with the test, however that ends.
+pub struct Agent {
+    pub child: Child,
+    log: PathBuf,
+}
+
+impl Agent {
+    pub fn start(ovs: &Ovs) -> Self {
+        Self::start_with(ovs, &[])
+    }
+
+    pub fn start_with(ovs: &Ovs, more: &[&str]) -> Self {
+        let log = ovs.rundir().join("agent.log");
+        let out = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
+        let mut command = Command::new("setpriv");
+        // Dies with the test, also when that is killed.
+        command.args(["--pdeathsig", "KILL"]).arg(sgflow().get_program()).arg("agent");
+        command.args(["--policy", &ovs.rundir().join("policy.yaml").display().to_string()]);
+        command.args(["--ovsdb", &ovs.db_remote()]).args(more);
+        let child = command.stderr(out).stdout(Stdio::null()).spawn().expect("the agent starts");
+        Agent { child, log }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("a log")
+    }
+
+    /// Lines that contain `part`.
+    pub fn count(&self, part: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(part)).count()
+    }
+
+    pub fn wait_for(&self, part: &str, times: usize) {
+        eventually(&format!("{times} times {part:?} in:\n{}", self.log()), || self.count(part) >= times);
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
     }
 }

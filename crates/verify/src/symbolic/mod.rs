@@ -101,7 +101,8 @@ impl fmt::Display for Difference {
             Fault::Stamps => "has its connection stamped as admitted, and no rule admits it",
         };
         write!(f, "port {}, {}, {:?}: {} {fault}", self.port, self.direction, self.state, self.packet)?;
-        if self.rules.is_empty() {
+        // What the policy drops in spite of a rule, it drops for something else.
+        if self.rules.is_empty() || self.fault != Fault::Closes {
             return Ok(());
         }
         let rules: Vec<&str> = self.rules.iter().map(RuleId::as_str).collect();

@@ -15,20 +15,21 @@ use std::time::Duration;
 
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
-use policy::PolicyDelta;
-use rust_openflow::FlowMod;
+use policy::{PolicyDelta, PortId};
 use rust_openflow::client::Target;
+use rust_openflow::{Flow, FlowMod};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::error;
+use verify::symbolic::LocalPort;
 
 use super::Driver;
 use crate::engine::{
     DatabaseEvent, Effect, Engine, Event, FlowChange, LinkId, Options, Report, Revalidation, Status,
     SwitchEvent,
 };
-use crate::host::ClosedInterface;
+use crate::host::{ClosedInterface, Spot};
 use switch::Switch;
 
 /// Where the sockets of a host are when the database is reached over the network.
@@ -52,6 +53,17 @@ pub struct Setup {
     pub dry_run: bool,
 }
 
+/// What a switch was found to hold.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Every flow of the bridge, whosever it is.
+    pub held: Vec<Flow>,
+    /// What would make ours what they should be.
+    pub drift: Arc<[FlowChange]>,
+    /// The local ports.
+    pub ports: Vec<LocalPort>,
+}
+
 /// A setup that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SetupError {
@@ -68,6 +80,7 @@ pub struct OpenvSwitch {
     lock: String,
     dry_run: bool,
     planned: Vec<FlowMod>,
+    found: Found,
     session: SessionHandle,
     session_events: SessionEvents,
     target: Target,
@@ -114,6 +127,7 @@ impl OpenvSwitch {
             lock,
             dry_run,
             planned: Vec::new(),
+            found: Found::default(),
             session,
             session_events,
             target,
@@ -131,6 +145,16 @@ impl OpenvSwitch {
     /// In a dry run: what would have been sent so far, in order.
     pub fn planned(&self) -> &[FlowMod] {
         &self.planned
+    }
+
+    /// In a dry run: what the switch was found to hold when it was read last.
+    pub fn found(&self) -> Found {
+        let port = |(id, spot): (&PortId, &Spot)| LocalPort {
+            id: id.clone(),
+            ofport: spot.ofport.0,
+            vlan: spot.vlan.0,
+        };
+        Found { ports: self.engine.spots().map(port).collect(), ..self.found.clone() }
     }
 
     /// What keeps the driver from applying anything.
@@ -166,6 +190,10 @@ impl OpenvSwitch {
             self.on_session(Some(event));
         }
         match answer {
+            Answer::Event(Event::Switch(link, SwitchEvent::Flows(flows))) if self.dry_run => {
+                self.found.held.clone_from(&flows);
+                self.inbox.push(Event::Switch(link, SwitchEvent::Flows(flows)));
+            }
             Answer::Event(event) => self.inbox.push(event),
             Answer::Connected(switch) => {
                 self.inbox.push(Event::Switch(switch.link(), SwitchEvent::Connected));
@@ -202,6 +230,8 @@ impl OpenvSwitch {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Report(report) => self.reports.push_back(report),
+            Effect::Audited(drift) if self.dry_run => self.found.drift = drift,
+            Effect::Audited(_) => {}
             Effect::WakeAt(time) => self.wake_at = Some(time),
             Effect::Connect(link) => self.connect(link),
             Effect::Disconnect(link) => _ = self.switch.take_if(|switch| switch.link() == link),

@@ -312,6 +312,7 @@ impl World {
                 self.reports.push(report);
                 Vec::new()
             }
+            Effect::Audited(_) => Vec::new(),
             Effect::WakeAt(time) => {
                 self.wake_at = Some(time);
                 Vec::new()

@@ -1,0 +1,315 @@
+//! `sgflow verify`: is the switch exactly the policy?
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use agent::audit::{Audit, Deviation, Evidence, Finding, Way, audit, passage};
+use agent::config::{Config, FirewallDriver};
+use agent::daemon;
+use agent::driver::{Found, OpenvSwitch};
+use agent::engine::Report;
+use agent::source::{Documents, Feed};
+use anyhow::bail;
+use clap::Args;
+use pipeline::{LAYOUT, is_ours};
+use policy::Policy;
+use rust_openflow::Flow;
+use serde_json::{Value, json};
+
+use crate::apply::{converge, exit_of, print_refused, seconds};
+use crate::exit::Exit;
+use crate::options::{SettingsOptions, setup};
+
+/// What differs is looked at again after so long: a change that is under way looks like a fault.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// Prove that the switch is exactly the policy, or name what is not: flows that are missing, altered or not wanted,
+/// each with a packet and its way through the tables
+///
+/// Reads the switch back and compares all flows with those that the policy comes to; then proves, without the code that
+/// made the flows, that for every port, direction and state of connection tracking just those packets pass that the
+/// policy admits. What differs is read again after 2 s, since an agent may be at work.
+///
+/// Exit codes: 0 the switch is the policy; 1 nothing could be verified; 2 it is, but for objects that were refused; 3
+/// switch or database not there within the timeout; 4 the switch is not the policy.
+#[derive(Args, Debug)]
+pub(crate) struct VerifyCommand {
+    #[command(flatten)]
+    settings: SettingsOptions,
+
+    /// Make the switch as the policy says if it is not, and verify again. Not while an agent runs: it does that itself
+    #[arg(long)]
+    fix: bool,
+
+    /// Seconds to wait for the database, the bridge and the switch
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
+    timeout: f64,
+
+    /// Print what was found as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl VerifyCommand {
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let (fix, as_json) = (self.fix, self.json);
+        let timeout = Duration::from_secs_f64(self.timeout);
+        let config = self.settings.config()?;
+        if config.firewall_driver != FirewallDriver::OpenvSwitch {
+            bail!("firewall_driver {}: there is no switch to verify", config.firewall_driver);
+        }
+        let mut feed = Feed::default();
+        let update = feed.take(&Documents::read(&config.policy_path)?);
+        print_refused(&update);
+        let (Some(policy), Some(_)) = (feed.policy(), &update.delta) else {
+            eprintln!("the document was refused whole: there is no policy to verify");
+            return Ok(Exit::Refused);
+        };
+        let verifier = Verifier { config: &config, policy, timeout, as_json };
+        match verifier.verify(fix).await {
+            Ok(Exit::Done) if !update.diagnostics.is_empty() => Ok(Exit::Refused),
+            Ok(exit) => Ok(exit),
+            Err(error) => {
+                let exit = exit_of(error.downcast_ref());
+                eprintln!("{error:#}");
+                Ok(exit)
+            }
+        }
+    }
+}
+
+struct Verifier<'a> {
+    config: &'a Config,
+    policy: &'a Policy,
+    timeout: Duration,
+    as_json: bool,
+}
+
+/// What was found, and about what.
+struct Look {
+    audit: Audit,
+    found: Found,
+    took: Duration,
+    is_complete: bool,
+}
+
+impl Verifier<'_> {
+    async fn verify(&self, fix: bool) -> anyhow::Result<Exit> {
+        let mut look = self.look().await?;
+        if !look.audit.is_exact() && !fix {
+            tokio::time::sleep(SECOND_LOOK).await;
+            look = self.look().await?;
+        }
+        self.tell(&look);
+        if fix && !look.audit.is_exact() {
+            self.mend().await?;
+            look = self.look().await?;
+            self.tell(&look);
+        }
+        Ok(match (look.audit.is_exact(), look.is_complete) {
+            (true, true) => Exit::Done,
+            (true, false) => Exit::Refused,
+            (false, _) => Exit::Differs,
+        })
+    }
+
+    async fn look(&self) -> anyhow::Result<Look> {
+        let mut driver = self.driver(true)?;
+        let delta = Policy::diff(&Policy::default(), self.policy);
+        let (applied, _) = converge(&mut driver, delta, self.timeout).await?;
+        let rules = applied.refused.iter().filter_map(|report| match report {
+            Report::RuleRefused(rule) => Some(rule.clone()),
+            _ => None,
+        });
+        let (found, began) = (driver.found(), Instant::now());
+        let audit = audit(&found, self.policy, &rules.collect::<Vec<_>>(), &self.config.permitted_ethertypes);
+        applied.refused.iter().for_each(daemon::tell);
+        Ok(Look { audit, found, took: began.elapsed(), is_complete: applied.refused.is_empty() })
+    }
+
+    async fn mend(&self) -> anyhow::Result<()> {
+        let mut driver = self.driver(false)?;
+        let delta = Policy::diff(&Policy::default(), self.policy);
+        let (_, status) = converge(&mut driver, delta, self.timeout).await?;
+        eprintln!("{}: sent {} flow-mods", self.config.integration_bridge, status.sent.flow_mods());
+        Ok(())
+    }
+
+    fn driver(&self, dry_run: bool) -> anyhow::Result<OpenvSwitch> {
+        Ok(OpenvSwitch::new(setup(self.config, dry_run))?)
+    }
+
+    fn tell(&self, look: &Look) {
+        let bridge = &self.config.integration_bridge;
+        match self.as_json {
+            true => println!("{}", json_of(bridge, look)),
+            false => print!("{}", text_of(bridge, look)),
+        }
+    }
+}
+
+fn text_of(bridge: &str, look: &Look) -> String {
+    let Look { audit, found, took, .. } = look;
+    let of = format!(
+        "{} flows, {} ports, all packets: {:.1} s",
+        found.held.iter().filter(|flow| is_ours(flow.cookie)).count(),
+        found.ports.len(),
+        took.as_secs_f32()
+    );
+    if audit.is_exact() {
+        return format!("{bridge}: the switch is exactly the policy ({of})\n");
+    }
+    let mut text = format!("{bridge}: the switch is not the policy: {} ({of})\n", counts(audit));
+    for finding in &audit.findings {
+        text += &finding_text(finding);
+    }
+    for difference in &audit.unexplained {
+        _ = writeln!(text, "\nwith all flows as they should be: {difference}");
+    }
+    if let Some(reason) = &audit.unproven {
+        _ = writeln!(text, "\nno proof for the rest: {reason}");
+    }
+    text
+}
+
+fn counts(audit: &Audit) -> String {
+    let count = |word: &str| audit.findings.iter().filter(|finding| word_for(finding) == word).count();
+    let words = ["missing", "altered", "extra", "foreign"].map(|word| (count(word), word));
+    let counts = words.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    let counts: Vec<String> = counts.collect();
+    let flows = if counts.is_empty() {
+        "no flow is wrong".to_owned()
+    } else {
+        format!("flows {}", counts.join(", "))
+    };
+    format!("{flows}; {} kinds of packets are treated otherwise", audit.differences)
+}
+
+/// What is wrong with a flow, in a word.
+fn word_for(finding: &Finding) -> &'static str {
+    match &finding.deviation {
+        Deviation::Missing(_) => "missing",
+        Deviation::Altered { .. } => "altered",
+        Deviation::Extra(flow) if is_ours(flow.cookie) => "extra",
+        Deviation::Extra(_) => "foreign",
+    }
+}
+
+fn finding_text(finding: &Finding) -> String {
+    let word = word_for(finding);
+    let mut text = format!("\n{word:8} {}\n", finding.deviation.flow());
+    if let Deviation::Altered { wanted, .. } = &finding.deviation {
+        _ = writeln!(text, "  wanted {wanted}");
+    }
+    if word == "foreign" {
+        text += "  advice not ours, never touched: remove it with ovs-ofctl --strict del-flows, or whoever put it there\n";
+    }
+    if let Some(fault) = finding.unfollowed {
+        _ = writeln!(text, "  unsafe {fault}: take it to let everything pass");
+    }
+    match &finding.evidence {
+        Some(evidence) => text += &evidence_text(evidence),
+        None => text += "  packet none was found that it treats otherwise\n",
+    }
+    text
+}
+
+fn evidence_text(evidence: &Evidence) -> String {
+    let Evidence { packet, difference, held, wanted } = evidence;
+    let mut text = match difference {
+        Some(difference) => format!("  packet {difference}\n"),
+        None => format!("  packet {packet}, once it is there\n"),
+    };
+    let same = held.steps.iter().zip(&wanted.steps).take_while(|(held, wanted)| held == wanted).count();
+    let tables: Vec<String> = held.steps[..same].iter().map(|(table, _)| table_name(*table)).collect();
+    if !tables.is_empty() {
+        _ = writeln!(text, "  way    {}", tables.join(", "));
+    }
+    for (who, way) in [("switch", held), ("policy", wanted)] {
+        text += &way_text(who, way, same);
+    }
+    text
+}
+
+fn way_text(who: &str, way: &Way, from: usize) -> String {
+    let mut text = String::new();
+    for (number, (table, flow)) in way.steps[from..].iter().enumerate() {
+        let who = if number == 0 { who } else { "" };
+        let flow = match flow {
+            Some(flow) if *flow == passage() => {
+                "the flows of others, taken to let everything pass".to_owned()
+            }
+            Some(flow) => flow_text(flow),
+            None => "no flow".to_owned(),
+        };
+        _ = writeln!(text, "  {who:6} {}: {flow}", table_name(*table));
+    }
+    if way.steps.len() <= from {
+        _ = writeln!(text, "  {who:6} the end");
+    }
+    if let Some(reason) = &way.broken {
+        _ = writeln!(text, "  {who:6} {reason}");
+    }
+    text
+}
+
+/// A flow without its table, which stands before it.
+fn flow_text(flow: &Flow) -> String {
+    let text = flow.to_string();
+    match text.split_once("priority=") {
+        Some((_, rest)) => format!("priority={rest}"),
+        None => text,
+    }
+}
+
+fn table_name(table: u8) -> String {
+    match LAYOUT.tables.iter().find(|known| known.id == table) {
+        Some(known) => format!("{table} {}", known.name),
+        None => table.to_string(),
+    }
+}
+
+fn json_of(bridge: &str, look: &Look) -> Value {
+    let Look { audit, found, took, is_complete } = look;
+    let differences: Vec<String> = audit.unexplained.iter().map(ToString::to_string).collect();
+    json!({
+        "bridge": bridge,
+        "exact": audit.is_exact(),
+        "complete": is_complete,
+        "flows": found.held.iter().filter(|flow| is_ours(flow.cookie)).count(),
+        "ports": found.ports.len(),
+        "seconds": took.as_secs_f64(),
+        "findings": audit.findings.iter().map(finding_json).collect::<Vec<_>>(),
+        "differences": audit.differences,
+        "unexplained": differences,
+        "unproven": audit.unproven,
+    })
+}
+
+fn finding_json(finding: &Finding) -> Value {
+    let wanted = match &finding.deviation {
+        Deviation::Altered { wanted, .. } | Deviation::Missing(wanted) => Some(wanted.to_string()),
+        Deviation::Extra(_) => None,
+    };
+    let evidence = finding.evidence.as_ref().map(|evidence| {
+        let way = |way: &Way| {
+            let steps = way.steps.iter();
+            let steps =
+                steps.map(|(table, flow)| json!({"table": table, "flow": flow.as_ref().map(flow_text)}));
+            json!({"steps": steps.collect::<Vec<_>>(), "broken": way.broken})
+        };
+        json!({
+            "packet": evidence.packet.to_string(),
+            "difference": evidence.difference.as_ref().map(ToString::to_string),
+            "switch": way(&evidence.held),
+            "policy": way(&evidence.wanted),
+        })
+    });
+    json!({
+        "kind": word_for(finding),
+        "held": finding.deviation.held().map(ToString::to_string),
+        "wanted": wanted,
+        "unfollowed": finding.unfollowed.map(|fault| fault.to_string()),
+        "evidence": evidence,
+    })
+}

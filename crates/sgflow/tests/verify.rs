@@ -1,0 +1,130 @@
+//! `sgflow verify` on a real switch: what is exact is proved, what is not is named and mended.
+
+mod common;
+
+use std::process::{Command, Output};
+
+use common::{Agent, POLICY, apply, bridge, document, flows, ovs, sgflow, stderr};
+use lab::Ovs;
+
+fn verify(ovs: &Ovs, more: &[&str]) -> Output {
+    let mut command: Command = sgflow();
+    command.arg("verify").arg("--policy").arg(ovs.rundir().join("policy.yaml"));
+    command.arg("--ovsdb").arg(ovs.db_remote()).args(more);
+    command.output().expect("sgflow runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn ofctl(ovs: &Ovs, arguments: &[&str]) {
+    let arguments: Vec<&str> = ["-O", "OpenFlow14"].iter().chain(arguments).copied().collect();
+    ovs.ofctl(&arguments).expect("ovs-ofctl does it");
+}
+
+/// A switch with the policy in force.
+fn enforced() -> Ovs {
+    let ovs = ovs();
+    bridge(&ovs);
+    let applied = apply(&ovs, &document(&ovs, POLICY), &[]);
+    assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
+    ovs
+}
+
+/// The switch is not the policy, is made so, and is as before.
+fn is_named_and_mended(ovs: &Ovs, before: &[String], named: &[&str]) {
+    let found = verify(ovs, &[]);
+    assert_eq!(found.status.code(), Some(4), "{}{}", stdout(&found), stderr(&found));
+    for part in named {
+        assert!(stdout(&found).contains(part), "{part}:\n{}", stdout(&found));
+    }
+    let fixed = verify(ovs, &["--fix"]);
+    assert_eq!(fixed.status.code(), Some(0), "{}{}", stdout(&fixed), stderr(&fixed));
+    assert!(stdout(&fixed).contains("is exactly the policy"), "{}", stdout(&fixed));
+    assert_eq!(flows(ovs).len(), before.len());
+}
+
+#[test]
+fn what_was_applied_is_the_policy_and_what_a_hand_did_is_not() {
+    let ovs = enforced();
+    let before = flows(&ovs);
+    let exact = verify(&ovs, &[]);
+    assert_eq!(exact.status.code(), Some(0), "{}{}", stdout(&exact), stderr(&exact));
+    assert!(stdout(&exact).starts_with("br-int: the switch is exactly the policy ("), "{}", stdout(&exact));
+
+    let source = "table=102,ip,in_port=1,dl_src=fa:16:3e:00:00:01,nw_src=10.0.0.1,priority=100";
+    ofctl(&ovs, &["--strict", "del-flows", "br-int", source]);
+    let lost = ["flows 1 missing;", "\nmissing  cookie=0x5367", "nw_src=10.0.0.1", "lets it pass (e4)"];
+    is_named_and_mended(&ovs, &before, &lost);
+
+    ofctl(&ovs, &["mod-flows", "br-int", "table=102,ip,in_port=2,nw_src=10.0.0.2 actions=resubmit(,110)"]);
+    let altered =
+        ["flows 1 altered;", "\n  wanted ", "port p-2, egress, Invalid", "passes, and the policy drops it"];
+    is_named_and_mended(&ovs, &before, &altered);
+
+    let spoofer = "cookie=0x5367020000000001,table=102,priority=100,ip,in_port=1,nw_src=10.0.0.66 actions=resubmit(,103)";
+    ofctl(&ovs, &["add-flow", "br-int", spoofer]);
+    let added = ["flows 1 extra;", "nw_src=10.0.0.66", "passes, and the policy drops it"];
+    is_named_and_mended(&ovs, &before, &added);
+}
+
+#[test]
+fn what_others_put_among_ours_is_named_and_left_alone() {
+    let ovs = enforced();
+    ofctl(&ovs, &["add-flow", "br-int", "table=101,priority=300,in_port=1 actions=resubmit(,110)"]);
+    ofctl(&ovs, &["add-flow", "br-int", "table=101,priority=301,in_port=2 actions=NORMAL"]);
+    let fixed = verify(&ovs, &["--fix"]);
+    assert_eq!(fixed.status.code(), Some(4), "{}", stderr(&fixed));
+    let text = stdout(&fixed);
+    for part in ["flows 2 foreign;", "ovs-ofctl --strict del-flows", "take it to let everything pass"] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+    assert!(flows(&ovs).iter().any(|flow| flow.contains("actions=NORMAL")));
+}
+
+/// Without our hook frames go by the bridge's other flows.
+#[test]
+fn a_bypass_by_the_first_table_opens() {
+    let ovs = enforced();
+    ofctl(&ovs, &["add-flow", "br-int", "table=0,priority=0 actions=NORMAL"]);
+    let exact = verify(&ovs, &[]);
+    assert_eq!(exact.status.code(), Some(0), "{}", stdout(&exact));
+    ofctl(&ovs, &["--strict", "del-flows", "br-int", "table=0,priority=65000"]);
+    let found = verify(&ovs, &["--json"]);
+    assert_eq!(found.status.code(), Some(4), "{}", stderr(&found));
+    let found: serde_json::Value = serde_json::from_slice(&found.stdout).expect("JSON");
+    assert_eq!(found["exact"], false);
+    assert_eq!(found["findings"].as_array().map(Vec::len), Some(1));
+    let finding = &found["findings"][0];
+    assert_eq!(finding["kind"], "missing");
+    let difference = finding["evidence"]["difference"].as_str().unwrap();
+    assert!(difference.contains("passes, and the policy drops it"), "{difference}");
+}
+
+#[test]
+fn a_running_agent_keeps_nobody_from_looking() {
+    let ovs = enforced();
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied added=0 modified=0 deleted=0", 1);
+    let exact = verify(&ovs, &[]);
+    assert_eq!(exact.status.code(), Some(0), "{}{}", stdout(&exact), stderr(&exact));
+}
+
+#[test]
+fn a_policy_that_is_not_in_force_is_told_apart() {
+    let ovs = enforced();
+    let tighter = POLICY
+        .replace("ethertype: IPv4, remote_group_id: g}", "ethertype: IPv4, remote_ip_prefix: 10.0.0.7}");
+    document(&ovs, &tighter);
+    let found = verify(&ovs, &[]);
+    assert_eq!(found.status.code(), Some(4), "{}", stderr(&found));
+    assert!(stdout(&found).contains("port p-1, ingress, New"), "{}", stdout(&found));
+    document(
+        &ovs,
+        &POLICY.replace("direction: egress, ethertype: IPv4", "direction: sideways, ethertype: IPv4"),
+    );
+    let refused = verify(&ovs, &["--fix"]);
+    assert_eq!(refused.status.code(), Some(2), "{}{}", stdout(&refused), stderr(&refused));
+    assert!(stderr(&refused).contains("direction"), "{}", stderr(&refused));
+}
