@@ -4,7 +4,7 @@ mod common;
 
 use std::fmt::Write as _;
 
-use common::{apply, document, flow_mods, flows, ovs, stderr};
+use common::{apply, document, flow_mods, flows, ovs, stderr, stdout, verify};
 use lab::{DummySpec, FailMode, Ovs};
 
 /// A default group, as Neutron makes one, with members 0 to `members`; the first ports of them are local.
@@ -56,6 +56,26 @@ fn five_hundred_ports_of_five_hundred_members_are_at_most_10_000_flows_and_appli
     assert_eq!(first, held as u64);
     assert_eq!(sent(&ovs, 500), 0, "the second apply sends nothing");
     assert_eq!(sent(&ovs, 501), 4, "a member more: two planes, two families");
+}
+
+/// How long the proof took is in what it prints; docs/verification.md has it.
+#[test]
+fn five_hundred_ports_are_proved_and_a_lost_flow_is_named() {
+    let ovs = host(500);
+    sent(&ovs, 500);
+    let exact = verify(&ovs, &[]);
+    print!("{}", stdout(&exact));
+    assert_eq!(exact.status.code(), Some(0), "{}{}", stdout(&exact), stderr(&exact));
+    assert!(stdout(&exact).contains(" 500 ports, all packets"), "{}", stdout(&exact));
+
+    let member = "table=123,priority=70,ip,ct_state=-inv+trk,ct_nw_src=10.0.1.7";
+    ovs.ofctl(&["-O", "OpenFlow14", "--strict", "del-flows", "br-int", member]).expect("a flow is deleted");
+    let fixed = verify(&ovs, &["--fix"]);
+    assert_eq!(fixed.status.code(), Some(0), "{}{}", stdout(&fixed), stderr(&fixed));
+    print!("{}", stdout(&fixed));
+    for part in ["flows 1 missing;", "ct_nw_src=10.0.1.7", "lets it pass (i4)", "is exactly the policy"] {
+        assert!(stdout(&fixed).contains(part), "{part}:\n{}", stdout(&fixed));
+    }
 }
 
 #[test]

@@ -2,21 +2,8 @@
 
 mod common;
 
-use std::process::{Command, Output};
-
-use common::{Agent, POLICY, apply, bridge, document, flows, ovs, sgflow, stderr};
+use common::{Agent, POLICY, apply, bridge, document, flows, ovs, stderr, stdout, verify};
 use lab::Ovs;
-
-fn verify(ovs: &Ovs, more: &[&str]) -> Output {
-    let mut command: Command = sgflow();
-    command.arg("verify").arg("--policy").arg(ovs.rundir().join("policy.yaml"));
-    command.arg("--ovsdb").arg(ovs.db_remote()).args(more);
-    command.output().expect("sgflow runs")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 fn ofctl(ovs: &Ovs, arguments: &[&str]) {
     let arguments: Vec<&str> = ["-O", "OpenFlow14"].iter().chain(arguments).copied().collect();

@@ -101,6 +101,19 @@ pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     }
 }
 
+/// `sgflow verify` of the lab's switch by the lab's document.
+pub fn verify(ovs: &Ovs, more: &[&str]) -> Output {
+    let mut command = sgflow();
+    command.arg("verify").arg("--policy").arg(ovs.rundir().join("policy.yaml"));
+    command.arg("--ovsdb").arg(ovs.db_remote()).args(more);
+    command.output().expect("sgflow runs")
+}
+
+/// Its standard output, as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// A running agent; ended with the test, however that ends.
 pub struct Agent {
     pub child: Child,
