@@ -28,12 +28,17 @@ pub(crate) struct Law<'a> {
     members: BTreeMap<&'a GroupId, Vec<Member>>,
     /// What the rules of some groups match: ports share them.
     matched: RefCell<HashMap<Question, Region>>,
-    /// What a port sends is the same in every state.
+    /// What a port sends before it is tracked is the same in every state.
     sent: RefCell<HashMap<PortId, (Region, Region)>>,
     received: OnceCell<(Region, Region)>,
+    /// What rules admit is the same for ports of the same groups.
+    admitted: RefCell<HashMap<Tracked, (Region, Region)>>,
     /// What ports of the same groups receive is the same.
     received_by: RefCell<HashMap<(BTreeSet<GroupId>, State), Verdict>>,
 }
+
+/// Packets of a way and a state, at ports of these groups.
+type Tracked = (BTreeSet<GroupId>, Direction, State);
 
 /// Groups, whether of the stateful ones among them, and what is asked.
 type Question = (BTreeSet<GroupId>, bool, Subject);
@@ -105,6 +110,7 @@ impl<'a> Law<'a> {
             matched: RefCell::default(),
             sent: RefCell::default(),
             received: OnceCell::new(),
+            admitted: RefCell::default(),
             received_by: RefCell::default(),
         }
     }
@@ -152,10 +158,26 @@ impl<'a> Law<'a> {
     }
 
     fn judged(&self, port: &Port, way: Direction, state: State) -> Result<Verdict, Exhausted> {
-        let (settled, left) = match way {
+        let (settled, unicast) = match way {
             Direction::Egress => self.sent(port)?,
-            Direction::Ingress => self.received()?,
+            Direction::Ingress => self.untracked(port, way, self.received()?)?,
         };
+        let (admitted, kept) = self.admitted(port, way, state)?;
+        Ok(Verdict {
+            accepted: settled.or(&unicast.and(&admitted)?)?,
+            tracked: if state == State::Invalid { self.space.none() } else { unicast },
+            admitted: kept,
+        })
+    }
+
+    /// Of what is settled without rules and accepted, and what is left for them: what is accepted without tracking, and
+    /// what is tracked.
+    fn untracked(
+        &self,
+        port: &Port,
+        way: Direction,
+        (settled, left): (Region, Region),
+    ) -> Result<(Region, Region), Exhausted> {
         let own = own_subject(way);
         // "A stateless rule that matches accepts the frame without connection tracking … stateless rules are tried
         // first."
@@ -163,24 +185,31 @@ impl<'a> Law<'a> {
         let left = left.minus(&stateless)?;
         // "… and group-addressed frames are judged packet by packet against the same rules."
         let group = self.group_addressed()?.and(&left)?;
-        let by_packet = self.rules(port, true, own)?;
-        let unicast = left.minus(&group)?;
-        let (admitted, kept) = match state.tuple() {
+        let by_packet = group.and(&self.rules(port, true, own)?)?;
+        Ok((self.space.any(vec![settled, stateless, by_packet])?, left.minus(&group)?))
+    }
+
+    /// What the rules admit of all that is tracked in a state; and what may be stamped so.
+    fn admitted(&self, port: &Port, way: Direction, state: State) -> Result<(Region, Region), Exhausted> {
+        let key = (port.security_groups.clone(), way, state);
+        if let Some(known) = self.admitted.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let admitted = match state.tuple() {
             // "ICMP and ICMPv6 that conntrack calls invalid … except echo replies … are judged packet by packet.
             // Any other invalid frame: dropped."
-            None => (self.messages()?.and(&by_packet)?, self.space.none()),
+            None => {
+                let by_packet = self.rules(port, true, own_subject(way))?;
+                (self.messages()?.and(&by_packet)?, self.space.none())
+            }
             Some(tuple) => {
                 let subject = subject(way, state, tuple);
                 let kept = self.rules(port, true, Subject { bound: false, ..subject })?;
                 (self.rules(port, true, subject)?, kept)
             }
         };
-        let accepted = vec![settled, stateless, group.and(&by_packet)?, unicast.and(&admitted)?];
-        Ok(Verdict {
-            accepted: self.space.any(accepted)?,
-            tracked: if state == State::Invalid { self.space.none() } else { unicast },
-            admitted: kept,
-        })
+        self.admitted.borrow_mut().insert(key, admitted.clone());
+        Ok(admitted)
     }
 
     /// "1. Delivered are frames to one of its MACs, and group-addressed or flooded ones."
@@ -192,16 +221,17 @@ impl<'a> Law<'a> {
         self.space.any(all)
     }
 
-    /// What is settled without rules and accepted, and what is left for them.
+    /// What a port sends that is accepted without tracking, and what is tracked.
     fn sent(&self, port: &Port) -> Result<(Region, Region), Exhausted> {
         if let Some(known) = self.sent.borrow().get(&port.id) {
             return Ok(known.clone());
         }
-        let sent = self.sent_by(port)?;
+        let sent = self.untracked(port, Direction::Egress, self.sent_by(port)?)?;
         self.sent.borrow_mut().insert(port.id.clone(), sent.clone());
         Ok(sent)
     }
 
+    /// What is settled without rules and accepted, and what is left for them.
     fn sent_by(&self, port: &Port) -> Result<(Region, Region), Exhausted> {
         let space = self.space;
         // "0. A frame that carries a VLAN tag: dropped (VID 0 is stripped and judged untagged)".
