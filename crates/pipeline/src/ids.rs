@@ -20,11 +20,6 @@ impl<K: Ord> Ids<K> {
         Ids { known, kept, free: BTreeSet::new(), next: 1 }
     }
 
-    /// Whether the switch already has a number for it.
-    pub(crate) fn knows(&self, key: &K) -> bool {
-        self.known.contains_key(key)
-    }
-
     /// The number of a thing that has none yet.
     pub(crate) fn take(&mut self, key: &K) -> u32 {
         if let Some(id) = self.known.remove(key) {

@@ -1,8 +1,8 @@
 //! What a switch already holds: ids and generations, read from our own flows, so that a restart numbers nothing anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use policy::{Direction, GroupId};
+use policy::Direction;
 use rust_openflow::{Action, Field, Flow};
 
 use crate::cookie::is_ours;
@@ -10,11 +10,12 @@ use crate::layout::{egress_commit, ingress_commit, register};
 use crate::names::Name;
 use crate::numbers::{Generation, RemoteId, SetId};
 use crate::remote::RemoteKey;
+use crate::sets::SetKey;
 
 /// Ids of sets and remotes, and the generations in force.
 #[derive(Clone, Default, Debug)]
 pub struct Known {
-    pub(crate) sets: BTreeMap<BTreeSet<GroupId>, SetId>,
+    pub(crate) sets: BTreeMap<SetKey, SetId>,
     pub(crate) remotes: BTreeMap<RemoteKey, RemoteId>,
     pub(crate) generations: BTreeMap<(SetId, Direction), Generation>,
 }
@@ -25,8 +26,9 @@ impl Known {
         let mut known = Known::default();
         for flow in flows.into_iter().filter(|flow| is_ours(flow.cookie)) {
             match Name::of(flow) {
-                Some(Name::Set(id, groups)) => {
-                    known.sets.insert(groups.into_iter().collect(), id);
+                Some(Name::Set(id, groups, stateless)) => {
+                    let groups = groups.into_iter().collect();
+                    known.sets.insert(SetKey { groups, stateless: stateless.into_iter().collect() }, id);
                 }
                 Some(Name::Group(id, group)) => {
                     known.remotes.insert(RemoteKey::Group(group), id);
@@ -41,9 +43,11 @@ impl Known {
         known
     }
 
-    /// The highest generation in force: the counter must be above it even where OVSDB lost its high-water mark.
+    /// The highest generation in force, or number of a set: the counter, which gives both, must be above it even where
+    /// OVSDB lost its high-water mark.
     pub fn highest_generation(&self) -> Option<Generation> {
-        self.generations.values().max().copied()
+        let sets = self.sets.values().map(|id| Generation(id.0));
+        self.generations.values().copied().chain(sets).max()
     }
 }
 

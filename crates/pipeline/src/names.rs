@@ -8,12 +8,13 @@ use policy::{AddressGroupId, GroupId, PortId};
 use crate::flow::flow;
 use crate::layout::{FlowKind, names};
 use crate::numbers::{OfPort, RemoteId, SetId};
+use crate::sets::SetKey;
 
 /// A number and what it stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Name {
-    /// `reg7`: an exact set of security groups.
-    Set(SetId, Vec<GroupId>),
+    /// `reg7`: an exact set of security groups, and those of them that are stateless.
+    Set(SetId, Vec<GroupId>, Vec<GroupId>),
     /// `conj_id`: a remote security group.
     Group(RemoteId, GroupId),
     /// `conj_id`: a remote address group.
@@ -23,17 +24,21 @@ pub enum Name {
 }
 
 impl Name {
+    pub(crate) fn set(id: SetId, SetKey { groups, stateless }: &SetKey) -> Self {
+        Name::Set(id, groups.iter().cloned().collect(), stateless.iter().cloned().collect())
+    }
+
     /// The flow that carries the name.
     pub(crate) fn flow(&self) -> Flow {
         let (kind, object, matches, text) = match self {
-            Name::Set(id, groups) => {
-                let groups: Vec<&str> = groups.iter().map(GroupId::as_str).collect();
-                (
-                    FlowKind::Set,
-                    u64::from(id.0),
-                    Match::new().with(Field::Reg(7), *id),
-                    json!({ "set": groups }),
-                )
+            Name::Set(id, groups, stateless) => {
+                let texts =
+                    |groups: &[GroupId]| -> Vec<String> { groups.iter().map(ToString::to_string).collect() };
+                let mut text = json!({ "set": texts(groups) });
+                if !stateless.is_empty() {
+                    text["stateless"] = texts(stateless).into();
+                }
+                (FlowKind::Set, u64::from(id.0), Match::new().with(Field::Reg(7), *id), text)
             }
             Name::Group(id, group) => {
                 (FlowKind::Remote, u64::from(id.0), conj_id(*id), json!({ "security_group": group.as_str() }))
@@ -61,9 +66,13 @@ impl Name {
         let value: serde_json::Value = serde_json::from_slice(note.get(..end)?).ok()?;
         let exact = |field| matches.get(field).and_then(|(value, _)| u32::try_from(value).ok());
         let text = |key: &str| value.get(key).and_then(|v| v.as_str());
-        if let Some(groups) = value.get("set").and_then(|v| v.as_array()) {
-            let groups = groups.iter().map(|g| g.as_str().map(GroupId::from)).collect::<Option<Vec<_>>>()?;
-            return Some(Name::Set(SetId(exact(Field::Reg(7))?), groups));
+        let groups = |key: &str| -> Option<Vec<GroupId>> {
+            let groups = value.get(key)?.as_array()?;
+            groups.iter().map(|group| group.as_str().map(GroupId::from)).collect()
+        };
+        if let Some(set) = groups("set") {
+            let stateless = groups("stateless").unwrap_or_default();
+            return Some(Name::Set(SetId(exact(Field::Reg(7))?), set, stateless));
         }
         if let Some(group) = text("security_group") {
             return Some(Name::Group(RemoteId(exact(Field::ConjId)?), group.into()));
@@ -87,8 +96,9 @@ mod tests {
     #[test]
     fn a_name_is_read_back_from_its_flow() {
         for name in [
-            Name::Set(SetId(3), vec!["sg-1".into(), "a,\"b\"".into()]),
-            Name::Set(SetId(4), vec![]),
+            Name::Set(SetId(3), vec!["sg-1".into(), "a,\"b\"".into()], vec![]),
+            Name::Set(SetId(4), vec![], vec![]),
+            Name::Set(SetId(5), vec!["sg-1".into(), "sg-2".into()], vec!["sg-2".into()]),
             Name::Group(RemoteId(7), "sg-1".into()),
             Name::AddressGroup(RemoteId(8), "ag-1".into()),
             Name::Port(OfPort(5), "p-1".into()),

@@ -110,6 +110,11 @@ impl Remotes {
         remote.id
     }
 
+    /// Whether a rule names the remote of this id.
+    pub(crate) fn contains(&self, id: RemoteId) -> bool {
+        self.keys.contains_key(&id)
+    }
+
     /// The id of a remote that is named.
     pub(crate) fn id(&self, key: &RemoteKey) -> Option<RemoteId> {
         self.named.get(key).map(|remote| remote.id)

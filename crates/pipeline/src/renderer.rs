@@ -6,16 +6,16 @@ use std::sync::Arc;
 use policy::{
     AddressGroup, AddressGroupId, Direction, GroupId, PolicyDelta, Port, PortId, RuleId, SecurityGroup,
 };
-use rust_openflow::{Flow, FlowKey};
+use rust_openflow::{Action, Flow, FlowKey};
 
 use crate::address::{Member, members};
 use crate::cells::{Cells, clause_remotes, connection_direction};
 use crate::cookie::decode;
 use crate::flow::{FlowBody, FlowOp, Journal};
 use crate::known::Known;
-use crate::layout::FlowKind;
+use crate::layout::{FlowKind, register};
 use crate::network::{NetworkPort, Networks, network_port_flows};
-use crate::numbers::{GenerationPool, GenerationsExhausted, OfPort, SetId};
+use crate::numbers::{GenerationPool, GenerationsExhausted, OfPort, RemoteId, SetId};
 use crate::placement::{Binding, Placement, Role};
 use crate::port_flows::{closed_port_flows, port_flows};
 use crate::remote::{RemoteKey, Remotes};
@@ -67,6 +67,7 @@ pub struct Renderer {
     rendered_network_ports: BTreeMap<OfPort, NetworkPort>,
     dirty_ports: BTreeSet<PortId>,
     dirty_network_ports: BTreeSet<OfPort>,
+    dirty_groups: BTreeSet<GroupId>,
 
     sets: Sets,
     remotes: Remotes,
@@ -101,6 +102,7 @@ impl Renderer {
             rendered_network_ports: BTreeMap::new(),
             dirty_ports: BTreeSet::new(),
             dirty_network_ports: BTreeSet::new(),
+            dirty_groups: BTreeSet::new(),
             sets: Sets::new(known.sets, known.generations),
             remotes: Remotes::new(known.remotes),
             cells: Cells::default(),
@@ -166,10 +168,40 @@ impl Renderer {
         }
     }
 
+    /// On start, of each flow that the switch holds otherwise than wanted: what of it a cached first stage may still
+    /// reach, by the number of a set that no port carries any more. It has to stay until the sweep.
+    pub fn left_over(&self, key: &FlowKey, old: &FlowBody, new: Option<&FlowBody>) -> Option<FlowBody> {
+        let is_out_of_use = |set: u64| {
+            let is_asked = key.matches.get(register::SET).is_some_and(|(value, _)| value == u128::from(set));
+            is_asked && u32::try_from(set).is_ok_and(|set| !self.sets.contains(SetId(set)))
+        };
+        match decode(old.cookie)? {
+            (FlowKind::Rule | FlowKind::Set, set) => {
+                (new.is_none() && is_out_of_use(set)).then(|| old.clone())
+            }
+            (FlowKind::Remote, remote) => {
+                let remote = RemoteId(u32::try_from(remote).ok()?);
+                (new.is_none() && !self.remotes.contains(remote)).then(|| old.clone())
+            }
+            (FlowKind::Member, _) => {
+                let is_left = |action: &&Action| match action {
+                    Action::Conjunction { id, .. } => !self.remotes.contains(RemoteId(*id)),
+                    _ => false,
+                };
+                let left: Vec<Action> = old.actions.iter().filter(is_left).cloned().collect();
+                let wanted = new.map_or(&[][..], |body| &body.actions);
+                let actions = wanted.iter().cloned().chain(left.iter().cloned()).collect();
+                (!left.is_empty()).then_some(FlowBody { cookie: old.cookie, actions })
+            }
+            _ => None,
+        }
+    }
+
     /// How many generations [`Renderer::commit`] takes at most.
     pub fn generations_needed(&self) -> u32 {
-        // Each port that changed may carry a set that nobody carried before.
-        let needed = self.sets.generations_needed() + 2 * self.dirty_ports.len();
+        // Each port that changed may carry a set that nobody carried before: its number, and one for each direction.
+        let of_groups: usize = self.dirty_groups.iter().map(|group| 2 * self.sets.count_of(group)).sum();
+        let needed = self.sets.generations_needed() + 3 * self.dirty_ports.len() + of_groups;
         u32::try_from(needed).unwrap_or(u32::MAX)
     }
 
@@ -178,7 +210,8 @@ impl Renderer {
         if pool.remaining() < self.generations_needed() {
             return Err(GenerationsExhausted { limit: pool.limit() });
         }
-        self.place_ports();
+        self.place_ports(pool)?;
+        self.redefine_groups();
         self.shrinks |= self.sets.has_bumps();
         self.sets.flush(&mut self.journal, || pool.take())?;
         self.cells.flush(&mut self.journal);
@@ -205,7 +238,7 @@ impl Renderer {
     pub fn sweep(&mut self) -> Vec<FlowOp> {
         let mut target =
             Target { cells: &mut self.cells, remotes: &mut self.remotes, journal: &mut self.journal };
-        self.sets.sweep(|id| self.groups.get(id).map(Arc::as_ref), &mut target);
+        self.sets.sweep(&mut target);
         self.cells.flush(&mut self.journal);
         self.journal.take()
     }
@@ -220,13 +253,28 @@ impl Renderer {
                 self.refused.push(RefusedRule { group: id.clone(), rule: rule.id.clone(), reason });
             }
         }
-        let mut target =
-            Target { cells: &mut self.cells, remotes: &mut self.remotes, journal: &mut self.journal };
-        self.sets.group_changed(id, old.as_deref(), new.as_deref(), &mut target);
+        let is_stateless =
+            |group: &Option<Arc<SecurityGroup>>| group.as_ref().is_some_and(|group| !group.stateful);
+        if is_stateless(&old) != is_stateless(&new) {
+            // Its ports go to other sets.
+            let of_group =
+                |port: &&PortId| self.ports.get(*port).is_some_and(|port| port.security_groups.contains(id));
+            self.dirty_ports.extend(self.bindings.keys().filter(of_group).cloned());
+        }
         match new {
             Some(group) => self.groups.insert(id.clone(), group),
             None => self.groups.remove(id),
         };
+        self.dirty_groups.insert(id.clone());
+    }
+
+    /// Sets that are still in use take over what their groups are now.
+    fn redefine_groups(&mut self) {
+        let mut target =
+            Target { cells: &mut self.cells, remotes: &mut self.remotes, journal: &mut self.journal };
+        for id in std::mem::take(&mut self.dirty_groups) {
+            self.sets.group_changed(&id, self.groups.get(&id), &mut target);
+        }
     }
 
     fn set_address_group(&mut self, id: &AddressGroupId, new: Option<Arc<AddressGroup>>) {
@@ -275,11 +323,11 @@ impl Renderer {
 
     /// Renders the ports that changed. All that goes is taken away before anything new is set: one port may take
     /// over the ofport that another one had.
-    fn place_ports(&mut self) {
+    fn place_ports(&mut self, pool: &mut GenerationPool) -> Result<(), GenerationsExhausted> {
         let (mut old_flows, mut new_flows) = (Vec::new(), Vec::new());
         let mut placed = Vec::new();
         for id in std::mem::take(&mut self.dirty_ports) {
-            let new = self.placement(&id);
+            let new = self.placement(&id, pool)?;
             let old = match &new {
                 Some(rendered) => self.rendered_ports.insert(id, rendered.clone()),
                 None => self.rendered_ports.remove(&id),
@@ -318,6 +366,7 @@ impl Renderer {
             self.networks.place(placement);
         }
         self.journal.replace(old_flows, new_flows);
+        Ok(())
     }
 
     /// The port carries its set no more, or was counted twice.
@@ -328,20 +377,24 @@ impl Renderer {
     }
 
     /// What the port is now; the set of a filtered port is counted once more.
-    fn placement(&mut self, id: &PortId) -> Option<Rendered> {
-        let binding = *self.bindings.get(id)?;
+    fn placement(
+        &mut self,
+        id: &PortId,
+        pool: &mut GenerationPool,
+    ) -> Result<Option<Rendered>, GenerationsExhausted> {
+        let Some(binding) = self.bindings.get(id).copied() else { return Ok(None) };
         let Some(port) = self.ports.get(id).cloned() else {
-            return Some(Rendered::Closed(id.clone(), binding.ofport));
+            return Ok(Some(Rendered::Closed(id.clone(), binding.ofport)));
         };
         let role = if port.is_trusted() {
             Role::Trusted
         } else {
             let mut target =
                 Target { cells: &mut self.cells, remotes: &mut self.remotes, journal: &mut self.journal };
-            let defined = |id: &GroupId| self.groups.get(id).map(Arc::as_ref);
-            Role::Filtered(self.sets.acquire(&port.security_groups, defined, &mut target))
+            let number = || pool.take();
+            Role::Filtered(self.sets.acquire(&port.security_groups, &self.groups, &mut target, number)?)
         };
-        Some(Rendered::Placed(Placement { id: id.clone(), port, binding, role }))
+        Ok(Some(Rendered::Placed(Placement { id: id.clone(), port, binding, role })))
     }
 }
 

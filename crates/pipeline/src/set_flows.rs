@@ -1,6 +1,6 @@
 //! The flows of a set of security groups that do not depend on single rules: its generations in force.
 
-use policy::{Ethertype, GroupId};
+use policy::Ethertype;
 use rust_openflow::{CT_INV, CT_NEW, CT_TRK, FRAG_LATER, Field, Flow, Match};
 
 use crate::flow::{commit, flow, load, resubmit, track};
@@ -10,13 +10,14 @@ use crate::layout::{
 };
 use crate::names::Name;
 use crate::numbers::{Generation, SetId};
+use crate::sets::SetKey;
 use crate::static_flows::MODE_STATELESS;
 
 /// What the flows of a set are made from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct SetView {
     pub(crate) id: SetId,
-    pub(crate) groups: Vec<GroupId>,
+    pub(crate) key: SetKey,
     pub(crate) egress: Generation,
     pub(crate) ingress: Generation,
     /// Some rule of a stateless group speaks of this direction.
@@ -27,7 +28,7 @@ pub(crate) struct SetView {
 pub(crate) fn set_flows(view: &SetView) -> Vec<Flow> {
     let about = (FlowKind::Set, u64::from(view.id.0));
     let set = || Match::new().with(register::SET, view.id);
-    let mut flows = vec![Name::Set(view.id, view.groups.clone()).flow()];
+    let mut flows = vec![Name::set(view.id, &view.key).flow()];
     let mut add =
         |table, priority, matches, actions| flows.push(flow(about, table, priority, matches, actions));
     for generation in [view.egress, view.ingress] {

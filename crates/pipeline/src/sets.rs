@@ -1,13 +1,13 @@
 //! Sets of security groups: rules are rendered once a set, however many ports carry it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use policy::{Direction, GroupId, Remote, Rule, SecurityGroup};
 
 use crate::address::with_net;
 use crate::cells::{Cells, RuleCell};
 use crate::flow::Journal;
-use crate::ids::Ids;
 use crate::layout::register;
 use crate::numbers::{Generation, SetId};
 use crate::remote::{Reference, RemoteKey, Remotes};
@@ -15,10 +15,30 @@ use crate::service::{Plane, remote_fields, service_matches, unsupported};
 use crate::set_flows::{SetView, set_flows};
 use crate::static_flows::MODE_EVERY_RULE;
 
+/// The groups of a port, as the policy defines them.
+pub(crate) type Definitions = BTreeMap<GroupId, Arc<SecurityGroup>>;
+
+/// What makes a set that set: its groups, and which of them are stateless. Where a group turns, its ports go to another
+/// set, since a first stage that is cached sends their packets where the rules are no more.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct SetKey {
+    pub(crate) groups: BTreeSet<GroupId>,
+    pub(crate) stateless: BTreeSet<GroupId>,
+}
+
+impl SetKey {
+    fn new(groups: &BTreeSet<GroupId>, definitions: &Definitions) -> Self {
+        let is_stateless = |id: &&GroupId| definitions.get(*id).is_some_and(|group| !group.stateful);
+        SetKey { groups: groups.clone(), stateless: groups.iter().filter(is_stateless).cloned().collect() }
+    }
+}
+
 /// One set that ports carry, or carried until the caches of the datapath are known to have forgotten it.
 #[derive(Debug)]
 struct Set {
-    groups: BTreeSet<GroupId>,
+    key: SetKey,
+    /// The groups as its flows have them: as they were, where it is out of use.
+    rendered_groups: Definitions,
     ports: u32,
     /// Rules of stateless groups, (egress, ingress).
     stateless: (u32, u32),
@@ -46,9 +66,10 @@ pub(crate) struct Target<'a> {
 #[derive(Debug)]
 pub(crate) struct Sets {
     sets: BTreeMap<SetId, Set>,
-    by_groups: BTreeMap<BTreeSet<GroupId>, SetId>,
+    by_key: BTreeMap<SetKey, SetId>,
     by_group: BTreeMap<GroupId, BTreeSet<SetId>>,
-    ids: Ids<BTreeSet<GroupId>>,
+    /// What the switch already calls them.
+    known_ids: BTreeMap<SetKey, SetId>,
     known: BTreeMap<(SetId, Direction), Generation>,
     dirty: BTreeSet<SetId>,
     /// Sets and directions of which less is admitted than before: their connections are judged again.
@@ -58,15 +79,17 @@ pub(crate) struct Sets {
 
 impl Sets {
     pub(crate) fn new(
-        known: BTreeMap<BTreeSet<GroupId>, SetId>,
+        known_ids: BTreeMap<SetKey, SetId>,
         generations: BTreeMap<(SetId, Direction), Generation>,
     ) -> Self {
-        let ids = Ids::new(known.into_iter().map(|(groups, id)| (groups, id.0)).collect());
+        // Two sets of one number, or number 0, are not of our making: the second gets another one.
+        let mut kept = BTreeSet::from([SetId(0)]);
+        let known_ids = known_ids.into_iter().filter(|(_, id)| kept.insert(*id)).collect();
         Sets {
             sets: BTreeMap::new(),
-            by_groups: BTreeMap::new(),
+            by_key: BTreeMap::new(),
             by_group: BTreeMap::new(),
-            ids,
+            known_ids,
             known: generations,
             dirty: BTreeSet::new(),
             bumps: BTreeSet::new(),
@@ -74,49 +97,59 @@ impl Sets {
         }
     }
 
-    /// A port carries these groups. A set seen for the first time is filled with the rules of its groups.
-    pub(crate) fn acquire<'a>(
+    /// A port carries these groups. A set seen for the first time is filled with the rules of its groups, and takes a
+    /// number of `generation` that no set ever had: caches of the datapath still know what became of packets of an
+    /// earlier set, whatever the tables say now (docs/decisions/0006).
+    pub(crate) fn acquire<E>(
         &mut self,
         groups: &BTreeSet<GroupId>,
-        defined: impl Fn(&GroupId) -> Option<&'a SecurityGroup>,
+        definitions: &Definitions,
         target: &mut Target<'_>,
-    ) -> SetId {
-        let id = match self.by_groups.get(groups) {
+        generation: impl FnOnce() -> Result<Generation, E>,
+    ) -> Result<SetId, E> {
+        let key = SetKey::new(groups, definitions);
+        let id = match self.by_key.get(&key) {
             Some(id) => *id,
-            None => self.create(groups, defined, target),
+            None => {
+                let id = match self.known_ids.remove(&key) {
+                    Some(id) => id,
+                    None => SetId(generation()?.0),
+                };
+                self.create(id, key);
+                self.refresh(id, definitions, target);
+                id
+            }
         };
-        let set = self.sets.get_mut(&id).expect("by_groups names sets that exist");
+        if self.retired.remove(&id) {
+            self.refresh(id, definitions, target);
+        }
+        let set = self.sets.get_mut(&id).expect("by_key names sets that exist");
         set.ports += 1;
-        self.retired.remove(&id);
-        id
+        Ok(id)
     }
 
-    fn create<'a>(
-        &mut self,
-        groups: &BTreeSet<GroupId>,
-        defined: impl Fn(&GroupId) -> Option<&'a SecurityGroup>,
-        target: &mut Target<'_>,
-    ) -> SetId {
-        let known = self.ids.knows(groups);
-        let id = SetId(self.ids.take(groups));
-        if !known {
-            // The number was another set's: what that one admitted is nothing to this one.
-            self.known.retain(|(set, _), _| *set != id);
-        }
-        let set =
-            Set { groups: groups.clone(), ports: 0, stateless: (0, 0), generations: None, rendered: None };
-        self.sets.insert(id, set);
-        self.by_groups.insert(groups.clone(), id);
-        self.dirty.insert(id);
-        for group in groups {
+    fn create(&mut self, id: SetId, key: SetKey) {
+        for group in &key.groups {
             self.by_group.entry(group.clone()).or_default().insert(id);
-            if let Some(group) = defined(group) {
-                for rule in &group.rules {
-                    self.add_rule(id, rule, group.stateful, target);
-                }
-            }
         }
-        id
+        self.by_key.insert(key.clone(), id);
+        let set = Set {
+            key,
+            rendered_groups: Definitions::new(),
+            ports: 0,
+            stateless: (0, 0),
+            generations: None,
+            rendered: None,
+        };
+        self.sets.insert(id, set);
+        self.dirty.insert(id);
+    }
+
+    /// Takes over how the policy defines the groups of a set now.
+    fn refresh(&mut self, id: SetId, definitions: &Definitions, target: &mut Target<'_>) {
+        for group in self.sets[&id].key.groups.clone() {
+            self.redefine(id, &group, definitions.get(&group), target);
+        }
     }
 
     /// A port carries the set no more.
@@ -128,34 +161,57 @@ impl Sets {
         }
     }
 
-    /// The definition of a group changed: the sets that contain it gain and lose rules.
+    /// The definition of a group changed: the sets that contain it gain and lose rules. A set that is out of use stays
+    /// as it is: packets still go by it that its policy and the new one let pass.
     pub(crate) fn group_changed(
         &mut self,
         group: &GroupId,
-        old: Option<&SecurityGroup>,
-        new: Option<&SecurityGroup>,
+        new: Option<&Arc<SecurityGroup>>,
         target: &mut Target<'_>,
     ) {
-        let ids: Vec<SetId> = self.by_group.get(group).into_iter().flatten().copied().collect();
-        if ids.is_empty() {
-            return;
+        let ids = self.by_group.get(group).into_iter().flatten();
+        let in_use: Vec<SetId> = ids.filter(|id| !self.retired.contains(id)).copied().collect();
+        for id in in_use {
+            self.redefine(id, group, new, target);
         }
-        let rules = |group: Option<&SecurityGroup>| -> BTreeMap<(policy::RuleId, bool), Rule> {
+    }
+
+    fn redefine(
+        &mut self,
+        id: SetId,
+        group: &GroupId,
+        new: Option<&Arc<SecurityGroup>>,
+        target: &mut Target<'_>,
+    ) {
+        let set = self.sets.get_mut(&id).expect("sets that exist are redefined");
+        let old = match new {
+            Some(new) => set.rendered_groups.insert(group.clone(), Arc::clone(new)),
+            None => set.rendered_groups.remove(group),
+        };
+        let rules = |group: Option<&Arc<SecurityGroup>>| -> BTreeMap<(policy::RuleId, bool), Rule> {
             let rules = group
                 .into_iter()
                 .flat_map(|g| g.rules.iter().map(|r| ((r.id.clone(), g.stateful), r.clone())));
             rules.collect()
         };
-        let (old, new) = (rules(old), rules(new));
-        for id in ids {
-            // Added first, so that what an old and a new rule both ask for never counts as a loss.
-            for ((_, stateful), rule) in new.iter().filter(|(key, rule)| old.get(*key) != Some(*rule)) {
-                self.add_rule(id, rule, *stateful, target);
-            }
-            for ((_, stateful), rule) in old.iter().filter(|(key, rule)| new.get(*key) != Some(*rule)) {
-                self.remove_rule(id, rule, *stateful, target);
-            }
+        let (old, new) = (rules(old.as_ref()), rules(new));
+        // Added first, so that what an old and a new rule both ask for never counts as a loss.
+        for ((_, stateful), rule) in new.iter().filter(|(key, rule)| old.get(*key) != Some(*rule)) {
+            self.add_rule(id, rule, *stateful, target);
         }
+        for ((_, stateful), rule) in old.iter().filter(|(key, rule)| new.get(*key) != Some(*rule)) {
+            self.remove_rule(id, rule, *stateful, target);
+        }
+    }
+
+    /// Whether a port carries the set, or the caches may know it yet.
+    pub(crate) fn contains(&self, id: SetId) -> bool {
+        self.sets.contains_key(&id)
+    }
+
+    /// In how many sets a group is.
+    pub(crate) fn count_of(&self, group: &GroupId) -> usize {
+        self.by_group.get(group).map_or(0, BTreeSet::len)
     }
 
     fn add_rule(&mut self, id: SetId, rule: &Rule, stateful: bool, target: &mut Target<'_>) {
@@ -250,7 +306,7 @@ impl Sets {
             set.generations = Some(generations);
             let view = SetView {
                 id,
-                groups: set.groups.iter().cloned().collect(),
+                key: set.key.clone(),
                 egress: generations.0,
                 ingress: generations.1,
                 stateless_egress: set.stateless.0 > 0,
@@ -263,26 +319,18 @@ impl Sets {
         Ok(())
     }
 
-    /// What the switch knew and nobody claimed is free from now on.
+    /// What the switch knew and nobody claimed is forgotten.
     pub(crate) fn forget_known(&mut self) {
-        self.ids.forget_known();
+        self.known_ids.clear();
         self.known.clear();
     }
 
     /// Takes away the sets that no port carries any more.
-    pub(crate) fn sweep<'a>(
-        &mut self,
-        defined: impl Fn(&GroupId) -> Option<&'a SecurityGroup>,
-        target: &mut Target<'_>,
-    ) {
+    pub(crate) fn sweep(&mut self, target: &mut Target<'_>) {
         for id in std::mem::take(&mut self.retired) {
-            let groups = self.sets[&id].groups.clone();
-            for group in groups.iter().filter_map(&defined) {
-                for rule in &group.rules {
-                    self.remove_rule(id, rule, group.stateful, target);
-                }
-            }
-            for group in &groups {
+            self.refresh(id, &Definitions::new(), target);
+            let set = self.sets.remove(&id).expect("a set is retired that exists");
+            for group in &set.key.groups {
                 if let Some(sets) = self.by_group.get_mut(group) {
                     sets.remove(&id);
                     if sets.is_empty() {
@@ -293,10 +341,9 @@ impl Sets {
             // No port carries it: nobody's connections are to be judged again.
             self.bumps.retain(|(set, _)| *set != id);
             self.dirty.remove(&id);
-            self.by_groups.remove(&groups);
-            let rendered = self.sets.remove(&id).and_then(|set| set.rendered);
-            target.journal.replace(rendered.as_ref().map(set_flows).unwrap_or_default(), Vec::new());
-            self.ids.release(id.0);
+            self.by_key.remove(&set.key);
+            let rendered = set.rendered.as_ref().map(set_flows).unwrap_or_default();
+            target.journal.replace(rendered, Vec::new());
         }
     }
 }

@@ -113,7 +113,6 @@ fn on_the_way_from_rule_to_rule_nothing_is_judged_otherwise() {
 }
 
 #[test]
-#[ignore = "fails: now and then a packet that both admit is dropped, no-rule, while ports go from one set of groups to another"]
 fn on_the_way_from_set_to_set_nothing_is_judged_otherwise() {
     let one = policy(BY_ANYBODY, true);
     let other = one
@@ -124,7 +123,6 @@ fn on_the_way_from_set_to_set_nothing_is_judged_otherwise() {
 }
 
 #[test]
-#[ignore = "fails: now and then a packet that both admit is dropped, no-rule, while ports go from one set of groups to another"]
 fn on_the_way_from_a_group_that_goes_nothing_is_judged_otherwise() {
     let one = policy(BY_ANYBODY, true);
     let other = one
@@ -136,7 +134,6 @@ fn on_the_way_from_a_group_that_goes_nothing_is_judged_otherwise() {
 }
 
 #[test]
-#[ignore = "fails: now and then a packet that both admit is dropped while a group turns stateless, or back"]
 fn on_the_way_to_stateless_and_back_nothing_is_judged_otherwise() {
     change_under_traffic(&[policy(BY_ANYBODY, true), policy(BY_ANYBODY, false)]);
 }

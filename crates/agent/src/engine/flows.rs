@@ -29,6 +29,8 @@ pub(super) struct Flows {
     tracker: Tracker<FlowKey, FlowBody>,
     /// Flows that the switch refused, as they were then: left out until they are to be something else.
     withheld: BTreeMap<FlowKey, FlowBody>,
+    /// Flows that stay for the caches until the next sweep, as they are wanted afterwards.
+    left_over: BTreeMap<FlowKey, Option<FlowBody>>,
     /// The switch was read back and not compared yet.
     audit: bool,
     /// Nothing has been committed yet.
@@ -43,6 +45,7 @@ impl Flows {
             renderer: Renderer::new(config, Known::read(flows)),
             tracker: Tracker::new(),
             withheld: BTreeMap::new(),
+            left_over: BTreeMap::new(),
             audit: false,
             fresh: true,
             debt: Debt::default(),
@@ -71,7 +74,8 @@ impl Flows {
         refused: &mut Vec<RefusedRule>,
     ) -> Result<Option<Arc<[FlowChange]>>, GenerationsExhausted> {
         let batch = self.renderer.commit(pool)?;
-        if std::mem::take(&mut self.fresh) {
+        let is_first = std::mem::take(&mut self.fresh);
+        if is_first {
             self.renderer.forget_known();
         }
         self.absorb(batch, refused);
@@ -84,9 +88,20 @@ impl Flows {
             self.debt.revalidate = true;
             if let Some(old) = change.old_value() {
                 self.renderer.shrunk_by(change.key(), old, change.new_value());
+                if is_first {
+                    self.hold_back(change.key(), old, change.new_value());
+                }
             }
         }
         Ok(Some(drift))
+    }
+
+    /// What the policy before us had, and its caches may still reach, stays for the sweep.
+    fn hold_back(&mut self, key: &FlowKey, old: &FlowBody, new: Option<&FlowBody>) {
+        let Some(body) = self.renderer.left_over(key, old, new) else { return };
+        self.left_over.insert(key.clone(), new.cloned());
+        self.tracker.want(key.clone(), body);
+        self.debt.sweep = true;
     }
 
     fn absorb(&mut self, batch: Batch, refused: &mut Vec<RefusedRule>) {
@@ -101,6 +116,7 @@ impl Flows {
             match op {
                 FlowOp::Set(flow) => {
                     let (key, body) = split(flow.canonical());
+                    self.left_over.remove(&key);
                     if self.withheld.get(&key) == Some(&body) {
                         continue;
                     }
@@ -108,6 +124,7 @@ impl Flows {
                     self.tracker.want(key, body);
                 }
                 FlowOp::Remove(key) => {
+                    self.left_over.remove(&key);
                     self.withheld.remove(&key);
                     self.tracker.unwant(key);
                 }
@@ -117,6 +134,12 @@ impl Flows {
 
     /// The flows of sets that nobody uses any more are wanted no longer. Only after revalidation.
     pub(super) fn sweep(&mut self) {
+        for (key, wanted) in std::mem::take(&mut self.left_over) {
+            match wanted {
+                Some(body) => self.tracker.want(key, body),
+                None => self.tracker.unwant(key),
+            }
+        }
         let ops = self.renderer.sweep();
         self.want(ops);
         self.debt.sweep = false;
