@@ -44,11 +44,22 @@ soak:
 		cargo test --release -p verify --test symbolic_large more; \
 	done
 
-# One target after the other, by chance alone; docs/fuzzing.md.
+# One target after the other: guided by coverage where cargo-bolero is installed, else by chance alone; docs/fuzzing.md. What is
+# guided also adds what it finds new to the corpus under FUZZ_CORPUS, outside of the repository.
+FUZZ_CORPUS ?= $(abspath $(TARGET_DIR))/fuzz-corpus
 fuzz:
 	set -e; for target in $(FUZZ_TARGETS); do \
-		BOLERO_RANDOM_TEST_TIME_MS=$$(($(FUZZ_SECONDS) * 1000)) BOLERO_RANDOM_ITERATIONS=18446744073709551615 \
-			cargo test --release -p fuzz --tests -- --exact --nocapture $$target; \
+		if cargo bolero --version >/dev/null 2>&1; then \
+			corpus=$(FUZZ_CORPUS)/$$target; mkdir -p $$corpus $(FUZZ_CORPUS)/crashes/$$target; \
+			seeds=fuzz/tests/__fuzz__/$$target/corpus; \
+			if [ -d $$seeds ]; then cp -n $$seeds/* $$corpus; fi; \
+			cargo bolero test -p fuzz $$target --engine libfuzzer --sanitizer NONE --rustc-bootstrap --profile release \
+				--target-dir $(abspath $(TARGET_DIR))/fuzz-build --corpus-dir $$corpus \
+				--crashes-dir $(FUZZ_CORPUS)/crashes/$$target -T $(FUZZ_SECONDS)s; \
+		else \
+			BOLERO_RANDOM_TEST_TIME_MS=$$(($(FUZZ_SECONDS) * 1000)) BOLERO_RANDOM_ITERATIONS=18446744073709551615 \
+				cargo test --release -p fuzz --tests -- --exact --nocapture $$target; \
+		fi; \
 	done
 
 deny:

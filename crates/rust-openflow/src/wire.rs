@@ -68,12 +68,20 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A C string in a field of fixed size, up to its first NUL.
+    /// A C string in a field of fixed size, up to its first NUL. What is no UTF-8 is replaced by U+FFFD, which takes more
+    /// bytes: what the field then cannot hold with its NUL is cut.
     pub(crate) fn string(&mut self, length: usize) -> Result<String, DecodeError> {
         let field = self.take(length)?;
         let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-        Ok(String::from_utf8_lossy(&field[..end]).into_owned())
+        let text = String::from_utf8_lossy(&field[..end]);
+        Ok(cut(&text, length.saturating_sub(1)).to_owned())
     }
+}
+
+/// The beginning of a text that takes no more than so many bytes.
+pub(crate) fn cut(text: &str, length: usize) -> &str {
+    let end = (0..=length.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// The number in up to 16 big-endian bytes; of more bytes, the last 16 count.

@@ -390,3 +390,20 @@ fn a_shared_name_is_printed_only_where_it_means_the_field() {
         assert_eq!(printed.parse::<Match>().unwrap(), matches);
     }
 }
+
+/// Found by fuzzing: bytes that are no UTF-8 grew beyond the field, and were cut in the midst of a character.
+#[test]
+fn a_port_name_that_is_no_utf8_is_read_written_and_read_the_same() {
+    let long: &[u8] = "tap-\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}".as_bytes();
+    for name in [&[0xec; 16][..], long, b"tap0123456789abc"] {
+        let mut bytes = vec![5, 12, 0, 56 + 24, 0, 0, 0, 7];
+        bytes.extend([0; 8]);
+        bytes.extend([0, 0, 0, 1, 0, 64, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0]);
+        bytes.extend(name.iter().chain(&[0; 16]).take(16));
+        bytes.extend([0; 32]);
+        let (header, read) = Message::decode(&Bytes::from(bytes)).unwrap();
+        let mut again = BytesMut::new();
+        read.encode(header.xid, &mut again).unwrap();
+        assert_eq!(Message::decode(&again.freeze()).unwrap().1, read);
+    }
+}

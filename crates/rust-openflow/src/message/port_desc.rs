@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::DecodeError;
 use crate::port::PortNo;
-use crate::wire::Reader;
+use crate::wire::{Reader, cut};
 
 const NAME_LENGTH: usize = 16;
 const FIXED_LENGTH: usize = 40;
@@ -49,8 +49,8 @@ impl PortDesc {
         out.put_u16(0);
         out.put_slice(&self.hw_addr);
         out.put_u16(0);
-        let name = &self.name.as_bytes()[..self.name.len().min(NAME_LENGTH - 1)];
-        out.put_slice(name);
+        let name = cut(&self.name, NAME_LENGTH - 1);
+        out.put_slice(name.as_bytes());
         out.put_bytes(0, NAME_LENGTH - name.len());
         out.put_u32(self.config);
         out.put_u32(self.state);
