@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use lab::{
     Capture, Datapath, DummySpec, FailMode, Mac, Ovs, OvsOptions, PingVerdict, Stream, StreamSpec, Streaming,
@@ -84,6 +85,11 @@ fn probes_tell_open_from_closed_and_silent() {
     let from = TcpProbe { from: Some(addr("10.0.0.1:40000")), ..TcpProbe::new(addr("10.0.0.2:80")) };
     assert_eq!(a.probe_tcp(&from).unwrap(), TcpVerdict::Connected);
     assert_eq!(a.probe_tcp(&TcpProbe::new(addr("[2001:db8::2]:81"))).unwrap(), TcpVerdict::Connected);
+    // The kernel answers for the server, which counts a moment later.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.accepted() == 0 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
     assert_eq!(server.accepted(), 1);
     assert!(a.run(&["ip", "-o", "link", "show", "eth0"]).unwrap().contains("fa:16:3e:00:00:01"));
 
