@@ -15,8 +15,9 @@ impl Evaluator {
         if !frame.eth_dst.is_group() && !has_mac(port, frame.eth_dst) {
             return Judgement::drop(DropReason::NotForPort);
         }
-        // A tag that is still there is not the port's network's, and makes another ethertype of the frame.
-        if matches!(frame.vlan, Some(id) if id != 0) {
+        // A tag that is still there is not the port's network's, and makes another ethertype of the frame. The law
+        // strips the one of VID 0 where a filtered port sends it, and nowhere else.
+        if frame.vlan.is_some() {
             let [tag, _] = VLAN_TAGS;
             return self.judge_ethertype(tag);
         }

@@ -59,7 +59,7 @@ impl Model {
         let egress = self.pass(port, Direction::Egress, frame);
         match self.host.bindings.get(port).copied() {
             Some(vlan) if egress.accepted() => {
-                let (delivered, to_network) = self.deliver(vlan, frame, Some(port));
+                let (delivered, to_network) = self.deliver(vlan, &self.stripped(port, frame), Some(port));
                 Outcome { egress, delivered, to_network }
             }
             _ => Outcome { egress, delivered: Vec::new(), to_network: false },
@@ -72,9 +72,18 @@ impl Model {
         delivered
     }
 
+    /// "VID 0 is stripped and judged untagged" (semantics, "egress") at a filtered port; a trusted one sends what it
+    /// sends.
+    fn stripped(&self, port: &PortId, frame: &Frame) -> Frame {
+        let filtered = self.evaluator.policy().ports.get(port).is_some_and(|port| !port.is_trusted());
+        let vlan = frame.vlan.filter(|id| *id != 0 || !filtered);
+        Frame { vlan, ..*frame }
+    }
+
     /// "Delivered are frames to one of its MACs, and group-addressed or flooded ones" (semantics, "ingress"): a
     /// group-addressed frame comes to every port of the VLAN but the sender; any other to the ports that own its
-    /// destination, or, if none does, to the trusted ports and the network.
+    /// destination, or, if none does, to the trusted ports and the network. What the sender alone owns comes to
+    /// nobody: a bridge sends no frame back where it came from.
     fn deliver(
         &mut self,
         vlan: u16,
@@ -82,19 +91,19 @@ impl Model {
         sender: Option<&PortId>,
     ) -> (Vec<(PortId, Judgement)>, bool) {
         let policy = self.evaluator.policy();
-        let others = self.host.bindings.iter().filter(|(id, on)| **on == vlan && Some(*id) != sender);
-        let others: Vec<&PortId> = others.map(|(id, _)| id).collect();
+        let ports = self.host.bindings.iter().filter(|(_, on)| **on == vlan).map(|(id, _)| id);
         let is = |id: &PortId, what: &dyn Fn(&crate::Port) -> bool| {
             policy.ports.get(id).is_some_and(|port| what(port))
         };
-        let owned = others.iter().any(|id| is(id, &|port| has_mac(port, frame.eth_dst)));
+        let owned = ports.clone().any(|id| is(id, &|port| has_mac(port, frame.eth_dst)));
         let group = frame.eth_dst.is_group();
         let receives = |id: &PortId| match (group, owned) {
             (true, _) => true,
             (false, true) => is(id, &|port| has_mac(port, frame.eth_dst)),
             (false, false) => is(id, &|port| port.is_trusted()),
         };
-        let receivers: Vec<PortId> = others.into_iter().filter(|id| receives(id)).cloned().collect();
+        let others = ports.filter(|id| Some(*id) != sender);
+        let receivers: Vec<PortId> = others.filter(|id| receives(id)).cloned().collect();
         let judge = |id: PortId| {
             let judgement = self.pass(&id, Direction::Ingress, frame);
             (id, judgement)

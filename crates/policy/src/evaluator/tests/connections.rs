@@ -271,7 +271,8 @@ fn frames_are_delivered_within_their_network() {
     assert_eq!(receivers(4), ("router".to_owned(), false));
     // The port on the other network owns the MAC, and is not reached.
     assert_eq!(receivers(6), ("router".to_owned(), true));
-    assert_eq!(receivers(1), ("router".to_owned(), true));
+    // A bridge sends nothing back where it came from, and nobody else owns the sender's MAC.
+    assert_eq!(receivers(1), (String::new(), false));
     let unbound = model.send(&"nobody".into(), &frame(1, 2, request(SYN)));
     assert_eq!((word(&unbound.egress), unbound.delivered), ("-no-policy".to_owned(), vec![]));
 }

@@ -53,7 +53,7 @@ fn what_passes_without_a_rule() {
         ("echo", to(icmp("10.0.0.2", "10.0.0.1", 8, 0)), "-no-rule"),
         ("not permitted", to(Payload::Other(0x88cd)), "-ethertype"),
         ("still tagged", Frame { vlan: Some(5), ..to(Payload::Rarp) }, "-ethertype"),
-        ("priority tag", Frame { vlan: Some(0), ..to(Payload::Rarp) }, "arp"),
+        ("priority tag", Frame { vlan: Some(0), ..to(Payload::Rarp) }, "-ethertype"),
         ("cannot be read", to(Payload::Other(0x0800)), "-ct-invalid"),
     ]);
 }
