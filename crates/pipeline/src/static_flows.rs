@@ -253,12 +253,14 @@ fn state(flows: &mut Flows, half: &Half) {
     let table = half.state;
     let invalid =
         |number: u16, protocol: u8| with_ct(ip(number), CT_INV | CT_TRK, 0).with(Field::IpProto, protocol);
-    let echo_replies = [
+    let no_messages = [
         invalid(ethertype::IPV4, 1).with(Field::Icmpv4Type, 0u8),
         invalid(ethertype::IPV6, 58).with(Field::Icmpv6Type, 129u8),
+        // ICMPv6 that ends before its header shows zeros (docs/decisions/0005); of IPv4 that is an echo reply's type.
+        invalid(ethertype::IPV6, 58).with(Field::Icmpv6Type, 0u8).with(Field::Icmpv6Code, 0u8),
     ];
-    for echo_reply in echo_replies {
-        flows.add(table, egress_state::INVALID_ECHO_REPLY, echo_reply, drop_as(DropReason::CtInvalid));
+    for no_message in no_messages {
+        flows.add(table, egress_state::INVALID_NO_MESSAGE, no_message, drop_as(DropReason::CtInvalid));
     }
     for icmp in [invalid(ethertype::IPV4, 1), invalid(ethertype::IPV6, 58)] {
         // In fragments only the first shows its type, and what is too small to be reassembled is invalid too.
@@ -318,7 +320,7 @@ fn delivery(flows: &mut Flows) {
 const _: () = {
     assert!(egress_packet::STATELESS_MISS == ingress_packet::STATELESS_MISS);
     assert!(egress_packet::MISS == ingress_packet::MISS);
-    assert!(egress_state::INVALID_ECHO_REPLY == ingress_state::INVALID_ECHO_REPLY);
+    assert!(egress_state::INVALID_NO_MESSAGE == ingress_state::INVALID_NO_MESSAGE);
     assert!(egress_state::INVALID_ICMP == ingress_state::INVALID_ICMP);
     assert!(egress_state::INVALID == ingress_state::INVALID);
     assert!(egress_state::SCTP == ingress_state::SCTP);

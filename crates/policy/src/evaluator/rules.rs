@@ -131,7 +131,10 @@ fn is_message(packet: &IpPacket) -> bool {
         Ethertype::Ipv4 => 0,
         Ethertype::Ipv6 => 129,
     };
-    packet.fragment == Fragment::No && packet.icmp().is_some_and(|(icmp_type, _)| icmp_type != echo_reply)
+    // A switch cannot tell ICMPv6 that ends before its header from one of zeros, a type that is reserved: neither is a
+    // message (docs/decisions/0005).
+    let shown = packet.icmp().filter(|zeros| *zeros != (0, 0));
+    packet.fragment == Fragment::No && shown.is_some_and(|(icmp_type, _)| icmp_type != echo_reply)
 }
 
 /// What rules are asked about: a packet, or the first packet of a connection.

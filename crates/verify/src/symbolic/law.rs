@@ -473,7 +473,9 @@ impl<'a> Law<'a> {
         let mut messages = Vec::new();
         for (family, echo_reply) in [(Ethertype::Ipv4, 0u8), (Ethertype::Ipv6, 129)] {
             let icmp = space.is(BLOCKS.proto, family.icmp())?.minus(&space.is(BLOCKS.first, echo_reply)?)?;
-            messages.push(self.ip(family)?.and(&icmp)?);
+            // One that ends before its header is no message, and shows zeros (docs/decisions/0005).
+            let zeros = space.is(BLOCKS.first, 0u8)?.and(&space.is(BLOCKS.second, 0u8)?)?;
+            messages.push(self.ip(family)?.and(&icmp.minus(&zeros)?)?);
         }
         space.any(messages)?.and(&space.is(BLOCKS.frag, 0u8)?)
     }

@@ -106,12 +106,7 @@ fn is_answer_to_a_third(earlier: &Sent, sent: &Sent) -> bool {
 
 /// Frames of which the evaluator and the flows are known to think differently, each with the sentence of the law.
 fn is_open(world: &World, sent: &Sent) -> bool {
-    to_the_sender_itself(world, sent)
-        || priority_tagged_for_a_receiver(world, sent)
-        || shows_zeros(sent)
-        || ends_early(world, sent)
-        || is_sctp_in_fragments(sent)
-        || is_its_own_reply(sent)
+    to_the_sender_itself(world, sent) || is_sctp_in_fragments(sent) || is_its_own_reply(sent)
 }
 
 /// "A connection keeps the direction of its first packet": the flows take a packet that leaves and is no reply for one of a
@@ -126,44 +121,10 @@ fn is_sctp_in_fragments(sent: &Sent) -> bool {
     sent.ip().is_some_and(|packet| packet.protocol == 132 && packet.fragment != Fragment::No)
 }
 
-/// "Any other invalid frame: dropped, `ct-invalid`": TCP, UDP and ICMP that end before their header are such; the
-/// evaluator's model of the tracker takes them for a connection's first.
-fn ends_early(world: &World, sent: &Sent) -> bool {
-    let Some(packet) = sent.ip() else { return false };
-    let is_dropped_before =
-        packet.src.is_ipv6() && packet.fragment == Fragment::First && is_filtered(world, sent);
-    packet.transport == Transport::None
-        && packet.fragment != Fragment::Later
-        && [6, 17, packet.ethertype().icmp()].contains(&packet.protocol)
-        && !is_dropped_before
-}
-
-fn is_filtered(world: &World, sent: &Sent) -> bool {
-    match sent.from {
-        Sender::Local(port) => world.ports[port].as_ref().is_some_and(|port| !port.trusted),
-        Sender::Network(_) => false,
-    }
-}
-
-/// docs/decisions/0005: the switch cannot tell a header that it cannot read from one of zeros, so the flows drop both in
-/// an IPv6 first fragment; the evaluator drops what has no header.
-fn shows_zeros(sent: &Sent) -> bool {
-    let first = sent.ip().filter(|packet| packet.fragment == Fragment::First && packet.src.is_ipv6());
-    first.is_some_and(|packet| match packet.transport {
-        Transport::Ports { src, dst, .. } => packet.protocol == 17 && (src, dst) == (0, 0),
-        Transport::Icmp { icmp_type, code, .. } => (icmp_type, code) == (0, 0),
-        Transport::None => false,
-    })
-}
-
-/// "VID 0 is stripped and judged untagged" stands under egress only. Where nothing strips it, the flows take it for
-/// ethertype 0x8100, the evaluator for no tag.
-fn priority_tagged_for_a_receiver(world: &World, sent: &Sent) -> bool {
-    sent.frame.vlan == Some(0) && !is_filtered(world, sent)
-}
-
-/// "Delivered are frames to one of its MACs, and group-addressed or flooded ones": what a port sends to a MAC of its own
-/// the flows deliver nowhere, as a bridge does; the evaluator's model of a host floods it.
+/// "One zone a port": what a port sends to a MAC of its own comes back to its ingress half, and is tracked there once more
+/// before nobody gets it. A connection that no ingress rule admits then has a mark of 0: errors about it are dropped until
+/// its next packet is judged. The evaluator delivers no frame to its sender. Only the sender's own connections are
+/// concerned, and to spare them would take a flow for each of its MACs.
 fn to_the_sender_itself(world: &World, sent: &Sent) -> bool {
     match sent.from {
         Sender::Local(port) => world.macs(port).contains(&sent.frame.eth_dst),
