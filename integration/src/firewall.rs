@@ -134,6 +134,15 @@ impl Firewall {
         Ok(port.receive(frame)?)
     }
 
+    /// Lets frames in at a port, in order, and returns when the switch is done with all of them.
+    ///
+    /// # Errors
+    /// As [`Firewall::receive`].
+    pub fn receive_all(&self, from: &str, frames: &[Vec<u8>]) -> Result<(), FirewallError> {
+        let port = self.ports.get(from).ok_or_else(|| FirewallError::NoPort(from.to_owned()))?;
+        Ok(port.receive_all(frames)?)
+    }
+
     /// What came out since the last call.
     ///
     /// # Errors

@@ -12,5 +12,6 @@ pub mod frame_bytes;
 pub mod frame_text;
 mod frame_words;
 pub mod sketch;
+pub mod small;
 mod transport_bytes;
 pub mod verdict;

@@ -110,6 +110,48 @@ impl fmt::Display for Difference {
     }
 }
 
+/// Proves one table after another: what they have in common is worked out once. Nothing is forgotten, so it is for tables
+/// that are much alike, and not for very many.
+pub struct Prover {
+    space: Space,
+}
+
+impl Prover {
+    /// For tables of so many flows.
+    #[must_use]
+    pub fn new(flows: usize) -> Self {
+        Prover { space: Space::new(flows) }
+    }
+
+    /// As [`differences`].
+    ///
+    /// # Errors
+    /// As [`differences`].
+    pub fn differences(
+        &self,
+        tables: &Tables,
+        joints: Joints,
+        policy: &Policy,
+        permitted_ethertypes: &BTreeSet<u16>,
+        ports: &[LocalPort],
+    ) -> Result<Vec<Difference>, ProofError> {
+        let law = Law::new(&self.space, policy, permitted_ethertypes);
+        let proof = Proof {
+            space: &self.space,
+            possible: law.possible()?,
+            law,
+            joints,
+            policy,
+            partitions: Partitions::new(tables),
+            zone_matters: tables.flows().iter().any(looks_at_zone),
+            tracked: HashMap::new(),
+            asked: BTreeMap::new(),
+            found: Vec::new(),
+        };
+        proof.of_all(tables, ports)
+    }
+}
+
 /// Compares tables with a policy, for all packets that `ports` send and receive. Ports that are trusted or have no
 /// policy are compared too: they pass everything, or nothing.
 ///
@@ -122,44 +164,7 @@ pub fn differences(
     permitted_ethertypes: &BTreeSet<u16>,
     ports: &[LocalPort],
 ) -> Result<Vec<Difference>, ProofError> {
-    let space = Space::new(tables.flows().len());
-    let law = Law::new(&space, policy, permitted_ethertypes);
-    let mut proof = Proof {
-        space: &space,
-        possible: law.possible()?,
-        law,
-        joints,
-        policy,
-        partitions: Partitions::new(tables),
-        zone_matters: tables.flows().iter().any(looks_at_zone),
-        tracked: HashMap::new(),
-        asked: BTreeMap::new(),
-        found: Vec::new(),
-    };
-    let mut deliveries: BTreeMap<u16, Vec<Leaf>> = BTreeMap::new();
-    let mut walked = Vec::new();
-    for port in ports {
-        let delivery = match deliveries.remove(&port.vlan) {
-            Some(delivery) => delivery,
-            None => proof.delivery(port.vlan)?,
-        };
-        walked.push((port, proof.halves(port, &delivery)?));
-        deliveries.insert(port.vlan, delivery);
-    }
-    let marks = Marks::new(policy, tables, &walked);
-    let mut in_force_by_groups: BTreeMap<BTreeSet<GroupId>, Region> = BTreeMap::new();
-    for (port, halves) in &walked {
-        let groups = proof.groups_of(port);
-        let in_force = match in_force_by_groups.get(&groups) {
-            Some(known) => known.clone(),
-            None => proof.is_any_of(marks.of(&groups))?,
-        };
-        in_force_by_groups.insert(groups, in_force.clone());
-        for half in halves {
-            proof.judge(port, half, &in_force)?;
-        }
-    }
-    Ok(proof.found)
+    Prover::new(tables.flows().len()).differences(tables, joints, policy, permitted_ethertypes, ports)
 }
 
 struct Proof<'a, 't> {
@@ -250,6 +255,34 @@ impl Marks {
 const NOBODY: u32 = PortNo::CONTROLLER.0;
 
 impl Proof<'_, '_> {
+    /// All ports, one after the other.
+    fn of_all(mut self, tables: &Tables, ports: &[LocalPort]) -> Result<Vec<Difference>, ProofError> {
+        let mut deliveries: BTreeMap<u16, Vec<Leaf>> = BTreeMap::new();
+        let mut walked = Vec::new();
+        for port in ports {
+            let delivery = match deliveries.remove(&port.vlan) {
+                Some(delivery) => delivery,
+                None => self.delivery(port.vlan)?,
+            };
+            walked.push((port, self.halves(port, &delivery)?));
+            deliveries.insert(port.vlan, delivery);
+        }
+        let marks = Marks::new(self.policy, tables, &walked);
+        let mut in_force_by_groups: BTreeMap<BTreeSet<GroupId>, Region> = BTreeMap::new();
+        for (port, halves) in &walked {
+            let groups = self.groups_of(port);
+            let in_force = match in_force_by_groups.get(&groups) {
+                Some(known) => known.clone(),
+                None => self.is_any_of(marks.of(&groups))?,
+            };
+            in_force_by_groups.insert(groups, in_force.clone());
+            for half in halves {
+                self.judge(port, half, &in_force)?;
+            }
+        }
+        Ok(self.found)
+    }
+
     /// Walks both halves of a port in every state.
     fn halves(&mut self, port: &LocalPort, delivery: &[Leaf]) -> Result<Vec<Half>, ProofError> {
         let ofport = u32::from(port.ofport);
