@@ -94,7 +94,8 @@ fn one_port_carries_both() -> Vec<[u8; PORTS]> {
 }
 
 fn local_ports_carry_anything() -> Vec<[u8; PORTS]> {
-    let anything = [NONE, A, BOTH, B];
+    // Rules change at the ends: both ports carry B there, the group of a single rule, so that connections meet the change.
+    let anything = [B, NONE, A, BOTH];
     there_and_back(anything.into_iter(), anything.to_vec())
         .map(|(first, second)| [first, second, NONE])
         .collect()
