@@ -13,7 +13,7 @@ const UPLINK: &str = "uplink";
 
 /// One world in so many. No divisor of what the worlds are counted by, so that the stride meets every rule, and every way
 /// to carry groups.
-const STRIDE: usize = 67;
+const STRIDE: usize = 127;
 
 /// The switch and the evaluator's model of it.
 struct Both {
