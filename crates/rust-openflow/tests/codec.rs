@@ -384,6 +384,9 @@ fn a_shared_name_is_printed_only_where_it_means_the_field() {
         ("arp,ipv4_src=10.0.0.1", "arp,ipv4_src=10.0.0.1"),
         ("icmp6,icmpv6_type=135", "icmp6,icmp_type=135"),
         ("tcp6,tcp_dst=80", "tcp6,tp_dst=80"),
+        // The own names of ICMP's type and code are the shared ones: by another protocol they mean ICMPv6's.
+        ("icmp6,oxm:0x8000.20.0=0x88,icmp_code=0", "icmp6,oxm:0x8000.20.0x0=0x88,icmp_code=0"),
+        ("tcp,oxm:0x8000.19.0=0x08", "tcp,oxm:0x8000.19.0x0=0x08"),
     ] {
         let matches: Match = text.parse().unwrap();
         assert_eq!(matches.to_string(), printed);

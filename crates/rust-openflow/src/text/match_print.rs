@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::field::{Field, ones};
+use crate::field::{Field, OxmHeader, ones};
 use crate::flow::Flow;
 use crate::flow_match::Match;
 
@@ -224,13 +224,28 @@ impl Printer<'_> {
     }
 
     /// Fields that share a name, each with the protocol by which the name means it. A switch has no flow with such a
-    /// field and another protocol; a text may, and then the field's own name stands for it.
+    /// field and another protocol; a text may, and then the field's own name stands for it, or its number where the own
+    /// name is the shared one.
     fn shared(&mut self, name: &str, fields: &[(Field, u128)]) {
         let (eth_type, proto) = (self.exact(Field::EthType), self.exact(Field::IpProto));
         for (field, wanted) in fields {
             let is_meant = proto == Some(*wanted) && (proto != Some(58) || eth_type == Some(IPV6));
-            self.number(if is_meant { name } else { field.name() }, *field, Number::Decimal);
+            match field.name() {
+                _ if is_meant => self.number(name, *field, Number::Decimal),
+                own if own != name => self.number(own, *field, Number::Decimal),
+                _ => self.by_number(*field),
+            }
         }
+    }
+
+    /// As a field that this crate does not know.
+    fn by_number(&mut self, field: Field) {
+        let Some((value, mask)) = self.matches.get(field) else { return };
+        let payload = |number: u128| number.to_be_bytes()[size_of::<u128>() - field.bytes()..].to_vec();
+        let has_mask = mask != field.full_mask();
+        let mut bytes = payload(value);
+        bytes.extend(has_mask.then(|| payload(mask)).into_iter().flatten());
+        self.oxm(field.oxm_header(), has_mask, &bytes);
     }
 
     fn exact(&self, field: Field) -> Option<u128> {
@@ -241,11 +256,14 @@ impl Printer<'_> {
     /// does not read.
     fn unknown(&mut self) {
         for raw in self.matches.raw() {
-            let header = raw.header;
-            let mask = if raw.has_mask { ".mask" } else { "" };
-            let name =
-                format!("oxm:{:#06x}.{}.{:#x}{mask}", header.class, header.number, header.experimenter);
-            self.item(&name, |out| super::action_print::hex(out, raw.payload));
+            self.oxm(raw.header, raw.has_mask, raw.payload);
         }
+    }
+
+    fn oxm(&mut self, header: OxmHeader, has_mask: bool, payload: &[u8]) {
+        let OxmHeader { class, number, experimenter } = header;
+        let mask = if has_mask { ".mask" } else { "" };
+        let name = format!("oxm:{class:#06x}.{number}.{experimenter:#x}{mask}");
+        self.item(&name, |out| super::action_print::hex(out, payload));
     }
 }
