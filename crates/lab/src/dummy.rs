@@ -16,6 +16,10 @@ use crate::{Error, Mac, Ovs};
 /// (`lib/netdev-dummy.c`, 3.1: `NETDEV_DUMMY_MAX_QUEUE`).
 const FRAMES_AT_ONCE: usize = 64;
 
+/// Commands that the switch takes from a connection to its control socket in one round of its main loop
+/// (`lib/unixctl.c`, 3.1: `run_connection`).
+const COMMANDS_A_ROUND: usize = 10;
+
 /// How long the switch may take for them.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 
@@ -129,6 +133,33 @@ impl DummyPort {
             }
         }
         Ok(())
+    }
+
+    /// Lets frames come in at many ports, lane by lane: those of one lane one after the other, each when the switch is done
+    /// with the one before; those of different lanes in any order. Returns when it is done with all. A port belongs to
+    /// one lane.
+    ///
+    /// The switch is asked nothing in between. In each round of its main loop it takes one frame from each dummy device
+    /// (`lib/netdev-dummy.c`, 3.1: `netdev_dummy_rxq_recv`) and carries it through to its last action; then it takes at
+    /// most [`COMMANDS_A_ROUND`] commands. So a frame has been dealt with before the command is looked at that comes so
+    /// many after the frame's own.
+    ///
+    /// # Errors
+    /// As [`DummyPort::receive`].
+    pub fn receive_in_lanes<F: AsRef<[u8]>>(ovs: &Ovs, lanes: &[Vec<(&Self, F)>]) -> Result<(), Error> {
+        let longest = lanes.iter().map(Vec::len).max().unwrap_or(0);
+        let mut texts: Vec<Vec<(&str, String)>> = Vec::with_capacity(longest + 1);
+        for position in 0..longest {
+            let frames = lanes.iter().filter_map(|lane| lane.get(position));
+            texts.push(frames.map(|(port, frame)| (port.name(), hex(frame.as_ref()))).collect());
+        }
+        texts.push(Vec::new());
+        let mut calls = Vec::new();
+        for row in &texts {
+            calls.extend(row.iter().map(|(name, text)| ("netdev-dummy/receive", vec![*name, text.as_str()])));
+            calls.extend((row.len()..COMMANDS_A_ROUND).map(|_| ("version", Vec::new())));
+        }
+        ovs.connect_ctl()?.call_all(&calls).map(drop)
     }
 
     /// The frames that the switch has sent to this port since the last call, oldest first.

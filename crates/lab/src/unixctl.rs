@@ -18,6 +18,10 @@ use crate::error::Tried as _;
 /// How long a command may take. `revalidator/wait` on a loaded machine is the slowest there is.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// Commands that may wait for their answers at once. The daemon takes no more while it cannot get an answer rid, and a
+/// request is at most some 6 kB here: so many fit in a socket's buffer either way, and neither side waits for the other.
+const UNANSWERED: usize = 24;
+
 /// One connection to a control socket.
 #[derive(Debug)]
 pub struct UnixCtl {
@@ -46,10 +50,40 @@ impl UnixCtl {
     /// [`Error::Refused`] with the daemon's words; [`Error::Io`] when it has gone or does not answer. After the
     /// latter the connection is of no more use.
     pub fn call(&mut self, method: &str, arguments: &[&str]) -> Result<String, Error> {
+        let id = self.send(method, arguments)?;
+        self.answer(id, method)
+    }
+
+    /// Sends commands, each a method and its arguments, without waiting for one's answer before the next is sent, and
+    /// gives their answers in the same order. The daemon takes them one after the other.
+    ///
+    /// # Errors
+    /// As [`UnixCtl::call`], of the first command that fails; after that the connection is of no more use.
+    pub fn call_all(&mut self, calls: &[(&str, Vec<&str>)]) -> Result<Vec<String>, Error> {
+        let mut answers = Vec::with_capacity(calls.len());
+        let first = self.next_id;
+        let mut methods = (first..).zip(calls.iter().map(|(method, _)| *method));
+        for (sent, (method, arguments)) in calls.iter().enumerate() {
+            if sent - answers.len() == UNANSWERED {
+                answers.extend(methods.next().map(|(id, method)| self.answer(id, method)).transpose()?);
+            }
+            self.send(method, arguments)?;
+        }
+        for (id, method) in methods {
+            answers.push(self.answer(id, method)?);
+        }
+        Ok(answers)
+    }
+
+    fn send(&mut self, method: &str, arguments: &[&str]) -> Result<u64, Error> {
         let id = self.next_id;
         self.next_id += 1;
         let request = json!({"id": id, "method": method, "params": arguments}).to_string();
         self.writer.write_all(request.as_bytes()).tried(|| method.to_owned())?;
+        Ok(id)
+    }
+
+    fn answer(&mut self, id: u64, method: &str) -> Result<String, Error> {
         let reply = Deserializer::from_reader(&mut self.reader)
             .into_iter::<Value>()
             .next()
@@ -140,6 +174,30 @@ mod tests {
         let result = UnixCtl::connect(&path).unwrap().call("version", &["a b"]);
         assert_eq!(server.join().unwrap(), json!({"id": 0, "method": "version", "params": ["a b"]}));
         result
+    }
+
+    #[test]
+    fn many_answers_come_in_the_order_of_the_commands() {
+        const COMMANDS: usize = 3 * UNANSWERED + 1;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ctl");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let requests = Deserializer::from_reader(stream.try_clone().unwrap()).into_iter::<Value>();
+            let mut writer = stream;
+            for request in requests.take(COMMANDS) {
+                let request = request.unwrap();
+                let answer = json!({"id": request["id"], "result": request["params"][0], "error": null});
+                writer.write_all(answer.to_string().as_bytes()).unwrap();
+            }
+        });
+        let words: Vec<String> = (0..COMMANDS).map(|number| number.to_string()).collect();
+        let calls: Vec<_> = words.iter().map(|word| ("echo", vec![word.as_str()])).collect();
+        let mut ctl = UnixCtl::connect(&path).unwrap();
+        assert_eq!(ctl.call("echo", &["first"]).unwrap(), "first");
+        assert_eq!(ctl.call_all(&calls[1..]).unwrap(), words[1..]);
+        server.join().unwrap();
     }
 
     #[test]

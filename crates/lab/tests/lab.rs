@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::{
-    Capture, Datapath, DummySpec, FailMode, Mac, Ovs, OvsOptions, PingVerdict, Stream, StreamSpec, Streaming,
-    TcpProbe, TcpVerdict, UdpProbe, UdpVerdict, Vm, VmSpec,
+    Capture, Datapath, DummyPort, DummySpec, FailMode, Mac, Ovs, OvsOptions, PingVerdict, Stream, StreamSpec,
+    Streaming, TcpProbe, TcpVerdict, UdpProbe, UdpVerdict, Vm, VmSpec,
 };
 
 const WITHIN: Duration = Duration::from_secs(20);
@@ -166,6 +166,28 @@ fn next_test_frame(capture: &Capture, within: Duration) -> Option<Vec<u8>> {
 
 fn is_test_frame(frame: &[u8]) -> bool {
     frame.windows(3).any(|bytes| bytes == [0x88, 0xb5, 7])
+}
+
+#[test]
+fn frames_of_one_lane_keep_their_order_from_port_to_port() {
+    let ovs = started(Datapath::Dummy);
+    ovs.add_bridge("br-int", FailMode::Secure).unwrap();
+    let names = ["a1", "a2", "aout", "b1", "b2", "bout"];
+    let ports = ovs.add_dummy_ports("br-int", names.map(DummySpec::new).to_vec()).unwrap();
+    let [a1, a2, aout, b1, b2, bout] = &ports[..] else { panic!("six ports") };
+    for (from, to) in [(a1, aout), (a2, aout), (b1, bout), (b2, bout)] {
+        let [from, to] = [from, to].map(|port| ovs.ofport(port.name()).unwrap());
+        ovs.ofctl(&["add-flow", "br-int", &format!("in_port={from},actions=output:{to}")]).unwrap();
+    }
+    let frame = |n: u16| [&mac(2).0[..], &mac(1).0, &[0x88, 0xb5], &n.to_be_bytes(), &[0; 44]].concat();
+    let frames: Vec<_> = (0..600).map(frame).collect();
+    // The switch polls the later port of a bridge first or last, so that either way round some order would be lost.
+    let lane = |one, other| {
+        frames.iter().zip([one, other, other].into_iter().cycle()).map(|(f, p)| (p, f)).collect()
+    };
+    DummyPort::receive_in_lanes(&ovs, &[lane(a1, a2), lane(b2, b1)]).unwrap();
+    assert!(aout.take_sent().unwrap() == frames);
+    assert!(bout.take_sent().unwrap() == frames);
 }
 
 #[test]
