@@ -2,7 +2,8 @@
 //! commits and frames out. Needs root.
 //!
 //! A packet may enter at any table with any registers and connection state, so that every table is met with what its
-//! flows look at. `SGFLOW_TRACE_PAIRS` says how many packets there shall be (default 1,500).
+//! flows look at. `SGFLOW_TRACE_PAIRS` says how many packets there shall be (default 1,500), `SGFLOW_TRACE_SEED` which
+//! (default 1).
 #![allow(clippy::unwrap_used, reason = "helpers of a test that cannot go on")]
 
 mod trace;
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy::Policy;
 use policy::document;
 use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rust_openflow::Flow;
 use verify::{Scripted, Tables, run};
 
@@ -42,27 +43,28 @@ const DEMO: &str = include_str!("../../../docs/examples/demo.flows");
 #[test]
 fn tables_do_what_the_switch_says_they_do() {
     let switch = Switch::start();
-    let mut runner = TestRunner::deterministic();
+    let (seed, wanted) = (of_environment("SGFLOW_TRACE_SEED", 1), of_environment("SGFLOW_TRACE_PAIRS", 1500));
+    let mut runner = seeded(seed);
     let mut documents = documents().into_iter();
-    let wanted = wanted_pairs();
-    let mut done = 0;
+    let mut done = 0u64;
     while done < wanted {
         let flows = documents.next().unwrap_or_else(|| random_document(&mut runner));
         switch.replace_flows(&flows);
         let entries = Switch::entries().chain(flows).collect::<Vec<_>>();
         let tables = Tables::new(entries).unwrap();
         let (traced, probes) = (Traced::new(tables.flows()), probe(tables.flows()));
-        for _ in 0..PACKETS_AT_ONCE {
-            let probe = probes.new_tree(&mut runner).unwrap().current();
-            compare(&switch, &tables, &traced, &probe);
+        let probes: Vec<Probe> =
+            (0..PACKETS_AT_ONCE).map(|_| probes.new_tree(&mut runner).unwrap().current()).collect();
+        for (probe, text) in probes.iter().zip(switch.traces(&probes)) {
+            compare(&switch, &tables, &traced, probe, &text);
             done += 1;
         }
     }
+    println!("{done} pairs of tables and packets, seed {seed}: the interpreter and the switch agree");
 }
 
-fn compare(switch: &Switch, tables: &Tables, traced: &Traced, probe: &Probe) {
-    let text = switch.trace(probe);
-    let seen = Trail::of_trace(&text, traced, probe, switch.ports());
+fn compare(switch: &Switch, tables: &Tables, traced: &Traced, probe: &Probe, text: &str) {
+    let seen = Trail::of_trace(text, traced, probe, switch.ports());
     let mut tracker = Scripted::new([probe.next_state; 16]);
     let outcome = run(tables, probe.packet.clone(), &mut tracker)
         .unwrap_or_else(|error| panic!("{}\n{error}\n{text}", probe.text()));
@@ -100,7 +102,14 @@ fn random_document(runner: &mut TestRunner) -> Vec<Flow> {
     Rendered::new(&world).flows().cloned().collect()
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long to try is for whoever runs the test to say")]
-fn wanted_pairs() -> usize {
-    std::env::var("SGFLOW_TRACE_PAIRS").map_or(1500, |text| text.parse().expect("a number of packets"))
+/// The same packets for the same seed.
+fn seeded(seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+#[expect(clippy::disallowed_methods, reason = "what to try is for whoever runs the test to say")]
+fn of_environment(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
 }

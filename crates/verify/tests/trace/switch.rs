@@ -57,18 +57,23 @@ impl Switch {
         self.ovs.ofctl(&["-O", "OpenFlow14", "replace-flows", BRIDGE, &file]).unwrap();
     }
 
-    pub(crate) fn trace(&self, probe: &Probe) -> String {
-        let state = probe.next_state_text();
-        let mut arguments = ["--ct-next", state.as_str()].repeat(8);
-        let text = probe.text();
-        arguments.extend([BRIDGE, &text]);
-        let answer = self.ctl.borrow_mut().call("ofproto/trace", &arguments);
-        answer.unwrap_or_else(|error| panic!("{text}: {error}"))
+    /// What becomes of each packet, in the switch's own words.
+    pub(crate) fn traces(&self, probes: &[Probe]) -> Vec<String> {
+        let words: Vec<_> = probes.iter().map(|probe| (probe.next_state_text(), probe.text())).collect();
+        let calls: Vec<_> = words.iter().map(trace).collect();
+        self.ctl.borrow_mut().call_all(&calls).unwrap_or_else(|error| panic!("{error}: {words:#?}"))
     }
 
     pub(crate) fn ports(&self) -> &BTreeMap<u32, u32> {
         &self.ports
     }
+}
+
+/// A trace of a packet in this state.
+fn trace((next_state, flow): &(String, String)) -> (&'static str, Vec<&str>) {
+    let mut arguments = ["--ct-next", next_state.as_str()].repeat(8);
+    arguments.extend([BRIDGE, flow]);
+    ("ofproto/trace", arguments)
 }
 
 /// OpenFlow ports by those of the datapath, from lines like `    d1 1/6: (dummy)`.

@@ -18,6 +18,8 @@ pub(crate) const TRUNK: u16 = 100;
 /// Local VLANs of the two networks.
 pub(crate) const VLANS: [u16; 2] = [10, 20];
 const DROP_TABLE: u8 = 128;
+/// The zone of a port is this and its OpenFlow port.
+const FIRST_ZONE: u16 = 0x1000;
 
 /// The flows of a policy, kept by the renderer.
 pub(crate) struct Rendered {
@@ -30,8 +32,17 @@ pub(crate) struct Rendered {
 impl Rendered {
     /// A world on a host whose local ports are those of [`LOCAL_PORTS`].
     pub(crate) fn new(world: &World) -> Self {
-        let bindings = (0..LOCAL_PORTS).map(|port| (port_id(port), ofport(port), VLANS[network_of(port)]));
-        let mut rendered = Self::with_ports(&world.permitted_ethertypes, bindings);
+        Self::in_zones(world, FIRST_ZONE)
+    }
+
+    /// As [`Rendered::new`], the ports' zones counted from this one: hosts on one switch have no zone in common.
+    pub(crate) fn in_zones(world: &World, first: u16) -> Self {
+        let binding = |port| {
+            let zone = Zone(first + ofport(port));
+            Binding { ofport: OfPort(ofport(port)), vlan: Vlan(VLANS[network_of(port)]), zone }
+        };
+        let bindings = (0..LOCAL_PORTS).map(|port| (port_id(port), binding(port)));
+        let mut rendered = Self::with_bindings(&world.permitted_ethertypes, bindings);
         rendered.set_policy(world);
         rendered
     }
@@ -41,43 +52,56 @@ impl Rendered {
         permitted_ethertypes: &BTreeSet<u16>,
         ports: impl IntoIterator<Item = (PortId, u16, u16)>,
     ) -> Self {
+        let bindings = ports.into_iter().map(|(id, ofport, vlan)| {
+            let zone = Zone(FIRST_ZONE + ofport);
+            (id, Binding { ofport: OfPort(ofport), vlan: Vlan(vlan), zone })
+        });
+        Self::with_bindings(permitted_ethertypes, bindings)
+    }
+
+    fn with_bindings(
+        permitted_ethertypes: &BTreeSet<u16>,
+        bindings: impl IntoIterator<Item = (PortId, Binding)>,
+    ) -> Self {
         let config = Config { permitted_ethertypes: permitted_ethertypes.clone() };
         let mut renderer = Renderer::new(&config, Known::default());
         renderer.network_port(OfPort(TRUNK), Some(NetworkPort::Trunk));
-        for (id, ofport, vlan) in ports {
-            let binding = Binding { ofport: OfPort(ofport), vlan: Vlan(vlan), zone: Zone(0x1000 + ofport) };
+        for (id, binding) in bindings {
             renderer.bind(&id, Some(binding));
         }
         let pool = GenerationPool::new(1, u32::MAX);
         Rendered { renderer, pool, policy: Policy::default(), flows: BTreeMap::new() }
     }
 
-    pub(crate) fn set_policy(&mut self, world: &World) {
-        self.put_in_force(world.policy());
+    /// Puts the world's policy in force, and gives what is changed for it.
+    pub(crate) fn set_policy(&mut self, world: &World) -> Vec<FlowOp> {
+        self.put_in_force(world.policy())
     }
 
-    pub(crate) fn put_in_force(&mut self, policy: Policy) {
+    pub(crate) fn put_in_force(&mut self, policy: Policy) -> Vec<FlowOp> {
         self.renderer.apply_policy(&Policy::diff(&self.policy, &policy));
         self.policy = policy;
         let batch = self.renderer.commit(&mut self.pool).unwrap();
-        self.apply(batch.ops);
+        self.apply(&batch.ops);
+        batch.ops
     }
 
     /// What is left of sets that are out of use goes.
-    pub(crate) fn sweep(&mut self) {
+    pub(crate) fn sweep(&mut self) -> Vec<FlowOp> {
         let ops = self.renderer.sweep();
-        self.apply(ops);
+        self.apply(&ops);
+        ops
     }
 
     pub(crate) fn flows(&self) -> impl Iterator<Item = &Flow> {
         self.flows.values()
     }
 
-    fn apply(&mut self, ops: Vec<FlowOp>) {
+    fn apply(&mut self, ops: &[FlowOp]) {
         for op in ops {
             match op {
-                FlowOp::Set(flow) => _ = self.flows.insert(flow.key(), flow),
-                FlowOp::Remove(key) => _ = self.flows.remove(&key),
+                FlowOp::Set(flow) => _ = self.flows.insert(flow.key(), flow.clone()),
+                FlowOp::Remove(key) => _ = self.flows.remove(key),
             }
         }
     }
@@ -88,12 +112,15 @@ pub(crate) fn ofport(port: usize) -> u16 {
     u16::try_from(port + 1).unwrap()
 }
 
+/// The host as the evaluator knows it.
+pub(crate) struct Evaluated(Model);
+
 /// A host judged twice.
 pub(crate) struct Twice {
     rendered: Rendered,
     tables: Tables,
     connections: Connections,
-    model: Model,
+    evaluated: Evaluated,
     /// Table and priority of every flow that some frame has found.
     found: BTreeSet<(u8, u16)>,
 }
@@ -123,20 +150,60 @@ impl Reason {
     }
 }
 
-impl Twice {
+impl Evaluated {
     pub(crate) fn new(world: &World) -> Self {
-        let rendered = Rendered::new(world);
         let settings =
             Settings { permitted_ethertypes: world.permitted_ethertypes.clone(), ..Settings::default() };
         let bindings = (0..LOCAL_PORTS).map(|port| (port_id(port), VLANS[network_of(port)])).collect();
-        let model = Model::new(&world.policy(), settings, Host { bindings });
+        Evaluated(Model::new(&world.policy(), settings, Host { bindings }))
+    }
+
+    pub(crate) fn set_policy(&mut self, world: &World) {
+        self.0.set_policy(&world.policy());
+    }
+
+    /// What becomes of the frame.
+    pub(crate) fn judge(&mut self, sent: &Sent) -> Fate {
+        let mut fate = Fate::default();
+        let (delivered, to_network) = match sent.from {
+            Sender::Local(port) => {
+                let outcome = self.0.send(&port_id(port), &sent.frame);
+                if let Verdict::Drop(reason) = outcome.egress.verdict {
+                    fate.egress = Some(Reason::of_evaluator(reason));
+                }
+                (outcome.delivered, outcome.to_network)
+            }
+            Sender::Network(network) => (self.0.receive(VLANS[network], &sent.frame), false),
+        };
+        let ofports: BTreeMap<_, _> =
+            (0..LOCAL_PORTS).map(|port| (port_id(port), u32::from(ofport(port)))).collect();
+        for (id, judgement) in delivered {
+            let Judgement { verdict, .. } = judgement;
+            match verdict {
+                Verdict::Accept(_) => fate.outputs.push(ofports[&id]),
+                // A port without a policy has no flows that could count what it does not get.
+                Verdict::Drop(DropReason::NoPolicy) => {}
+                Verdict::Drop(reason) => _ = fate.ingress.insert(ofports[&id], Reason::of_evaluator(reason)),
+            }
+        }
+        if to_network {
+            fate.outputs.push(u32::from(TRUNK));
+        }
+        fate.outputs.sort_unstable();
+        fate
+    }
+}
+
+impl Twice {
+    pub(crate) fn new(world: &World) -> Self {
+        let (rendered, evaluated) = (Rendered::new(world), Evaluated::new(world));
         let tables = Tables::new(rendered.flows().cloned()).unwrap_or_else(|refused| panic!("{refused}"));
-        Twice { rendered, tables, connections: Connections::default(), model, found: BTreeSet::new() }
+        Twice { rendered, tables, connections: Connections::default(), evaluated, found: BTreeSet::new() }
     }
 
     pub(crate) fn set_policy(&mut self, world: &World) {
         self.rendered.set_policy(world);
-        self.model.set_policy(&world.policy());
+        self.evaluated.set_policy(world);
         self.reload();
     }
 
@@ -157,33 +224,7 @@ impl Twice {
 
     /// What the evaluator says.
     pub(crate) fn by_evaluator(&mut self, sent: &Sent) -> Fate {
-        let mut fate = Fate::default();
-        let (delivered, to_network) = match sent.from {
-            Sender::Local(port) => {
-                let outcome = self.model.send(&port_id(port), &sent.frame);
-                if let Verdict::Drop(reason) = outcome.egress.verdict {
-                    fate.egress = Some(Reason::of_evaluator(reason));
-                }
-                (outcome.delivered, outcome.to_network)
-            }
-            Sender::Network(network) => (self.model.receive(VLANS[network], &sent.frame), false),
-        };
-        let ofports: BTreeMap<_, _> =
-            (0..LOCAL_PORTS).map(|port| (port_id(port), u32::from(ofport(port)))).collect();
-        for (id, judgement) in delivered {
-            let Judgement { verdict, .. } = judgement;
-            match verdict {
-                Verdict::Accept(_) => fate.outputs.push(ofports[&id]),
-                // A port without a policy has no flows that could count what it does not get.
-                Verdict::Drop(DropReason::NoPolicy) => {}
-                Verdict::Drop(reason) => _ = fate.ingress.insert(ofports[&id], Reason::of_evaluator(reason)),
-            }
-        }
-        if to_network {
-            fate.outputs.push(u32::from(TRUNK));
-        }
-        fate.outputs.sort_unstable();
-        fate
+        self.evaluated.judge(sent)
     }
 
     /// What the flows do.

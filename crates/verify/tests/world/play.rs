@@ -121,6 +121,13 @@ fn is_sctp_in_fragments(sent: &Sent) -> bool {
     sent.ip().is_some_and(|packet| packet.protocol == 132 && packet.fragment != Fragment::No)
 }
 
+pub(crate) fn is_filtered(world: &World, sent: &Sent) -> bool {
+    match sent.from {
+        Sender::Local(port) => world.ports[port].as_ref().is_some_and(|port| !port.trusted),
+        Sender::Network(_) => false,
+    }
+}
+
 /// "One zone a port": what a port sends to a MAC of its own comes back to its ingress half, and is tracked there once more
 /// before nobody gets it. A connection that no ingress rule admits then has a mark of 0: errors about it are dropped until
 /// its next packet is judged. The evaluator delivers no frame to its sender. Only the sender's own connections are
@@ -164,28 +171,58 @@ fn agree(wanted: &Fate, seen: &Fate, outcome: &Outcome) -> bool {
         })
 }
 
+/// What steps are played on.
+pub(crate) trait Stage {
+    fn set_policy(&mut self, world: &World);
+
+    fn sweep(&mut self);
+
+    /// Whether the frame reached anybody; the difference if there is one.
+    fn send(&mut self, world: &World, sent: &Sent) -> Result<bool, String>;
+}
+
+impl Stage for Twice {
+    fn set_policy(&mut self, world: &World) {
+        Twice::set_policy(self, world);
+    }
+
+    fn sweep(&mut self) {
+        Twice::sweep(self);
+    }
+
+    fn send(&mut self, _: &World, sent: &Sent) -> Result<bool, String> {
+        compare(self, sent)
+    }
+}
+
 /// Plays the steps on both; gives table and priority of the flows that were found.
 pub(crate) fn play(world: &World, steps: &[Step]) -> Result<BTreeSet<(u8, u16)>, String> {
+    let mut twice = Twice::new(world);
+    play_on(&mut twice, world, steps)?;
+    Ok(twice.found().clone())
+}
+
+/// Plays the steps, leaving out the frames of which [`is_open`] and [`is_answer_to_a_third`] speak.
+pub(crate) fn play_on(stage: &mut impl Stage, world: &World, steps: &[Step]) -> Result<(), String> {
     let mut world = world.clone();
-    let mut twice = Twice::new(&world);
     let mut scenario = Scenario::default();
     for step in steps {
         match step {
             Step::Edit(edit) => {
                 world.apply(edit);
-                twice.set_policy(&world);
+                stage.set_policy(&world);
             }
-            Step::Sweep => twice.sweep(),
+            Step::Sweep => stage.sweep(),
             _ => {}
         }
         for sent in &scenario.frames(step) {
             if is_open(&world, sent) || scenario.is_answer_to_a_third(sent) {
                 continue;
             }
-            if compare(&mut twice, sent)? {
+            if stage.send(&world, sent)? {
                 scenario.admitted.push(*sent);
             }
         }
     }
-    Ok(twice.found().clone())
+    Ok(())
 }
