@@ -11,7 +11,7 @@ use rust_openflow::{Action, Field, Flow, FlowKey, Match};
 
 use crate::address::Member;
 use crate::cookie::cookie;
-use crate::flow::{FlowBody, Journal, commit, flow, flow_at, resubmit, track};
+use crate::flow::{FlowBody, Journal, commit, commit_and_go_on, flow, flow_at, resubmit, track};
 use crate::layout::{
     FlowKind, deliver, egress_commit, egress_packet, egress_policy, fragments, ingress_commit,
     ingress_packet, ingress_policy, next, output,
@@ -210,15 +210,14 @@ fn bound_flows(direction: Direction, member: &Member) -> Vec<Flow> {
     let add =
         |table, priority, matches, actions| flow((FlowKind::Member, 0), table, priority, matches, actions);
     let [original, reply] = bound.later;
-    let unstamped = commit(0);
     vec![
         add(
             table,
             egress_policy::BOUND_FRAGMENT,
             bound.new_fragment,
-            vec![unstamped.clone(), track(fragments::TABLE)],
+            vec![commit(0), track(fragments::TABLE)],
         ),
-        add(commit_table, egress_commit::BOUND, bound.new, vec![unstamped, resubmit(next::TABLE)]),
+        add(commit_table, egress_commit::BOUND, bound.new, vec![commit_and_go_on(0, next::TABLE)]),
         add(commit_table, egress_commit::BOUND, original, vec![resubmit(next::TABLE)]),
         add(commit_table, egress_commit::BOUND, reply, vec![resubmit(next::TABLE)]),
         add(fragments::TABLE, fragments::BOUND, bound.committed_fragment, vec![resubmit(next::TABLE)]),

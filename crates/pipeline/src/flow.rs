@@ -101,7 +101,21 @@ pub(crate) fn track(table: u8) -> Action {
     Action::Ct(Ct { table: Some(table), ..ct_in_port_zone() })
 }
 
-/// Commits the connection in the port's zone with `mark`.
+/// Commits the connection in the port's zone with `mark`, and goes on in `table` with what conntrack says.
+///
+/// What stands behind a `ct` in a list of actions befalls whatever packets come out of it. Open vSwitch 3.1 in userspace adds
+/// parts of other datagrams to them, those that it kept in vain, as invalid (`lib/ipf.c`: `ipf_send_expired_frags`): only a
+/// table can tell them from the packet that went in (integration/tests/held_fragments.rs).
+pub(crate) fn commit_and_go_on(mark: u32, table: u8) -> Action {
+    Action::Ct(Ct {
+        commit: true,
+        exec: vec![load(Field::CtMark, mark)],
+        table: Some(table),
+        ..ct_in_port_zone()
+    })
+}
+
+/// Commits the connection in the port's zone with `mark`. Behind it the packet goes nowhere but through conntrack again.
 pub(crate) fn commit(mark: u32) -> Action {
     Action::Ct(Ct { commit: true, exec: vec![load(Field::CtMark, mark)], ..ct_in_port_zone() })
 }

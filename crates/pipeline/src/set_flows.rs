@@ -3,7 +3,7 @@
 use policy::Ethertype;
 use rust_openflow::{CT_INV, CT_NEW, CT_TRK, FRAG_LATER, Field, Flow, Match};
 
-use crate::flow::{commit, flow, load, resubmit, track};
+use crate::flow::{commit, commit_and_go_on, flow, load, resubmit, track};
 use crate::layout::{
     FlowKind, deliver, egress_commit, egress_ip, egress_packet, egress_policy, egress_state, fragments,
     ingress_base, ingress_commit, ingress_packet, ingress_policy, ingress_state, next, output, register,
@@ -43,17 +43,21 @@ pub(crate) fn set_flows(view: &SetView) -> Vec<Flow> {
         (view.ingress, ingress_commit::TABLE, ingress_policy::TABLE),
     ];
     for (generation, commit_table, policy_table) in halves {
-        let stamp = || commit(generation.0);
         for ethertype in [Ethertype::Ipv4, Ethertype::Ipv6] {
             // A `ct` action stands only in a flow that matches IPv4 or IPv6.
             let ip = || set().with(Field::EthType, ethertype.number());
-            add(commit_table, egress_commit::COMMIT, ip(), vec![stamp(), resubmit(next::TABLE)]);
+            add(commit_table, egress_commit::COMMIT, ip(), vec![commit_and_go_on(generation.0, next::TABLE)]);
             let later = ip().with_mask(Field::CtState, CT_NEW | CT_TRK, CT_NEW | CT_TRK).with_mask(
                 Field::IpFrag,
                 FRAG_LATER,
                 FRAG_LATER,
             );
-            add(policy_table, egress_policy::FRAGMENT, later, vec![stamp(), track(fragments::TABLE)]);
+            add(
+                policy_table,
+                egress_policy::FRAGMENT,
+                later,
+                vec![commit(generation.0), track(fragments::TABLE)],
+            );
         }
     }
     let ask = |table| vec![load(register::MODE, MODE_STATELESS), resubmit(table)];

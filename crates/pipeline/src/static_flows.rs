@@ -304,9 +304,10 @@ fn delivery(flows: &mut Flows) {
     flows.add(deliver::TABLE, deliver::UNKNOWN, Match::new(), vec![resubmit(network::TABLE)]);
     flows.add(network::TABLE, network::OTHER, Match::new(), vec![resubmit(layout::trunk::TABLE)]);
     for (value, table) in [(NEXT_DELIVER, deliver::TABLE), (NEXT_OUTPUT, output::TABLE)] {
-        let matches = Match::new().with(register::NEXT, value);
+        let matches = ct(CT_TRK, CT_INV).with(register::NEXT, value);
         flows.add(next::TABLE, next::STEP, matches, vec![resubmit(table)]);
     }
+    flows.add(next::TABLE, next::MISS, Match::new(), drop_as(DropReason::CtInvalid));
     flows.add(fragments::TABLE, fragments::MISS, Match::new(), drop_as(DropReason::NoRule));
     let ofport = Subfield { field: register::OFPORT, offset: 0, bits: register::OFPORT.bits() };
     flows.add(output::TABLE, output::PORT, Match::new(), vec![Action::OutputReg(ofport)]);
