@@ -28,9 +28,30 @@ p-3: udp 10.0.0.3:1000>10.0.0.4:53 => deliver p-4 by in
 ```
 "#;
 
+/// The same where p-4 and p-5, which is trusted, answer to one MAC.
+const SHARED: [(&str, &str); 2] = [
+    (
+        "fixed_ips: [{ip_address: 10.0.0.4}], security_groups: [sg-1]}\n",
+        "fixed_ips: [{ip_address: 10.0.0.4}], security_groups: [sg-1]}\n\
+     - {id: p-5, network_id: net-2, mac_address: \"fa:16:3e:00:00:04\", fixed_ips: [{ip_address: 10.0.0.5}], security_groups: [], port_security_enabled: false}\n",
+    ),
+    ("deliver p-4 by in", "deliver p-4 by in, p-5"),
+];
+
 #[test]
 fn parts_that_are_given_up_reach_nobody() {
-    let case = Case::parse(PAGE).expect("a page");
+    reach_nobody(PAGE, &["p-4"]);
+}
+
+#[test]
+#[ignore = "an open fault: what stands behind the first receiver's ct() in the list of actions befalls them too"]
+fn parts_that_are_given_up_do_not_reach_the_second_port_of_a_mac() {
+    let shared = SHARED.iter().fold(PAGE.to_owned(), |page, (one, other)| page.replace(one, other));
+    reach_nobody(&shared, &["p-4", "p-5"]);
+}
+
+fn reach_nobody(page: &str, receivers: &[&str]) {
+    let case = Case::parse(page).expect("a page");
     let step = &case.steps[0];
     let mut firewall = Firewall::start(&step.bindings, &step.config).expect("a switch");
     firewall.put_in_force(&step.policy).expect("in force");
@@ -43,6 +64,9 @@ fn parts_that_are_given_up_reach_nobody() {
     firewall.ovs().appctl("time/warp", &["20000"]).expect("the clock goes on");
     firewall.receive(&other.from, &other.bytes).expect("sent");
     let seen = firewall.sighting().expect("a look");
-    assert_eq!(seen.keys().collect::<Vec<_>>(), ["p-4"]);
-    assert_eq!(seen["p-4"], [other.bytes.clone()], "and nothing but what was sent to it");
+    assert_eq!(seen.keys().collect::<Vec<_>>(), receivers);
+    assert!(
+        seen.values().all(|frames| *frames == [other.bytes.clone()]),
+        "nothing but what was sent to them: {seen:02x?}"
+    );
 }

@@ -15,7 +15,7 @@ mod world;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use pipeline::layout::{deliver, egress_base, egress_source, ingress_policy, network};
+use pipeline::layout::{classify, deliver, egress_base, egress_source, network};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -103,9 +103,9 @@ fn one_wrong_flow_is_found() {
 
 /// What may be done to the flows of a world before they are sent.
 const FAULTS: [(&str, fn(&mut Vec<FlowMod>)); 4] = [
-    ("a rule is lost", |changes| {
-        if let Some(rule) = position(changes, ingress_policy::TABLE, ingress_policy::RULE) {
-            changes.remove(rule);
+    ("a port is lost", |changes| {
+        if let Some(port) = position(changes, classify::TABLE, classify::PORT) {
+            changes.remove(port);
         }
     }),
     ("an address of a guest is lost", |changes| {
@@ -125,7 +125,7 @@ const FAULTS: [(&str, fn(&mut Vec<FlowMod>)); 4] = [
     }),
 ];
 
-/// The flow of a slot that matches most. A world may have none.
+/// The flow of a slot that matches most, the first of several. A world may have none.
 fn position(changes: &[FlowMod], table: u8, priority: u16) -> Option<usize> {
     let is_wanted = |change: &FlowMod| (change.flow.table, change.flow.priority) == (table, priority);
     let wanted = (0..changes.len()).filter(|position| is_wanted(&changes[*position]));
