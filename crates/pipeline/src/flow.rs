@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rust_openflow::{Action, Ct, CtZone, Field, Flow, FlowKey, Match, Subfield};
+use rust_openflow::{Action, Ct, CtZone, Field, Flow, FlowKey, Match, PortNo, Subfield};
 
 use crate::cookie::cookie;
 use crate::layout::{self, DropReason, FlowKind, register};
@@ -99,6 +99,17 @@ pub(crate) fn drop_as(reason: DropReason) -> Vec<Action> {
 /// Tracks the packet in the port's zone and goes on in `table` with what conntrack says.
 pub(crate) fn track(table: u8) -> Action {
     Action::Ct(Ct { table: Some(table), ..ct_in_port_zone() })
+}
+
+/// Does `actions` to a copy of the packet that the datapath makes, so that what conntrack keeps of it, or adds to it, is no
+/// business of the actions behind (see [`commit_and_go_on`]).
+///
+/// ovs-vswitchd 3.1 makes that copy only where the list itself holds an action that it cannot undo, and looks into no
+/// `resubmit` (ofproto/ofproto-dpif-xlate.c: `reversible_actions`). A truncated output to TABLE is such an action and does
+/// nothing (`xlate_output_trunc_action`: "output_trunc does not support port"); 14 bytes are the least it takes.
+pub(crate) fn on_a_copy(mut actions: Vec<Action>) -> Action {
+    actions.push(Action::OutputTrunc { port: PortNo::TABLE, max_len: 14 });
+    Action::Clone(actions)
 }
 
 /// Commits the connection in the port's zone with `mark`, and goes on in `table` with what conntrack says.

@@ -9,7 +9,7 @@ use policy::MacAddr;
 use rust_openflow::{Action, Field, Flow, FlowKey, Match, PortNo, Subfield};
 
 use crate::address::{group_addressed, macs, with_mac};
-use crate::flow::{Journal, drop_as, flow, load, resubmit};
+use crate::flow::{Journal, drop_as, flow, load, on_a_copy, resubmit};
 use crate::layout::{DropReason, FlowKind, classify, deliver, flood, ingress_base, network, register, trunk};
 use crate::numbers::{OfPort, SetId, Vlan, Zone};
 use crate::placement::{Placement, Role};
@@ -196,17 +196,16 @@ impl Networks {
 
     fn mac(&self, vlan: Vlan, mac: MacAddr) -> (FlowKey, Option<Flow>) {
         let receivers = self.networks.get(&vlan).and_then(|network| network.macs.get(&mac));
-        let actions = receivers.into_iter().flatten().flat_map(|(ofport, receiver)| match receiver {
-            Receiver::Trusted => vec![output(*ofport)],
-            Receiver::Filtered { set, zone } => vec![
-                load(register::OFPORT, *ofport),
-                load(register::SET, *set),
-                load(register::ZONE, *zone),
-                resubmit(ingress_base::TABLE),
-            ],
-        });
+        let receivers = || receivers.into_iter().flatten();
+        // Trusted ports first: before conntrack has had its way with the packet.
+        let trusted = receivers().filter(|(_, receiver)| matches!(receiver, Receiver::Trusted));
+        let mut actions: Vec<Action> = trusted.map(|(ofport, _)| output(*ofport)).collect();
+        let mut filtered: Vec<Vec<Action>> = receivers().filter_map(judge_at).collect();
+        let last = filtered.pop();
+        actions.extend(filtered.into_iter().map(on_a_copy));
+        actions.extend(last.into_iter().flatten());
         let matches = with_mac(on(vlan), Field::EthDst, mac);
-        unit(vlan, deliver::TABLE, deliver::MAC, matches, actions.collect())
+        unit(vlan, deliver::TABLE, deliver::MAC, matches, actions)
     }
 
     fn network(&self, vlan: Vlan) -> (FlowKey, Option<Flow>) {
@@ -300,6 +299,17 @@ fn unit(
 ) -> (FlowKey, Option<Flow>) {
     let flow = flow((FlowKind::Network, u64::from(vlan.0)), table, priority, matches, actions);
     (flow.key(), (!flow.actions.is_empty()).then_some(flow))
+}
+
+/// The way of a frame into a filtered port.
+fn judge_at((ofport, receiver): (&OfPort, &Receiver)) -> Option<Vec<Action>> {
+    let Receiver::Filtered { set, zone } = receiver else { return None };
+    Some(vec![
+        load(register::OFPORT, *ofport),
+        load(register::SET, *set),
+        load(register::ZONE, *zone),
+        resubmit(ingress_base::TABLE),
+    ])
 }
 
 /// How frames come in from the network through `ofport`.

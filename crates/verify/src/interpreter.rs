@@ -89,8 +89,8 @@ struct Cursor<'t> {
 enum Return {
     /// A resubmit: whatever was done to the packet stays; whether it counted against the depth.
     Resubmit { deepened: bool },
-    /// A clone: the packet is what it was before.
-    Clone(Box<Packet>),
+    /// A clone: the packet is what it was before. If the datapath made it, also where conntrack kept the copy.
+    Clone { packet: Box<Packet>, by_datapath: bool },
     /// The end of a translation; if its packet came from the tracker, the translation from which it went there goes on.
     Translation(Option<Box<Suspended>>),
 }
@@ -122,7 +122,8 @@ impl<'t, C: Conntrack> Run<'t, '_, C> {
             Action::CtClear => self.packet.clear_conntrack(),
             Action::Ct(ct) => self.ct(ct)?,
             Action::Clone(actions) => {
-                let at_end = Return::Clone(Box::new(self.packet.clone()));
+                let at_end =
+                    Return::Clone { packet: Box::new(self.packet.clone()), by_datapath: needs_a_copy(actions) };
                 self.stack.push(Cursor { actions, next: 0, table, at_end });
             }
             // Notes and clauses do nothing, and `Tables` lets nothing else through.
@@ -175,8 +176,7 @@ impl<'t, C: Conntrack> Run<'t, '_, C> {
         let stamp = ct.commit.then(|| stamp(&ct.exec));
         let Some(tracked) = self.conntrack.ct(zone, &self.packet, stamp.as_ref()) else {
             self.outcome.kept_in.push(zone);
-            // The datapath does nothing more with it, whatever the translation has in mind.
-            while !self.go_back() {}
+            self.keep();
             return Ok(());
         };
         if let Some(stamp) = stamp {
@@ -197,12 +197,24 @@ impl<'t, C: Conntrack> Run<'t, '_, C> {
         self.look_up(table, Return::Translation(Some(Box::new(suspended))))
     }
 
+    /// The datapath does nothing more with a packet that conntrack keeps, whatever the translation has in mind for it: that
+    /// goes for the copy alone where the datapath made one.
+    fn keep(&mut self) {
+        loop {
+            let innermost = self.stack.last().map(|cursor| &cursor.at_end);
+            let is_copy = matches!(innermost, Some(Return::Clone { by_datapath: true, .. }));
+            if self.go_back() || is_copy {
+                return;
+            }
+        }
+    }
+
     /// Leaves the innermost list of actions. True at the end of a translation.
     fn go_back(&mut self) -> bool {
         let Some(cursor) = self.stack.pop() else { return true };
         match cursor.at_end {
             Return::Resubmit { deepened } => self.depth -= usize::from(deepened),
-            Return::Clone(packet) => self.packet = *packet,
+            Return::Clone { packet, .. } => self.packet = *packet,
             Return::Translation(None) => return true,
             Return::Translation(Some(suspended)) => {
                 self.packet = suspended.packet;
@@ -223,6 +235,12 @@ impl<'t, C: Conntrack> Run<'t, '_, C> {
         let mask = ones(subfield.bits) << shift;
         Ok(self.packet.set(subfield.field, value << shift, mask)?)
     }
+}
+
+/// Whether ovs-vswitchd 3.1 makes the datapath copy the packet for a `clone` of these: it does where it cannot undo one of them
+/// itself (ofproto/ofproto-dpif-xlate.c, `reversible_actions`), and looks into no `resubmit`.
+fn needs_a_copy(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Ct(_) | Action::OutputTrunc { .. }))
 }
 
 /// What `exec` writes.

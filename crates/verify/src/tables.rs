@@ -129,6 +129,7 @@ fn check_actions(flow: &Flow, actions: &[Action]) -> Result<(), Fault> {
     for action in actions {
         match action {
             Action::Output(port) => known_port(*port)?,
+            Action::OutputTrunc { port, .. } if does_nothing_truncated(*port) => {}
             Action::Resubmit { port: None, table: _, ct: false }
             | Action::OutputReg(_)
             | Action::Controller(_)
@@ -159,6 +160,12 @@ fn check_actions(flow: &Flow, actions: &[Action]) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Where no truncated output goes (ofproto/ofproto-dpif-xlate.c 3.1, `xlate_output_trunc_action`). What remains of it is that
+/// a `clone` around it is one of the datapath.
+fn does_nothing_truncated(port: PortNo) -> bool {
+    matches!(port, PortNo::TABLE | PortNo::NORMAL | PortNo::FLOOD | PortNo::ALL | PortNo::CONTROLLER)
 }
 
 /// Ordinary ports, and those reserved ones that need no knowledge of the bridge.

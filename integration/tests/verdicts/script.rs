@@ -12,7 +12,7 @@ use tests::sketch::{Body, CUSTOMER_TAG, SERVICE_TAG, Sketch, Tag};
 use crate::world::frames::{Sender, Sent};
 use crate::world::host::{Evaluated, Fate, Rendered, TRUNK, VLANS, ofport};
 use crate::world::play::{Stage, Step, is_filtered, play_on};
-use crate::world::policies::{LOCAL_PORTS, World, network_of};
+use crate::world::policies::{World, network_of};
 
 /// The least that a device sends (IEEE 802.3, without the checksum); Open vSwitch fills up what is shorter
 /// (`lib/netdev-dummy.c`, 3.1: `dp_packet_pad`).
@@ -102,7 +102,7 @@ impl Stage for Recorder {
     }
 
     fn send(&mut self, world: &World, sent: &Sent) -> Result<bool, String> {
-        if is_icmp_of_the_other_family(sent) || is_part_for_two(world, sent) || self.closes(sent) {
+        if is_icmp_of_the_other_family(sent) || self.closes(sent) {
             return Ok(false);
         }
         let number = self.phases.iter().map(|(_, trials)| trials.len()).sum();
@@ -167,13 +167,6 @@ impl Recorder {
 
 fn part(sent: &Sent) -> Option<Fragment> {
     sent.ip().map(|packet| packet.fragment)
-}
-
-/// A fault of the flows: where two ports of a host answer to one MAC, the tracker of the first takes parts of datagrams
-/// away from the second (`ct` keeps the packet itself, and not a clone).
-fn is_part_for_two(world: &World, sent: &Sent) -> bool {
-    let receivers = (0..LOCAL_PORTS).filter(|port| world.macs(*port).contains(&sent.frame.eth_dst));
-    part(sent).is_some_and(|part| part != Fragment::No) && receivers.count() > 1
 }
 
 /// The tracker asks the protocol's number alone what a packet is, and finds no query in what IPv4 carries as ICMPv6: it is

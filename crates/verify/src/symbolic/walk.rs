@@ -146,7 +146,8 @@ impl Walk<'_, '_> {
             Action::Clone(actions) => {
                 _ = self.act_all(actions, table, (region.clone(), view.clone()), depth)?
             }
-            Action::Note(_) | Action::Conjunction { .. } => {}
+            // `Tables` lets a truncated output through where it does nothing.
+            Action::Note(_) | Action::Conjunction { .. } | Action::OutputTrunc { .. } => {}
             _ => return Err(ProofError::Action),
         }
         Ok(vec![(region, view)])
