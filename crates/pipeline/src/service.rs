@@ -218,6 +218,31 @@ mod tests {
         }
     }
 
+    /// "Open vSwitch cannot match dccp and udplite ports: the `openvswitch` driver refuses such a rule"; "IPv6 extension
+    /// headers (43, 44, 51, 60) …: the `openvswitch` driver refuses IPv6 rules that name them" (semantics, "Objects").
+    #[test]
+    fn what_the_switch_cannot_see_is_refused_and_nothing_else() {
+        let is_refused = |ethertype, service| {
+            let remote = policy::Remote::Any;
+            unsupported(&Rule { id: "r".into(), direction: Direction::Ingress, ethertype, service, remote })
+                .is_some()
+        };
+        let (v4, v6) = (Ethertype::Ipv4, Ethertype::Ipv6);
+        for number in 1..=255 {
+            let service = Service::Protocol(number);
+            assert!(!is_refused(v4, service), "{number}");
+            assert_eq!(is_refused(v6, service), [43, 44, 51, 60].contains(&number), "{number}");
+        }
+        for protocol in PortProtocol::ALL {
+            let cannot = matches!(protocol, PortProtocol::Dccp | PortProtocol::UdpLite);
+            for ethertype in [v4, v6] {
+                let range = Some(PortRange { min: 0, max: 65535 });
+                assert_eq!(is_refused(ethertype, Service::Ports { protocol, range }), cannot, "{protocol}");
+                assert!(!is_refused(ethertype, Service::Ports { protocol, range: None }), "{protocol}");
+            }
+        }
+    }
+
     #[test]
     fn every_port_is_one_mask_of_nothing() {
         assert_eq!(range_masks(PortRange { min: 0, max: 65535 }), [(0, 0)]);
