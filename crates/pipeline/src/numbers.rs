@@ -99,3 +99,23 @@ impl GenerationPool {
         Ok(generation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_are_given_once_in_order_and_below_the_mark() {
+        let mut pool = GenerationPool::new(0, 3);
+        let taken = [pool.take(), pool.take()];
+        assert_eq!(taken, [Ok(Generation(1)), Ok(Generation(2))], "0 is unproven");
+        assert_eq!(pool.take(), Err(GenerationsExhausted { limit: 3 }));
+        assert_eq!((pool.remaining(), pool.limit()), (0, 3));
+        pool.raise(2);
+        assert_eq!(pool.limit(), 3, "a mark is never lowered");
+        pool.raise(5);
+        assert_eq!((pool.remaining(), pool.limit()), (2, 5));
+        assert_eq!(pool.take(), Ok(Generation(3)));
+        assert_eq!(pool.remaining(), 1);
+    }
+}
