@@ -126,6 +126,20 @@ fn ipv6() {
     ]);
 }
 
+/// "a number means itself": protocol 1 in IPv6 has types of its own, none of which is discovery or a reply.
+#[test]
+fn icmp_of_the_other_family_is_no_icmp() {
+    let foreign = |src: &str, icmp_type| {
+        let transport = Transport::Icmp { icmp_type, code: 0, nd_target: None, quoted: None };
+        from(1, packet(src, "fd00::2", 1, transport))
+    };
+    check(&[
+        ("looks like an RA", foreign("fd00::1", 134), "rule"),
+        ("looks like an NA", foreign("fd00::1", 136), "rule"),
+        ("looks like an RS from nowhere", foreign("::", 133), "-spoofed-ip"),
+    ]);
+}
+
 #[test]
 fn fragmented_neighbour_discovery_is_dropped() {
     let first = |payload| from(1, fragment(Fragment::First, payload));
