@@ -87,3 +87,37 @@ pub(crate) fn group_addressed(matches: Match) -> Match {
     const GROUP_BIT: u64 = 1 << 40;
     matches.with_mask(Field::EthDst, GROUP_BIT, GROUP_BIT)
 }
+
+#[cfg(test)]
+mod tests {
+    use policy::{PortId, document};
+
+    use super::*;
+
+    /// "A member whose prefix is shorter than /8 (IPv4) or /16 (IPv6) never opens the group to the world: it counts only for
+    /// frames whose remote MAC … is that member's MAC" (semantics, "Objects").
+    #[test]
+    fn a_member_is_bound_to_its_mac_where_its_prefix_is_short() {
+        for (net, is_bound) in [
+            ("0.0.0.0/0", true),
+            ("10.0.0.0/7", true),
+            ("10.0.0.0/8", false),
+            ("10.0.0.0/32", false),
+            ("::/0", true),
+            ("2000::/8", true),
+            ("2000::/15", true),
+            ("2000::/16", false),
+        ] {
+            let text = format!(
+                "ports: [{{id: p, network_id: n, mac_address: 'fa:16:3e:00:00:01', allowed_address_pairs: [\
+                 {{ip_address: '{net}'}}, {{ip_address: '{net}', mac_address: 'fa:16:3e:00:00:99'}}]}}]"
+            );
+            let parsed = document::parse(&[("policy.yaml", &text)], None);
+            assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+            let macs: Vec<_> =
+                members(&parsed.policy.ports[&PortId::from("p")]).iter().map(|m| m.mac).collect();
+            let bound = ["fa:16:3e:00:00:01", "fa:16:3e:00:00:99"].map(|mac| mac.parse().ok());
+            assert_eq!(macs, if is_bound { bound.to_vec() } else { vec![None] }, "{net}");
+        }
+    }
+}

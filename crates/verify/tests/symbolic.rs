@@ -32,3 +32,16 @@ proptest! {
         prop_assert!(found.is_empty(), "{}", text.join("\n"));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
+
+    /// An ethertype that says that a VLAN tag follows stays one, whatever an operator permits.
+    #[test]
+    fn a_tag_is_nothing_to_be_permitted(mut world in world()) {
+        world.permitted_ethertypes.extend([0x8100, 0x88a8]);
+        let found = prove(&world, Rendered::new(&world).flows().cloned());
+        let text: Vec<String> = found.iter().map(ToString::to_string).collect();
+        prop_assert!(found.is_empty(), "{}", text.join("\n"));
+    }
+}
