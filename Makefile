@@ -17,7 +17,7 @@ TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(TRIPLE)_RUNNER = $(SUDO)
 endif
 
-.PHONY: deps build test soak fuzz lint deny demo clean
+.PHONY: deps build test soak fuzz faults mutants lint deny demo clean
 
 build:
 	cargo build --release
@@ -61,6 +61,27 @@ fuzz:
 				cargo test --release -p fuzz --tests -- --exact --nocapture $$target; \
 		fi; \
 	done
+
+# Each seeded fault in a copy of the repository, and which check sees it; docs/faults.md. FAULTS="name …": those alone.
+FAULTS ?=
+faults:
+	cargo run -p tests --bin faults -- $(FAULTS)
+
+# Every mutant of policy and pipeline, by cargo-mutants: first against the tests beside the code, then what survived against the
+# pages, then against the judges; docs/faults.md. What was caught before is not tried again: MUTANTS_OUT keeps it.
+MUTANTS_OUT ?= $(abspath $(TARGET_DIR))/mutants
+MUTANTS_FILES ?= crates/policy/** crates/pipeline/**
+WITH_PAGES = --test-package tests -C=--test=cases
+WITH_JUDGES = --test-package policy,pipeline,verify -C=--lib -C=--test=cost -C=--test=generations -C=--test=history -C=--test=retire \
+	-C=--test=against_evaluator -C=--test=symbolic -C=--test=network_exit
+MUTANTS = PROPTEST_MAX_SHRINK_ITERS=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=1 CARGO_PROFILE_DEV_DEBUG=0 \
+	nice -n 10 cargo mutants -p policy -p pipeline --iterate --output $(MUTANTS_OUT) \
+	$(foreach file,$(MUTANTS_FILES),-f '$(file)')
+mutants:
+	mkdir -p $(MUTANTS_OUT)
+	$(MUTANTS) -C=--lib || [ $$? -eq 2 -o $$? -eq 3 ]
+	$(MUTANTS) $(WITH_PAGES) || [ $$? -eq 2 -o $$? -eq 3 ]
+	$(MUTANTS) $(WITH_JUDGES)
 
 deny:
 	cargo deny check licenses
