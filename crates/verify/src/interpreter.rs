@@ -122,8 +122,10 @@ impl<'t, C: Conntrack> Run<'t, '_, C> {
             Action::CtClear => self.packet.clear_conntrack(),
             Action::Ct(ct) => self.ct(ct)?,
             Action::Clone(actions) => {
-                let at_end =
-                    Return::Clone { packet: Box::new(self.packet.clone()), by_datapath: needs_a_copy(actions) };
+                let at_end = Return::Clone {
+                    packet: Box::new(self.packet.clone()),
+                    by_datapath: needs_a_copy(actions),
+                };
                 self.stack.push(Cursor { actions, next: 0, table, at_end });
             }
             // Notes and clauses do nothing, and `Tables` lets nothing else through.

@@ -102,7 +102,8 @@ fn one_wrong_flow_is_found() {
 }
 
 /// What may be done to the flows of a world before they are sent.
-const FAULTS: [(&str, fn(&mut Vec<FlowMod>)); 4] = [
+type Fault = fn(&mut Vec<FlowMod>);
+const FAULTS: [(&str, Fault); 4] = [
     ("a port is lost", |changes| {
         if let Some(port) = position(changes, classify::TABLE, classify::PORT) {
             changes.remove(port);

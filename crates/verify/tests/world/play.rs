@@ -106,7 +106,10 @@ fn is_answer_to_a_third(earlier: &Sent, sent: &Sent) -> bool {
 
 /// Frames of which the evaluator and the flows are known to think differently, each with the sentence of the law.
 fn is_open(world: &World, sent: &Sent) -> bool {
-    to_the_sender_itself(world, sent) || is_sctp_in_fragments(sent) || is_its_own_reply(sent)
+    to_the_sender_itself(world, sent)
+        || ends_early(world, sent)
+        || is_sctp_in_fragments(sent)
+        || is_its_own_reply(sent)
 }
 
 /// "A connection keeps the direction of its first packet": the flows take a packet that leaves and is no reply for one of a
@@ -119,6 +122,18 @@ fn is_its_own_reply(sent: &Sent) -> bool {
 /// fragments the flows let pass with the first datagram of a connection alone, the evaluator never.
 fn is_sctp_in_fragments(sent: &Sent) -> bool {
     sent.ip().is_some_and(|packet| packet.protocol == 132 && packet.fragment != Fragment::No)
+}
+
+/// docs/decisions/0005: where rules judge the packet itself, a packet that ends before its header shows port 0 or type 0 to
+/// the flows; to the evaluator it has none.
+fn ends_early(world: &World, sent: &Sent) -> bool {
+    const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
+    let Some(packet) = sent.ip() else { return false };
+    let by_packet = sent.frame.eth_dst.is_group() || world.groups.iter().any(|group| !group.stateful);
+    by_packet
+        && packet.transport == Transport::None
+        && packet.fragment != Fragment::Later
+        && (WITH_PORTS.contains(&packet.protocol) || packet.protocol == packet.ethertype().icmp())
 }
 
 pub(crate) fn is_filtered(world: &World, sent: &Sent) -> bool {
