@@ -16,7 +16,7 @@ use super::report::Sent;
 /// What is left to do after a bundle before the policy is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Debt {
-    /// The caches of the datapath may still admit what the tables do not.
+    /// The caches of the datapath may still say what the tables do not.
     pub(super) revalidate: bool,
     /// Sets went out of use: their flows are to be removed, after revalidation.
     pub(super) sweep: bool,

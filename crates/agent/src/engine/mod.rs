@@ -18,8 +18,8 @@
 //!                                                └──► one atomic bundle ┘
 //! ```
 //!
-//! One cycle: take in what is new; reserve the generations it needs; commit; send *one* atomic bundle; when something
-//! was taken away, wait for the datapath's caches; report "applied"; remove what a cached first stage might still
+//! One cycle: take in what is new; reserve the generations it needs; commit; send *one* atomic bundle; wait for the
+//! datapath's caches; report "applied"; remove what a cached first stage might still
 //! have reached, in a second bundle. Start, reconnect, drift and an ordinary change are the same cycle with another
 //! difference between wanted and actual.
 //!
@@ -36,7 +36,7 @@
 //!   bundle without an answer ends the connection, and the next one begins with a read-back.
 //! - What anybody else does to our flows, ovs-vswitchd included (it drops all of a bridge's flows when the bridge's
 //!   fail_mode changes, or its first controller comes or its last one goes), is a reason to read back (`recheck`).
-//! - "Applied" is reported when the tables and, after a shrink, the caches are as the policy says, and not before.
+//! - "Applied" is reported when the tables and the caches are as the policy says, and not before.
 //! - A refused flow never keeps others from being applied, and never leaves anything more open than without it.
 
 mod event;

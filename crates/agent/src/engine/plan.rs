@@ -225,6 +225,9 @@ impl Engine {
         }
         let changes = flows.pending();
         if !changes.is_empty() {
+            // "'Reported applied' means: in the switch, and its caches revalidated" (semantics, "Rules and connections"), growth
+            // too: what was refused a moment ago is cached as a drop (docs/decisions/0008).
+            flows.debt.revalidate = true;
             self.send(changes);
         } else if flows.debt.revalidate {
             self.effects.push(Effect::Revalidate(self.link.id()));

@@ -112,6 +112,19 @@ fn a_shrink_is_applied_only_after_revalidation() {
     assert!(world.is_open(2));
 }
 
+/// What was refused before is cached as a drop: a frame that the new policy admits would be lost after the report.
+#[test]
+fn growth_is_applied_only_after_revalidation() {
+    let mut world = enforced();
+    world.document(&one_port());
+    world.take_log();
+    world.faults.hold_revalidation = true;
+    world.document(TWO_PORTS);
+    assert_eq!(world.take_log().last().map(String::as_str), Some("revalidate"));
+    world.give(vec![Event::Switch(world.link, SwitchEvent::Revalidated(Revalidation::Confirmed))]);
+    assert_eq!(world.take_log(), ["applied", "settled"]);
+}
+
 #[test]
 fn a_set_that_nobody_uses_goes_in_a_second_bundle() {
     let mut world = enforced();
