@@ -92,7 +92,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::engine::Status;
+    use crate::engine::{Health, Status};
     use crate::host::Closed;
 
     /// Settles once for each entry, with these interfaces closed.
@@ -114,6 +114,10 @@ mod tests {
 
         fn closed(&self) -> Vec<ClosedInterface> {
             self.now.clone()
+        }
+
+        fn health(&self) -> Health {
+            Health::default()
         }
 
         fn status(&self) -> Status {

@@ -17,6 +17,9 @@ use thiserror::Error;
 /// Where the settings are when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/sgflow/sgflow.toml";
 
+/// Where the daemon's API is when nothing else is said.
+pub const DEFAULT_API_SOCKET: &str = "/run/sgflow/sgflow.sock";
+
 /// What enforces the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirewallDriver {
@@ -150,6 +153,8 @@ pub struct Config {
     pub policy_source: SourceKind,
     /// A document or a directory of documents.
     pub policy_path: PathBuf,
+    /// The Unix socket of the daemon's API.
+    pub api_socket: PathBuf,
 }
 
 /// How to reach the Open_vSwitch database.
@@ -171,6 +176,8 @@ pub struct Settings {
     pub ovsdb: OvsdbSettings,
     /// `[policy]`.
     pub policy: PolicySettings,
+    /// `[api]`.
+    pub api: ApiSettings,
 }
 
 /// `[agent]`.
@@ -218,6 +225,14 @@ pub struct PolicySettings {
     pub source: Option<SourceKind>,
     /// See [`Config::policy_path`].
     pub path: Option<PathBuf>,
+}
+
+/// `[api]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiSettings {
+    /// See [`Config::api_socket`].
+    pub socket: Option<PathBuf>,
 }
 
 /// Settings that cannot be used.
@@ -294,12 +309,13 @@ impl Settings {
                 source: self.policy.source.or(other.policy.source),
                 path: self.policy.path.or(other.policy.path),
             },
+            api: ApiSettings { socket: self.api.socket.or(other.api.socket) },
         }
     }
 
     /// The complete settings: what nobody said is the default.
     pub fn complete(self) -> Result<Config, ConfigError> {
-        let Settings { agent, ovsdb, policy } = self;
+        let Settings { agent, ovsdb, policy, api } = self;
         let ovsdb = ovsdb.complete()?;
         Ok(Config {
             firewall_driver: agent.firewall_driver.unwrap_or(FirewallDriver::OpenvSwitch),
@@ -317,6 +333,7 @@ impl Settings {
             ovsdb,
             policy_source: policy.source.unwrap_or(SourceKind::File),
             policy_path: policy.path.unwrap_or_else(|| PathBuf::from("/etc/sgflow/policy.d")),
+            api_socket: api.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_API_SOCKET)),
         })
     }
 }
@@ -400,7 +417,7 @@ mod tests {
         );
         refused(
             "[agnet]\n",
-            &expect!["line 1: unknown field `agnet`, expected one of `agent`, `ovsdb`, `policy`"],
+            &expect!["line 1: unknown field `agnet`, expected one of `agent`, `ovsdb`, `policy`, `api`"],
         );
         refused(
             "[agent]\nfirewall_driver = \"iptables_hybrid\"",

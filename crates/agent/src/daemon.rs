@@ -2,40 +2,107 @@
 
 use std::future::Future;
 
+use policy::document::Diagnostic;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use crate::api::{Condition, Request, Status, Totals};
 use crate::driver::Driver;
-use crate::engine::{Consequence, Report};
+use crate::engine::{self, Consequence, Fault, Report, SecurityEffect};
+use crate::service::Service;
 use crate::source::{DocumentsError, Update};
 
-/// Keeps the datapath as the source says, until `shutdown`. The datapath stays as it is then.
+/// Keeps the datapath as the source says, and answers `requests`, until `shutdown`. The datapath stays as it is then.
 pub async fn run<D: Driver>(
     driver: &mut D,
     mut updates: mpsc::Receiver<Result<Update, DocumentsError>>,
+    mut requests: mpsc::Receiver<Request>,
     shutdown: impl Future<Output = ()>,
 ) {
     tokio::pin!(shutdown);
-    let mut source_lives = true;
+    let (mut source_lives, mut api_lives) = (true, true);
+    let mut documents = DocumentFaults::default();
+    let mut service = Service::new();
     loop {
         tokio::select! {
-            () = &mut shutdown => return,
+            () = &mut shutdown => {
+                Service::ending();
+                return;
+            }
+            () = service.watch() => {}
             update = updates.recv(), if source_lives => match update {
                 Some(Ok(update)) => {
                     tell_update(&update);
+                    documents.read(&update);
                     if let Some(delta) = update.delta {
                         driver.policy(delta);
                     }
                 }
-                Some(Err(reason)) => error!(%reason, "no policy to be read; the one in force stays"),
+                Some(Err(reason)) => {
+                    error!(%reason, "no policy to be read; the one in force stays");
+                    documents.unreadable(&reason);
+                }
                 None => {
                     error!("the policy source ended; the policy in force stays");
                     source_lives = false;
                 }
             },
-            report = driver.report() => tell(&report),
+            request = requests.recv(), if api_lives => match request {
+                // Who asked may be gone.
+                Some(Request::Status(answer)) => _ = answer.send(status(driver, &documents)),
+                None => api_lives = false,
+            },
+            report = driver.report() => {
+                tell(&report);
+                if matches!(report, Report::Settled | Report::Waiting(_) | Report::Resumed) {
+                    service.tell(&status(driver, &documents));
+                }
+            }
         }
     }
+}
+
+/// How the daemon is.
+fn status<D: Driver>(driver: &D, documents: &DocumentFaults) -> Status {
+    let health = driver.health();
+    let engine::Status { ports, sets, flows, sent, .. } = driver.status();
+    let faults = documents.faults.iter().cloned().chain(health.faults.iter().cloned());
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        condition: Condition::of(&health, documents.faults.is_empty()),
+        waiting: health.waiting.as_ref().map(ToString::to_string),
+        faults: faults.map(Into::into).collect(),
+        enforced: Totals { ports, sets, flows, flow_mods: sent.flow_mods() },
+    }
+}
+
+/// What is wrong with the policy documents as they were read last.
+#[derive(Debug, Default)]
+struct DocumentFaults {
+    faults: Vec<Fault>,
+}
+
+impl DocumentFaults {
+    fn read(&mut self, update: &Update) {
+        self.faults = match &update.delta {
+            Some(_) => update.diagnostics.iter().map(of_diagnostic).collect(),
+            None => vec![kept("policy documents", "refused whole".to_owned())],
+        };
+    }
+
+    fn unreadable(&mut self, reason: &DocumentsError) {
+        self.faults = vec![kept("policy documents", reason.to_string())];
+    }
+}
+
+fn of_diagnostic(diagnostic: &Diagnostic) -> Fault {
+    let Diagnostic { file, line, object, field, reason } = diagnostic;
+    kept(object, format!("{field}: {reason} ({file}:{line})"))
+}
+
+/// "what the object governed stays as it was, or closed if it is new" (semantics, "Change").
+fn kept(object: &str, reason: String) -> Fault {
+    Fault { object: object.to_owned(), reason, effect: SecurityEffect::Kept }
 }
 
 /// One line for each problem of a document.

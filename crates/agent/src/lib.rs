@@ -5,10 +5,12 @@
 //! - [`source`]: where the policy comes from.
 //! - [`driver`]: what enforces it: connections, and the engine between them.
 //! - [`daemon`] and [`apply`]: source and driver put together, for good or for once.
+//! - [`api`]: the socket at which the commands of this host ask the daemon.
 //! - [`audit`]: what a switch holds, proved against the policy.
 //! - [`config`]: the settings; [`bindings`] and [`render`]: the same without a switch.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod apply;
 pub mod audit;
 pub mod bindings;
@@ -18,5 +20,6 @@ pub mod driver;
 pub mod engine;
 pub mod host;
 pub mod render;
+mod service;
 pub mod source;
 pub mod unixctl;

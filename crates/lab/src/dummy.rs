@@ -141,7 +141,7 @@ impl DummyPort {
     ///
     /// The switch is asked nothing in between. In each round of its main loop it takes one frame from each dummy device
     /// (`lib/netdev-dummy.c`, 3.1: `netdev_dummy_rxq_recv`) and carries it through to its last action; then it takes at
-    /// most [`COMMANDS_A_ROUND`] commands. So a frame has been dealt with before the command is looked at that comes so
+    /// most `COMMANDS_A_ROUND` commands. So a frame has been dealt with before the command is looked at that comes so
     /// many after the frame's own.
     ///
     /// # Errors

@@ -1,11 +1,15 @@
 //! `sgflow agent`: the daemon.
 
+use std::path::Path;
+
+use agent::api::{Request, Server};
 use agent::config::FirewallDriver;
 use agent::driver::{Noop, OpenvSwitch};
 use agent::{daemon, source};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::sync::mpsc;
+use tracing::{error, info};
 
 use crate::exit::Exit;
 use crate::options::{SettingsOptions, setup};
@@ -36,13 +40,28 @@ impl AgentCommand {
             "sgflow agent"
         );
         let updates = source::updates(source::watch(config.policy_path.clone()));
+        let requests = serve(&config.api_socket).await;
         match config.firewall_driver {
             FirewallDriver::OpenvSwitch => {
-                daemon::run(&mut OpenvSwitch::new(setup(&config, false))?, updates, shutdown).await;
+                let mut driver = OpenvSwitch::new(setup(&config, false))?;
+                daemon::run(&mut driver, updates, requests, shutdown).await;
             }
-            FirewallDriver::Noop => daemon::run(&mut Noop::default(), updates, shutdown).await,
+            FirewallDriver::Noop => daemon::run(&mut Noop::default(), updates, requests, shutdown).await,
         }
         info!("ending; the switch keeps its flows");
         Ok(Exit::Done)
     }
+}
+
+/// Requests that wait for the daemon's loop; the server waits beyond that.
+const REQUESTS: usize = 8;
+
+/// Opens the API. Without it the policy is enforced all the same.
+async fn serve(socket: &Path) -> mpsc::Receiver<Request> {
+    let (sender, requests) = mpsc::channel(REQUESTS);
+    match Server::bind(socket).await {
+        Ok(server) => _ = tokio::spawn(server.serve(sender)),
+        Err(reason) => error!(%reason, "no command can ask this agent; the policy is enforced all the same"),
+    }
+    requests
 }

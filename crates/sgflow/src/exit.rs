@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     TimedOut,
     /// The switch is not what the policy says.
     Differs,
+    /// What it takes to enforce a change is not there.
+    Disconnected,
     /// The command line makes no sense (`EX_USAGE` of sysexits.h: 2 is taken).
     Usage,
 }
@@ -27,6 +29,7 @@ impl From<Exit> for ExitCode {
             Exit::Refused => 2,
             Exit::TimedOut => 3,
             Exit::Differs => 4,
+            Exit::Disconnected => 5,
             Exit::Usage => 64,
         })
     }

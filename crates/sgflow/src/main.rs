@@ -7,6 +7,7 @@ mod demo;
 mod exit;
 mod options;
 mod render;
+mod status;
 mod verify;
 
 use std::io::IsTerminal as _;
@@ -35,6 +36,7 @@ enum Command {
     Apply(apply::ApplyCommand),
     Render(render::RenderCommand),
     Verify(verify::VerifyCommand),
+    Status(status::StatusCommand),
     Demo(demo::DemoArgs),
 }
 
@@ -59,7 +61,11 @@ fn main() -> ExitCode {
 fn init_log(cli: &Cli) -> anyhow::Result<()> {
     let default = match cli.command {
         Command::Agent(_) => "info",
-        Command::Apply(_) | Command::Render(_) | Command::Verify(_) | Command::Demo(_) => "warn",
+        Command::Apply(_)
+        | Command::Render(_)
+        | Command::Verify(_)
+        | Command::Status(_)
+        | Command::Demo(_) => "warn",
     };
     let filter = EnvFilter::builder().parse(cli.log.as_deref().unwrap_or(default))?;
     tracing_subscriber::fmt()
@@ -78,6 +84,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Apply(command) => runtime.block_on(command.run()),
         Command::Render(command) => command.run(),
         Command::Verify(command) => runtime.block_on(command.run()),
+        Command::Status(command) => runtime.block_on(command.run()),
         Command::Demo(args) => demo::run(&args).map(|()| Exit::Done),
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use agent::config::{
-    AgentSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, OvsdbSettings, PolicySettings,
-    Settings, SourceKind,
+    AgentSettings, ApiSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, OvsdbSettings,
+    PolicySettings, Settings, SourceKind,
 };
 use agent::driver::Setup;
 use agent::engine;
@@ -77,6 +77,10 @@ pub(crate) struct SettingsOptions {
     /// A document, or a directory of *.yaml, *.yml and *.json [default: /etc/sgflow/policy.d]
     #[arg(long, visible_alias = "policy", value_name = "PATH", env = "SGFLOW_POLICY_PATH")]
     policy_path: Option<PathBuf>,
+
+    /// The Unix socket of the agent's API [default: /run/sgflow/sgflow.sock]
+    #[arg(long, value_name = "PATH", env = "SGFLOW_API_SOCKET")]
+    api_socket: Option<PathBuf>,
 }
 
 impl SettingsOptions {
@@ -108,6 +112,7 @@ impl SettingsOptions {
                 private_key: self.ovsdb_private_key,
             },
             policy: PolicySettings { source: self.policy_source, path: self.policy_path },
+            api: ApiSettings { socket: self.api_socket },
         }
     }
 }

@@ -22,7 +22,7 @@
 //! - The order of a group's rules. "Rules only allow": a group is a set of rules. Their ids rise with their places in the
 //!   palette. The same rule may stand in a group twice.
 //!
-//! [`probes`] gives, for a world, one frame of each class that its constants tell apart.
+//! [`probes()`] gives, for a world, one frame of each class that its constants tell apart.
 
 mod bound;
 mod probes;

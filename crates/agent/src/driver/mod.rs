@@ -10,7 +10,7 @@ use policy::PolicyDelta;
 pub use noop::Noop;
 pub use openvswitch::{Found, OpenvSwitch, Setup, SetupError};
 
-use crate::engine::{Report, Status};
+use crate::engine::{Health, Report, Status};
 use crate::host::ClosedInterface;
 
 /// A datapath that is kept as the policy says.
@@ -27,6 +27,9 @@ pub trait Driver {
 
     /// The interfaces that say they are a port's, and are closed for what they are.
     fn closed(&self) -> Vec<ClosedInterface>;
+
+    /// How the datapath is.
+    fn health(&self) -> Health;
 
     /// What is enforced at the moment.
     fn status(&self) -> Status;

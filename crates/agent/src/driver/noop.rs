@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use policy::PolicyDelta;
 
 use super::Driver;
-use crate::engine::{Report, Sent, Status};
+use crate::engine::{Health, Report, Sent, Status};
 use crate::host::ClosedInterface;
 
 /// See the module's documentation.
@@ -29,6 +29,10 @@ impl Driver for Noop {
 
     fn closed(&self) -> Vec<ClosedInterface> {
         Vec::new()
+    }
+
+    fn health(&self) -> Health {
+        Health { settled: true, ..Health::default() }
     }
 
     fn status(&self) -> Status {

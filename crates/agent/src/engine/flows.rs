@@ -166,6 +166,11 @@ impl Flows {
         self.tracker.unwant(key.clone());
     }
 
+    /// The flows that the switch refuses.
+    pub(super) fn withheld(&self) -> impl Iterator<Item = Flow> {
+        self.withheld.iter().map(|(key, body)| join(key, body))
+    }
+
     /// Every wanted flow, in the order of tables and priorities.
     pub(super) fn wanted(&self) -> impl Iterator<Item = (&FlowKey, &FlowBody)> {
         self.tracker.iter_desired()

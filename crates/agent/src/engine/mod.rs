@@ -41,6 +41,7 @@
 
 mod event;
 mod flows;
+mod health;
 mod ledger;
 mod link;
 mod plan;
@@ -55,7 +56,7 @@ use std::time::Duration;
 
 use ovsdb::Uuid;
 use pipeline::{Config, Known, NetworkPort, OfPort, Zone};
-use policy::{Policy, PolicyDelta, PortId};
+use policy::{GroupId, Policy, PolicyDelta, PortId, RuleId};
 use rust_openflow::Flow;
 
 pub use event::{
@@ -63,6 +64,7 @@ pub use event::{
     SwitchEvent,
 };
 pub use flows::{concerns_us, join};
+pub use health::{Fault, Health, SecurityEffect};
 pub use report::{Consequence, FlowRefused, Report, Sent, Waiting};
 
 use crate::host::{AttachmentChange, BridgeRow, ClosedInterface, HostView, NetworkPorts, RowChange, Spot};
@@ -130,6 +132,8 @@ pub struct Engine {
     busy: Option<Job>,
     /// Ports closed because the switch refused a flow of theirs.
     quarantine: BTreeSet<PortId>,
+    /// Rules that this driver cannot enforce, and why.
+    refused_rules: BTreeMap<GroupId, BTreeMap<RuleId, &'static str>>,
     /// Local ports told to be without policy.
     no_policy: BTreeSet<PortId>,
     /// Local ports told to be without zone.
@@ -218,6 +222,7 @@ impl Engine {
             inbox: Inbox::default(),
             busy: None,
             quarantine: BTreeSet::new(),
+            refused_rules: BTreeMap::new(),
             no_policy: BTreeSet::new(),
             no_zone: BTreeSet::new(),
             unzoned: BTreeSet::new(),
@@ -290,6 +295,9 @@ impl Engine {
             if self.quarantine.remove(port) || self.host.spot(port).is_some() {
                 self.inbox.ports.insert(port.clone());
             }
+        }
+        for (group, _) in &delta.groups {
+            self.refused_rules.remove(group);
         }
         self.policy.apply(delta.clone());
         if self.flows.is_some() {

@@ -213,7 +213,10 @@ impl Engine {
         };
         let mut refused = Vec::new();
         let committed = flows.commit(pool, &mut refused);
-        self.effects.extend(refused.into_iter().map(|rule| Effect::Report(Report::RuleRefused(rule))));
+        for rule in refused {
+            self.refused_rules.entry(rule.group.clone()).or_default().insert(rule.rule.clone(), rule.reason);
+            self.effects.push(Effect::Report(Report::RuleRefused(rule)));
+        }
         match committed {
             Ok(None) => self.progress.unreported |= std::mem::take(&mut self.progress.uncommitted),
             Ok(Some(drift)) => {

@@ -114,6 +114,16 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Where a test's agent has its API.
+pub fn socket(ovs: &Ovs) -> PathBuf {
+    ovs.rundir().join("sgflow.sock")
+}
+
+/// `sgflow status` of the lab's agent.
+pub fn status(ovs: &Ovs, more: &[&str]) -> Output {
+    sgflow().arg("status").arg("--api-socket").arg(socket(ovs)).args(more).output().expect("sgflow runs")
+}
+
 /// A running agent; ended with the test, however that ends.
 pub struct Agent {
     pub child: Child,
@@ -126,6 +136,11 @@ impl Agent {
     }
 
     pub fn start_with(ovs: &Ovs, more: &[&str]) -> Self {
+        Self::start_in(ovs, more, &[])
+    }
+
+    /// With these variables in its environment.
+    pub fn start_in(ovs: &Ovs, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let log = ovs.rundir().join("agent.log");
         let out = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let mut command = Command::new("setpriv");
@@ -133,6 +148,8 @@ impl Agent {
         command.args(["--pdeathsig", "KILL"]).arg(sgflow().get_program()).arg("agent");
         command.args(["--policy", &ovs.rundir().join("policy.yaml").display().to_string()]);
         command.args(["--ovsdb", &ovs.db_remote()]).args(more);
+        command.args(["--api-socket", &socket(ovs).display().to_string()]);
+        command.envs(environment.iter().copied());
         let child = command.stderr(out).stdout(Stdio::null()).spawn().expect("the agent starts");
         Agent { child, log }
     }

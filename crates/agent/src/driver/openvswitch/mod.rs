@@ -26,7 +26,7 @@ use verify::symbolic::LocalPort;
 
 use super::Driver;
 use crate::engine::{
-    DatabaseEvent, Effect, Engine, Event, FlowChange, LinkId, Options, Report, Revalidation, Status,
+    DatabaseEvent, Effect, Engine, Event, FlowChange, Health, LinkId, Options, Report, Revalidation, Status,
     SwitchEvent,
 };
 use crate::host::{ClosedInterface, Spot};
@@ -323,6 +323,10 @@ impl Driver for OpenvSwitch {
 
     fn closed(&self) -> Vec<ClosedInterface> {
         self.engine.closed()
+    }
+
+    fn health(&self) -> Health {
+        self.engine.health()
     }
 
     fn status(&self) -> Status {

@@ -1,0 +1,19 @@
+//! Who is at the other end of the socket.
+
+use nix::unistd::{Gid, Group, Uid, User};
+use tokio::net::unix::UCred;
+
+/// The group whose members may ask.
+pub const GROUP: &str = "sgflow";
+
+/// Whether the peer may read: root, the daemon's own user, or a member of [`GROUP`]. Asks the system's user database,
+/// which may take its time.
+pub(super) fn may_read(peer: UCred) -> bool {
+    let user = Uid::from_raw(peer.uid());
+    if user.is_root() || user == Uid::effective() {
+        return true;
+    }
+    let Ok(Some(group)) = Group::from_name(GROUP) else { return false };
+    let is_primary = group.gid == Gid::from_raw(peer.gid());
+    is_primary || User::from_uid(user).ok().flatten().is_some_and(|user| group.mem.contains(&user.name))
+}

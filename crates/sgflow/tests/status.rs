@@ -1,0 +1,126 @@
+//! `sgflow status`, and what the service manager is told: from an agent that waits to one that is degraded.
+
+mod common;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::Duration;
+
+use common::{Agent, POLICY, bridge, document, eventually, ovs, socket, status, stderr, stdout};
+use lab::Ovs;
+
+/// Waits for an exit code; gives what was said with it.
+fn with_code(ovs: &Ovs, code: i32) -> String {
+    eventually(&format!("exit {code}"), || status(ovs, &[]).status.code() == Some(code));
+    stdout(&status(ovs, &[]))
+}
+
+#[test]
+fn the_condition_of_an_agent_is_told_with_its_exit_code() {
+    let mut ovs = ovs();
+    let output = status(&ovs, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no sgflow agent answers at"), "{}", stderr(&output));
+
+    let agent = Agent::start(&ovs);
+    let text = with_code(&ovs, 5);
+    assert!(text.starts_with("disconnected: waiting for a bridge called br-int"), "{text}");
+    bridge(&ovs);
+    document(&ovs, POLICY);
+    let text = with_code(&ovs, 0);
+    assert!(text.starts_with("converged (2 ports, 1 sets of groups, "), "{text}");
+
+    // A refused object, and a port that no policy knows: the rest stays in force.
+    let bad = POLICY.replace("ip_address: 10.0.0.2}", "ip_address: 10.0.0.300}");
+    document(&ovs, &bad);
+    let text = with_code(&ovs, 2);
+    assert!(text.contains("kept     port p-2: fixed_ips[0].ip_address: "), "{text}");
+    common::plug(&ovs, 9);
+    eventually("p-9 is named", || {
+        stdout(&status(&ovs, &[])).contains("closed   port p-9: no policy knows it")
+    });
+    let json: serde_json::Value = serde_json::from_slice(&status(&ovs, &["--json"]).stdout).expect("JSON");
+    assert_eq!((&json["condition"], &json["enforced"]["ports"]), (&"degraded".into(), &3.into()));
+    document(&ovs, POLICY);
+    ovs.vsctl(&["del-port", "br-int", "tap9"]).expect("unplugged");
+    with_code(&ovs, 0);
+
+    ovs.stop_vswitchd();
+    let text = with_code(&ovs, 5);
+    assert!(text.starts_with("disconnected: waiting for the bridge's OpenFlow socket"), "{text}");
+    drop(agent);
+}
+
+#[test]
+fn a_client_that_says_nothing_or_nonsense_takes_nothing_from_others() {
+    let ovs = ovs();
+    bridge(&ovs);
+    document(&ovs, POLICY);
+    let _agent = Agent::start(&ovs);
+    with_code(&ovs, 0);
+    let mode = fs::metadata(socket(&ovs)).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660, "others cannot even connect");
+    let silent: Vec<UnixStream> =
+        (0..20).map(|_| UnixStream::connect(socket(&ovs)).expect("accepted")).collect();
+    for nonsense in
+        ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\0\0\0\r\n\r\n", "POST /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"]
+    {
+        let mut client = UnixStream::connect(socket(&ovs)).expect("accepted");
+        client.write_all(nonsense.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an answer, and the end");
+        assert!(answer.starts_with("HTTP/1.1 4"), "{nonsense:?}: {answer}");
+    }
+    with_code(&ovs, 0);
+    drop(silent);
+}
+
+/// Two agents of one host have a socket each; the second at one is told so and enforces all the same.
+#[test]
+fn a_socket_that_is_taken_stays_with_the_first() {
+    let ovs = ovs();
+    bridge(&ovs);
+    document(&ovs, POLICY);
+    let first = Agent::start(&ovs);
+    with_code(&ovs, 0);
+    let second = Agent::start(&ovs);
+    second.wait_for("another sgflow agent answers there", 1);
+    drop(second);
+    with_code(&ovs, 0);
+    drop(first);
+    // What a killed agent leaves is no hindrance.
+    let _third = Agent::start(&ovs);
+    with_code(&ovs, 0);
+}
+
+#[test]
+fn the_service_manager_hears_ready_the_condition_and_the_watchdog() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let path = ovs.rundir().join("notify.sock");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    let heard = |part: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let length =
+                manager.recv(&mut buffer).unwrap_or_else(|error| panic!("{part:?} was not heard: {error}"));
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.contains(part) {
+                return text;
+            }
+        }
+    };
+    let path = path.display().to_string();
+    let agent = Agent::start_in(&ovs, &[], &[("NOTIFY_SOCKET", &path), ("WATCHDOG_USEC", "200000")]);
+    // Without a policy it is known what is waited for: the host may boot on.
+    let text = heard("READY=1");
+    assert!(text.contains("STATUS=disconnected: waiting for a policy"), "{text}");
+    document(&ovs, POLICY);
+    heard("STATUS=converged");
+    heard("WATCHDOG=1");
+    heard("WATCHDOG=1");
+    drop(agent);
+}
