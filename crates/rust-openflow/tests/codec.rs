@@ -410,3 +410,19 @@ fn a_port_name_that_is_no_utf8_is_read_written_and_read_the_same() {
         assert_eq!(Message::decode(&again.freeze()).unwrap().1, read);
     }
 }
+
+/// Found by fuzzing: both were read as what no text and no message can say again.
+#[test]
+fn what_has_no_place_in_a_message_is_refused_in_a_text() {
+    for (text, reason) in [
+        ("tcp,tcp_flags=0/0x1fff actions=drop", "the mask does not fit 12 bits"),
+        ("actions=check_pkt_larger(1500)->NXM_NX_REG0[]", "the destination is not one bit"),
+    ] {
+        let error = text.parse::<Flow>().unwrap_err().to_string();
+        assert!(error.contains(reason), "{text}: {error}");
+    }
+    for text in ["tcp,tcp_flags=0x2/0x12", "tcp,tcp_flags=0x2/0xffff"] {
+        let matches: Match = text.parse().unwrap();
+        assert_eq!(matches.to_string().parse::<Match>().unwrap(), matches);
+    }
+}

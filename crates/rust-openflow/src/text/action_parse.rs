@@ -350,7 +350,12 @@ fn conjunction(arguments: &Arguments<'_>) -> Result<Action, ParseError> {
 
 fn check_pkt_larger(arguments: &Arguments<'_>) -> Result<Action, ParseError> {
     let (length, dst) = arguments.text.split_once(")->").ok_or_else(|| arguments.bad("')->' is missing"))?;
-    Ok(Action::CheckPktLarger { pkt_len: arguments.number(length, 16)?, dst: subfield(dst)? })
+    let dst = subfield(dst)?;
+    // The action has room for the bit's place alone (ovs-actions(7), "check_pkt_larger").
+    if dst.bits != 1 {
+        return Err(arguments.bad("the destination is not one bit"));
+    }
+    Ok(Action::CheckPktLarger { pkt_len: arguments.number(length, 16)?, dst })
 }
 
 /// `action(0x…)` and `instruction(0x…)`, as this crate prints what it does not know.

@@ -252,7 +252,12 @@ fn parse_flags(field: Field, names: &[&str], text: &str) -> Result<(u128, u128),
         bit.map(|bit| 1u128 << bit).ok_or_else(|| format!("unknown flag '{name}'"))
     };
     if text.contains('/') {
-        return numbers(field, text);
+        let (value, mask) = numbers(field, text)?;
+        // Such a mask is printed as the whole one, and is another flow's.
+        return match mask == field.full_mask() || mask <= ones(field.bits()) {
+            true => Ok((value, mask)),
+            false => Err(format!("the mask does not fit {} bits", field.bits())),
+        };
     }
     if !text.starts_with(['+', '-']) {
         let mut value = 0;
