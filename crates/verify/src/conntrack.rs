@@ -133,11 +133,12 @@ impl Scripted {
 
 impl Conntrack for Scripted {
     fn ct(&mut self, _zone: u16, packet: &Packet, commit: Option<&Stamp>) -> Option<Tracked> {
-        // Only a packet that is looked up again has a state to be asked for.
-        let state = match commit {
-            Some(_) => CT_TRK | CT_NEW,
-            None => self.states.pop_front().unwrap_or(CT_NEW) | CT_TRK,
-        };
-        Some(Tracked { state, ..Tracked::read(packet) })
+        let state = self.states.pop_front().unwrap_or(CT_NEW) | CT_TRK;
+        let mut tracked = Tracked { state, ..Tracked::read(packet) };
+        // A packet that is committed goes on with what it was stamped with.
+        if let Some((value, mask)) = commit.and_then(|stamp| stamp.mark) {
+            tracked.mark = tracked.mark & !mask | value & mask;
+        }
+        Some(tracked)
     }
 }

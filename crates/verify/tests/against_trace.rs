@@ -41,8 +41,6 @@ const PAGES: [&str; 6] = [
 const DEMO: &str = include_str!("../../../docs/examples/demo.flows");
 
 #[test]
-#[ignore = "fails since commits go on in a table (docs/decisions/0007): an open difference after ct(commit,table=125), not \
-            looked into yet"]
 fn tables_do_what_the_switch_says_they_do() {
     let switch = Switch::start();
     let (seed, wanted) = (of_environment("SGFLOW_TRACE_SEED", 1), of_environment("SGFLOW_TRACE_PAIRS", 1500));

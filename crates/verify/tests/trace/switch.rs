@@ -13,6 +13,8 @@ use super::probe::Probe;
 const BRIDGE: &str = "br-int";
 /// Ports of the tried hosts and their trunk.
 const OFPORTS: [u16; 8] = [1, 2, 3, 4, 5, 6, 7, 100];
+/// None of them.
+const NO_PORT: u16 = 0xfe00;
 /// Above the pipeline's own flow of table 0.
 const ENTRY_PRIORITY: u16 = 65535;
 
@@ -49,6 +51,9 @@ impl Switch {
     pub(crate) fn replace_flows(&self, flows: &[Flow]) {
         let mut text = String::new();
         for flow in Self::entries().chain(flows.iter().cloned()) {
+            // The text of ovs-ofctl has no truncated output to TABLE, which the switch takes; to a port that is not there does
+            // as little.
+            let flow = flow.to_string().replace("output(port=TABLE,", &format!("output(port={NO_PORT},"));
             writeln!(text, "{flow}").unwrap();
         }
         let file = self.ovs.rundir().join("flows");
