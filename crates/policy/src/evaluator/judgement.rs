@@ -155,6 +155,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_verdict_is_told_with_its_ground() {
+        assert_eq!(Verdict::Accept(Basis::Rule).to_string(), "accept (rule)");
+        assert_eq!(Verdict::Drop(DropReason::NoRule).to_string(), "drop (no-rule)");
+    }
+
+    #[test]
     fn words_read_back() {
         for word in DropReason::ALL {
             assert_eq!(word.to_string().parse(), Ok(*word));

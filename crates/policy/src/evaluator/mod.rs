@@ -53,7 +53,8 @@ pub struct Settings {
 /// What a datapath can do. The default is Open vSwitch in userspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Datapath {
-    /// Whether SCTP is tracked with its ports (the kernel) or without (userspace).
+    /// Whether SCTP, and DCCP and UDP-Lite, are tracked with their ports (the kernel) or without (userspace: lib/conntrack.c,
+    /// 3.1, "For all other protocols we do not have L4 keys").
     pub tracks_sctp_ports: bool,
 }
 

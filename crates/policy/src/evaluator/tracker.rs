@@ -77,12 +77,15 @@ impl Zone {
         }
     }
 
-    /// "SCTP … the datapath tracks it without ports (userspace)".
+    /// "SCTP … the datapath tracks it without ports (userspace)", and the others that it does not know.
     fn key(&self, tuple: Tuple) -> Tuple {
-        match tuple.protocol == PortProtocol::Sctp.number() && !self.datapath.tracks_sctp_ports {
-            true => Tuple { detail: Detail::None, ..tuple },
-            false => tuple,
-        }
+        let is_known = match PortProtocol::from_number(tuple.protocol) {
+            Some(PortProtocol::Sctp | PortProtocol::Dccp | PortProtocol::UdpLite) => {
+                self.datapath.tracks_sctp_ports
+            }
+            _ => true,
+        };
+        if is_known { tuple } else { Tuple { detail: Detail::None, ..tuple } }
     }
 
     /// The connection that a packet of this tuple belongs to.
@@ -172,9 +175,8 @@ fn begins(packet: &IpPacket, tuple: &Tuple) -> bool {
             let is_query = |icmp_type| queries(tuple.src).iter().any(|(query, _)| *query == icmp_type);
             matches!(detail, Detail::Icmp { icmp_type, .. } if is_query(icmp_type))
         }
-        (_, Transport::Ports { tcp_flags, .. }) if tuple.protocol == PortProtocol::Tcp.number() => {
-            tcp_flags & (SYN | ACK) != SYN | ACK
-        }
+        // Other protocols have no flags.
+        (_, Transport::Ports { tcp_flags, .. }) => tcp_flags & (SYN | ACK) != SYN | ACK,
         _ => true,
     }
 }

@@ -244,6 +244,19 @@ fn sctp_is_judged_by_the_packets_own_port_where_it_is_tracked_without() {
     }
 }
 
+/// Without ports two stations have one connection, whose replies come from any port that a rule admits.
+#[test]
+fn what_is_tracked_without_ports_is_one_connection() {
+    for (name, number) in [("sctp", 132), ("dccp", 33), ("udplite", 136)] {
+        let rule = format!("{{id: r, direction: ingress, ethertype: IPv4, protocol: {name}}}");
+        for (tracks_sctp_ports, from_another_port) in [(false, "rule rule"), (true, "-no-rule ")] {
+            let mut model = model_on(Datapath { tracks_sctp_ports }, true, &rule);
+            assert_eq!(send(&mut model, 1, 2, ported(number, (C, 9), (S, 7))), "rule rule");
+            assert_eq!(send(&mut model, 2, 1, ported(number, (S, 8), (C, 9))), from_another_port, "{name}");
+        }
+    }
+}
+
 #[test]
 fn group_addressed_frames_are_judged_one_by_one_at_each_port() {
     let mdns = "{id: m, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 5353, port_range_max: 5353}";

@@ -4,6 +4,8 @@ use super::*;
 
 const RST: u8 = 0x04;
 const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
+const URG: u8 = 0x20;
 const A: &str = "10.0.0.1";
 const B: &str = "10.0.0.2";
 
@@ -22,7 +24,7 @@ fn what_begins_a_connection() {
     for flags in [SYN, ACK, RST, RST | ACK, FIN | ACK] {
         assert!(is_new(tcp((A, 1), (B, 2), flags)), "TCP {flags:#x}");
     }
-    for flags in [SYN | ACK, 0, SYN | FIN, SYN | RST, FIN, RST | FIN] {
+    for flags in [SYN | ACK, 0, SYN | FIN, SYN | RST, FIN, RST | FIN, RST | PSH, RST | URG] {
         assert!(!is_new(tcp((A, 1), (B, 2), flags)), "TCP {flags:#x}");
     }
     for protocol in [47, 50, 51, 89, 112] {
