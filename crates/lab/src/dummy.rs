@@ -20,6 +20,9 @@ const FRAMES_AT_ONCE: usize = 64;
 /// (`lib/unixctl.c`, 3.1: `run_connection`).
 const COMMANDS_A_ROUND: usize = 10;
 
+/// A command that leaves everything as it is.
+const NOTHING: (&str, Vec<&str>) = ("version", Vec::new());
+
 /// How long the switch may take for them.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 
@@ -142,22 +145,30 @@ impl DummyPort {
     /// The switch is asked nothing in between. In each round of its main loop it takes one frame from each dummy device
     /// (`lib/netdev-dummy.c`, 3.1: `netdev_dummy_rxq_recv`) and carries it through to its last action; then it takes at
     /// most `COMMANDS_A_ROUND` commands. So a frame has been dealt with before the command is looked at that comes so
-    /// many after the frame's own.
+    /// many after the frame's own. Hence a lane keeps its place in each row, also where others have no frame any more.
     ///
     /// # Errors
     /// As [`DummyPort::receive`].
-    pub fn receive_in_lanes<F: AsRef<[u8]>>(ovs: &Ovs, lanes: &[Vec<(&Self, F)>]) -> Result<(), Error> {
+    pub fn receive_in_lanes<'a, F: AsRef<[u8]>>(
+        ovs: &Ovs,
+        lanes: &[Vec<(&'a Self, F)>],
+    ) -> Result<(), Error> {
         let longest = lanes.iter().map(Vec::len).max().unwrap_or(0);
-        let mut texts: Vec<Vec<(&str, String)>> = Vec::with_capacity(longest + 1);
+        let mut texts: Vec<Vec<Option<(&str, String)>>> = Vec::with_capacity(longest + 1);
         for position in 0..longest {
-            let frames = lanes.iter().filter_map(|lane| lane.get(position));
-            texts.push(frames.map(|(port, frame)| (port.name(), hex(frame.as_ref()))).collect());
+            let frame = |lane: &Vec<(&'a Self, F)>| {
+                lane.get(position).map(|(port, frame)| (port.name(), hex(frame.as_ref())))
+            };
+            texts.push(lanes.iter().map(frame).collect());
         }
         texts.push(Vec::new());
         let mut calls = Vec::new();
         for row in &texts {
-            calls.extend(row.iter().map(|(name, text)| ("netdev-dummy/receive", vec![*name, text.as_str()])));
-            calls.extend((row.len()..COMMANDS_A_ROUND).map(|_| ("version", Vec::new())));
+            calls.extend(row.iter().map(|frame| match frame {
+                Some((name, text)) => ("netdev-dummy/receive", vec![*name, text.as_str()]),
+                None => NOTHING,
+            }));
+            calls.extend((row.len()..COMMANDS_A_ROUND).map(|_| NOTHING));
         }
         ovs.connect_ctl()?.call_all(&calls).map(drop)
     }

@@ -170,15 +170,16 @@ impl Ovs {
 
     /// Returns when the datapath's caches agree with the flow tables as they are now.
     ///
-    /// The tables change at once, the caches when the revalidators come round. `revalidator/wait` answers at the end of a
-    /// round, which may have begun before the change; the second one's round cannot. (`revalidator/purge` is no help: it
-    /// passes over a cached flow that a revalidator is looking at.)
+    /// The tables change at once, the caches when the revalidators come round. To wait for that is not enough: in the
+    /// userspace datapath a round may pass over flows, and 3.1.0 may do to one flow what it means for another
+    /// (docs/decisions/0009). So all cached flows are taken away. `revalidator/purge` passes over one that a revalidator
+    /// is looking at, hence twice, with the end of a round between. `revalidator/wait` answers at the end of a round.
     ///
     /// # Errors
     /// The switch does not run.
     pub fn wait_for_caches(&self) -> Result<(), Error> {
-        for _ in 0..2 {
-            self.appctl("revalidator/wait", &[])?;
+        for command in ["revalidator/purge", "revalidator/wait", "revalidator/wait", "revalidator/purge"] {
+            self.appctl(command, &[])?;
         }
         Ok(())
     }

@@ -1,9 +1,19 @@
-//! Waiting for the datapath's caches.
+//! Waiting for the datapath's caches (docs/decisions/0009).
 //!
 //! After a barrier the flow tables are as told, but cached megaflows live on until the revalidators come round.
 //! `revalidator/wait` answers at the end of a round (ofproto/ofproto-dpif-upcall.c, OVS 3.1: when `dump_seq` has
-//! changed since it was asked). The first round to end may have begun before the change; the second to end began after
-//! the first had ended, so it has seen everything: we ask twice, the second time after the first answer.
+//! changed since it was asked). That is worth something only
+//!
+//! - after the revalidators were told of the change, which ovs-vswitchd does in the next turn of its main loop, after it
+//!   has answered who waits for a round (ofproto/ofproto-dpif.c: `type_run`). A command to its control socket, and then a
+//!   barrier, make it go through a turn;
+//! - of a round that began after that: not of the first one to end, which may have been under way;
+//! - of a round that saw all flows. In the userspace datapath one that takes so many away that their table shrinks under its
+//!   hands (lib/cmap.c) passes over what it had not come to, unless a round had seen that before (`revalidator_sweep`).
+//!   What is left is halved by each further round, so we ask for rounds until one takes nothing away;
+//! - of a round that changed the flows which it meant. The userspace datapath before 3.1.3 looks for the flow to be changed by
+//!   a packet, and finds another that the packet matches too; what should have been changed is never looked at again. There
+//!   we have all cached flows taken away. `revalidator/purge` passes over one that a revalidator is looking at, hence twice.
 //!
 //! Rounds come every `max-revalidator` (500 ms) when nothing happens, and at once after any flow-mod, even one that
 //! changes nothing. Such a round may be over before a question that follows it arrives, which then waits for the next:
@@ -11,17 +21,35 @@
 //! then the flow-mod that begins the round.
 
 use std::path::Path;
+use std::sync::Once;
 use std::time::Duration;
 
 use rust_openflow::client::{Client, ClientError};
 use rust_openflow::{Field, FlowKey, FlowMod, Match, Message, PortNo};
+use tracing::warn;
 
 use crate::engine::Revalidation;
 use crate::unixctl::{self, UnixctlError};
 
-const COMMAND: &str = "revalidator/wait";
+const ROUND: &str = "revalidator/wait";
+/// Says which datapath it is, first of all: `system@ovs-system:`; and how many flows each revalidator looks after:
+/// `  5: (keys 4000)`.
+const CACHED: &str = "upcall/show";
+const KERNEL: &str = "system@";
+const PURGE: &str = "revalidator/purge";
+/// `ovs-vswitchd (Open vSwitch) 3.1.0`.
+const VERSION: &str = "version";
+/// The first releases with "dpif-netdev: Fix dpif_netdev_flow_put" of the series that ever were without.
+const MENDED: [(u32, u32, u32); 3] = [(2, 17, 8), (3, 0, 5), (3, 1, 3)];
 /// A round may take long on a loaded machine; beyond this something else is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Rounds that must have ended: one that was under way, one that sees the change, and one more for what a thread had
+/// looked up before and put into the cache behind it.
+const FEWEST_ROUNDS: usize = 3;
+/// Where flows go all the time for other reasons: halved so often, nothing is left of as many flows as `flow-limit` admits,
+/// 200,000.
+const MOST_ROUNDS: usize = FEWEST_ROUNDS + 18;
 
 /// Returns when the caches hold nothing that the tables do not say; an error is one of the connection.
 pub(super) async fn caches(
@@ -31,7 +59,7 @@ pub(super) async fn caches(
 ) -> Result<Revalidation, ClientError> {
     let reason = match rundir {
         None => "the switch is on another host".to_owned(),
-        Some(rundir) => match two_rounds(client, rundir).await {
+        Some(rundir) => match rounds(client, rundir).await {
             Ok(()) => return Ok(Revalidation::Confirmed),
             Err(Failure::Switch(error)) => return Err(error),
             Err(Failure::Control(error)) => error.to_string(),
@@ -48,15 +76,85 @@ enum Failure {
     Control(UnixctlError),
 }
 
-async fn two_rounds(client: &Client, rundir: &Path) -> Result<(), Failure> {
-    let socket = unixctl::vswitchd_socket(rundir).await.map_err(Failure::Control)?;
-    for _ in 0..2 {
-        let question = unixctl::send(&socket, COMMAND).await.map_err(Failure::Control)?;
-        client.barrier().await.map_err(Failure::Switch)?;
-        client.confirmed(&Message::FlowMod(no_op())).await.map_err(Failure::Switch)?;
-        question.answer(PATIENCE).await.map_err(Failure::Control)?;
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Failure::Switch(error)
+    }
+}
+
+impl From<UnixctlError> for Failure {
+    fn from(error: UnixctlError) -> Self {
+        Failure::Control(error)
+    }
+}
+
+async fn rounds(client: &Client, rundir: &Path) -> Result<(), Failure> {
+    let socket = unixctl::vswitchd_socket(rundir).await?;
+    let cached = ask(&socket, CACHED).await?;
+    client.barrier().await?;
+    let is_kernel = cached.starts_with(KERNEL);
+    let mixes_up = !is_kernel && mixes_up_flows(&ask(&socket, VERSION).await?);
+    let passes_over = !is_kernel && !mixes_up;
+    if mixes_up {
+        tell_of_the_purge();
+        ask(&socket, PURGE).await?;
+    }
+    let (mut before, mut between) = (0, flows(&cached));
+    for asked in 1..=MOST_ROUNDS {
+        round(client, &socket).await?;
+        let now = if passes_over { flows(&ask(&socket, CACHED).await?) } else { between };
+        // The round that ended last began after the one before it had ended, and that was asked for after `before`.
+        if asked >= FEWEST_ROUNDS && now >= before {
+            break;
+        }
+        (before, between) = (between, now);
+    }
+    if mixes_up {
+        ask(&socket, PURGE).await?;
     }
     Ok(())
+}
+
+async fn ask(socket: &Path, command: &str) -> Result<String, UnixctlError> {
+    unixctl::send(socket, command).await?.answer(PATIENCE).await
+}
+
+fn tell_of_the_purge() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let (since, reason) = ("3.1.3, 3.0.5 or 2.17.8", "this version may leave a cached flow unchanged");
+        warn!(
+            reason,
+            since, "all cached flows are taken away after each change; a newer Open vSwitch needs not"
+        );
+    });
+}
+
+/// Whether the userspace datapath of this version of Open vSwitch may change another flow than is meant. A version that cannot
+/// be read is one of these.
+fn mixes_up_flows(version: &str) -> bool {
+    let mut parts = version.trim().rsplit(' ').next().unwrap_or("").split(['.', '-', '+']);
+    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
+    let (Some(major), Some(minor), Some(patch)) = (number(), number(), number()) else { return true };
+    let of_its_series = MENDED.iter().find(|mended| (mended.0, mended.1) == (major, minor));
+    match of_its_series {
+        Some(mended) => (major, minor, patch) < *mended,
+        None => (major, minor) < (3, 2),
+    }
+}
+
+async fn round(client: &Client, socket: &Path) -> Result<(), Failure> {
+    let question = unixctl::send(socket, ROUND).await?;
+    client.barrier().await?;
+    client.confirmed(&Message::FlowMod(no_op())).await?;
+    question.answer(PATIENCE).await?;
+    Ok(())
+}
+
+/// How many flows are cached, in the words of the switch.
+fn flows(cached: &str) -> u64 {
+    let counts = cached.lines().filter_map(|line| line.split_once("(keys ")?.1.strip_suffix(')'));
+    counts.filter_map(|count| count.parse::<u64>().ok()).sum()
 }
 
 /// Deletes a flow that nobody has: one of ours from a port that is none.
@@ -64,4 +162,206 @@ fn no_op() -> FlowMod {
     let matches = Match::new().with(Field::InPort, PortNo::ANY.0);
     FlowMod::delete_strict(&FlowKey { table: pipeline::layout::names::TABLE, priority: 0, matches })
         .with_cookie_filter(pipeline::OURS_MASK, pipeline::OURS_MASK)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use bytes::BytesMut;
+    use rust_openflow::message::{Framer, Header};
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    /// Longer than a message takes from one task to the other: one that comes later misses its turn, and the model is
+    /// kinder than it could be.
+    const A_MOMENT: Duration = Duration::from_millis(20);
+
+    const STALE: u32 = 4000;
+
+    /// The main loop of ovs-vswitchd and its revalidators, as unkind as they may be: what is sent as an answer to one part
+    /// of the loop is there for the next part, and a round ends, and the next one begins, whenever that is too early.
+    struct Switchd {
+        datapath: &'static str,
+        version: &'static str,
+        openflow: UnixListener,
+        peer: Option<(UnixStream, Framer)>,
+        control: UnixListener,
+        questions: Vec<UnixStream>,
+        /// Changes of the flow tables that were made, and that the revalidators know of.
+        made: u32,
+        told: u32,
+        /// What the round under way began with.
+        known: u32,
+        /// Cached flows that are not as the tables say.
+        stale: u32,
+        rounds: u32,
+    }
+
+    impl Switchd {
+        fn new(datapath: &'static str, version: &'static str, rundir: &Path) -> Self {
+            std::fs::write(rundir.join("ovs-vswitchd.pid"), "1\n").unwrap();
+            let openflow = UnixListener::bind(rundir.join("br-int.mgmt")).unwrap();
+            let control = UnixListener::bind(rundir.join("ovs-vswitchd.1.ctl")).unwrap();
+            let (peer, questions) = (None, Vec::new());
+            let (made, told, known, stale, rounds) = (0, 0, 0, STALE, 0);
+            Switchd {
+                datapath,
+                version,
+                openflow,
+                peer,
+                control,
+                questions,
+                made,
+                told,
+                known,
+                stale,
+                rounds,
+            }
+        }
+
+        /// One turn of `main` (vswitchd/ovs-vswitchd.c, 3.1).
+        async fn turn(&mut self) {
+            self.type_run().await;
+            self.ofproto_run().await;
+            self.unixctl_server_run().await;
+        }
+
+        /// Answers come before the revalidators are told (ofproto/ofproto-dpif.c: `udpif_run`, `udpif_revalidate`).
+        async fn type_run(&mut self) {
+            for mut question in self.questions.drain(..) {
+                question.write_all(answer("").as_bytes()).await.unwrap();
+            }
+            self.told = self.made;
+        }
+
+        async fn ofproto_run(&mut self) {
+            if self.peer.is_none() {
+                let (stream, _) = self.openflow.accept().await.unwrap();
+                self.peer = Some((stream, Framer::default()));
+            }
+            let Some((stream, framer)) = &mut self.peer else { return };
+            let mut bytes = [0; 4096];
+            while let Ok(Ok(length @ 1..)) = tokio::time::timeout(A_MOMENT, stream.read(&mut bytes)).await {
+                framer.push(&bytes[..length]);
+                let mut answers = BytesMut::new();
+                while let Some(message) = framer.next_message().unwrap() {
+                    let (Header { xid, .. }, message) = Message::decode(&message).unwrap();
+                    match message {
+                        Message::Hello(versions) => {
+                            Message::Hello(versions).encode(xid, &mut answers).unwrap()
+                        }
+                        Message::BarrierRequest => Message::BarrierReply.encode(xid, &mut answers).unwrap(),
+                        Message::FlowMod(_) => self.made += 1,
+                        other => panic!("{other:?}"),
+                    }
+                }
+                stream.write_all(&answers).await.unwrap();
+            }
+        }
+
+        async fn unixctl_server_run(&mut self) {
+            while let Ok(accepted) = tokio::time::timeout(A_MOMENT, self.control.accept()).await {
+                let (mut stream, _) = accepted.unwrap();
+                let mut request = [0; 256];
+                let length = stream.read(&mut request).await.unwrap();
+                let request: Value = serde_json::from_slice(&request[..length]).unwrap();
+                let result = match request["method"].as_str().unwrap() {
+                    ROUND => {
+                        self.round_ends();
+                        self.questions.push(stream);
+                        continue;
+                    }
+                    CACHED => {
+                        let (datapath, one, other) =
+                            (self.datapath, self.stale / 3, self.stale - self.stale / 3);
+                        format!(
+                            "{datapath}:\n  flows         : (current 9) (avg 9) (max 9) (limit 10000)\n\n  \
+                             4: (keys {one})\n  5: (keys {other})\n"
+                        )
+                    }
+                    VERSION => format!("ovs-vswitchd (Open vSwitch) {}\n", self.version),
+                    PURGE => {
+                        self.stale = if self.stale == STALE { 1 } else { 0 };
+                        String::new()
+                    }
+                    other => panic!("{other}"),
+                };
+                stream.write_all(answer(&result).as_bytes()).await.unwrap();
+            }
+        }
+
+        /// A round is over, and the next one begins.
+        fn round_ends(&mut self) {
+            self.rounds += 1;
+            if self.known > 0 && self.stale > 0 {
+                // As measured (docs/decisions/0009).
+                self.stale = match self.datapath.starts_with(KERNEL) {
+                    true => 0,
+                    false if self.stale == STALE => STALE / 4,
+                    false => self.stale / 2,
+                };
+            }
+            self.known = self.told;
+        }
+    }
+
+    fn answer(result: &str) -> String {
+        json!({"id": 0, "result": result, "error": null}).to_string()
+    }
+
+    /// A change of the tables that the caches follow.
+    async fn waited_for(datapath: &'static str, version: &'static str) -> Switchd {
+        let rundir = tempfile::tempdir().unwrap();
+        let mut switchd = Switchd::new(datapath, version, rundir.path());
+        let path: PathBuf = rundir.path().to_owned();
+        let mut changed_and_waited = tokio::spawn(async move {
+            let target = format!("unix:{}", path.join("br-int.mgmt").display());
+            let (client, _events) = Client::connect(&target).await.unwrap();
+            client.confirmed(&Message::FlowMod(no_op())).await.unwrap();
+            caches(&client, Some(&path), Duration::ZERO).await.unwrap()
+        });
+        while !changed_and_waited.is_finished() {
+            switchd.turn().await;
+        }
+        assert_eq!((&mut changed_and_waited).await.unwrap(), Revalidation::Confirmed);
+        switchd
+    }
+
+    #[tokio::test]
+    async fn a_round_that_has_not_heard_of_the_change_is_not_waited_for() {
+        let switchd = waited_for("system@ovs-system", "3.1.0").await;
+        assert_eq!(switchd.stale, 0);
+        assert_eq!(switchd.rounds, 3, "each costs time");
+    }
+
+    #[tokio::test]
+    async fn flows_that_rounds_passed_over_are_waited_for() {
+        let switchd = waited_for("netdev@ovs-netdev", "3.1.3").await;
+        assert_eq!(switchd.stale, 0);
+        assert_eq!(switchd.rounds, 1 + 11 + 2, "eleven halve 4000 to nothing, in two nothing happens");
+    }
+    #[tokio::test]
+    async fn flows_that_may_have_been_mixed_up_are_taken_away() {
+        let switchd = waited_for("netdev@ovs-netdev", "3.1.0").await;
+        assert_eq!(switchd.stale, 0);
+        assert_eq!(switchd.rounds, 3, "between the first time and the last");
+    }
+
+    #[test]
+    fn versions_that_mix_up_flows_are_known() {
+        for version in
+            ["2.10.0", "2.16.9", "2.17.7", "3.0.0", "3.0.4", "3.1.0", "3.1.2", "3.1.0-2+deb12u1", "3.1", ""]
+        {
+            assert!(mixes_up_flows(&format!("ovs-vswitchd (Open vSwitch) {version}\n")), "{version}");
+        }
+        for version in
+            ["2.17.8", "2.17.12", "3.0.5", "3.1.3", "3.1.7", "3.2.0", "3.5.0", "4.0.0", "3.3.0-7ubuntu0.1"]
+        {
+            assert!(!mixes_up_flows(&format!("ovs-vswitchd (Open vSwitch) {version}\n")), "{version}");
+        }
+    }
 }
