@@ -114,6 +114,13 @@ fn icmp_that_ends_before_its_header_is_no_message() {
         firewall.receive("uplink", &frame).expect("sent");
         assert!(firewall.sighting().expect("a look").is_empty(), "{what} came in");
     }
+    for padding in 0..=20 {
+        let mut frame = [ethernet(ICMPV6, &[]), vec![0; padding]].concat();
+        frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+        frame[38..54].copy_from_slice(&[0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
+        firewall.receive("p-1", &frame).expect("sent");
+        assert!(firewall.sighting().expect("a look").is_empty(), "ICMPv6 and {padding} octets went out");
+    }
     // Destination unreachable, about nothing that is known: a message.
     let message = icmpv6(&[1, 0, 0, 0, 0, 0, 0, 0]);
     firewall.receive("uplink", &message).expect("sent");

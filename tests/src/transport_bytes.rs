@@ -36,9 +36,13 @@ pub(crate) fn segment(packet: &IpPacket, id: u16, eth_src: MacAddr, total: Optio
     bytes
 }
 
-/// A TCP segment with payload that opens a connection would be held back; a message has all that it needs.
+/// A TCP segment with payload that opens a connection would be held back; a message has all that it needs; what shows no
+/// header of a protocol that has one ends before it.
 fn payload_length(packet: &IpPacket) -> usize {
+    let has_header =
+        PortProtocol::from_number(packet.protocol).is_some() || packet.protocol == packet.ethertype().icmp();
     match packet.transport {
+        Transport::None if has_header => 0,
         Transport::Ports { tcp_flags, .. } if tcp_flags & SYN != 0 => 0,
         Transport::Ports { .. } if packet.protocol == PortProtocol::Sctp.number() => 0,
         Transport::Icmp { icmp_type, .. } if !is_echo(packet.ethertype(), icmp_type) => 0,
