@@ -11,7 +11,7 @@ use verify::Outcome;
 
 use super::frames::{Sender, Sent, later_fragment, macs, sent};
 use super::host::{Fate, Twice};
-use super::policies::{Edit, World, edit};
+use super::policies::{Edit, LOCAL_PORTS, World, edit, network_of};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -51,6 +51,8 @@ struct Scenario {
     sent: Vec<Sent>,
     /// Those that reached somebody: their connections are worth going on with.
     admitted: Vec<Sent>,
+    /// Those that somebody may have got, and who.
+    heard: Vec<(Sent, BTreeSet<usize>)>,
     /// Ends of datagrams that came in fragments: neither model tells two such datagrams apart.
     fragmented: BTreeSet<(IpAddr, IpAddr)>,
 }
@@ -63,8 +65,15 @@ impl Scenario {
         whole.flat_map(|sent| [sent.error(), Some(sent.again()), sent.reply()]).flatten().collect()
     }
 
-    fn is_answer_to_a_third(&self, sent: &Sent) -> bool {
-        self.sent.iter().any(|earlier| is_answer_to_a_third(earlier, sent))
+    /// "A connection keeps the direction of its first packet": the flows take a reply for one of a connection that went the
+    /// other way. A port that gets both halves of a conversation, flooded, by a MAC that it shares or from a sender that takes
+    /// its address, gets replies of what came in; the flows judge them by egress rules and drop what the evaluator lets pass.
+    fn is_answer_to_a_third(&self, world: &World, sent: &Sent) -> bool {
+        let getting = receivers(world, sent);
+        let answered = |(earlier, heard): &(Sent, BTreeSet<usize>)| {
+            answers(earlier, sent) && !heard.is_disjoint(&getting)
+        };
+        self.heard.iter().any(answered)
     }
 
     /// The frames of a step; none if it has nothing to refer to.
@@ -90,18 +99,27 @@ impl Scenario {
     }
 }
 
-/// "A connection keeps the direction of its first packet": the flows take a reply for one of a connection that went the
-/// other way. Whoever sends both halves of a conversation to one port, flooded or by its MAC, comes with replies of what
-/// came in; the flows judge them by egress rules and drop what the evaluator lets pass.
-fn is_answer_to_a_third(earlier: &Sent, sent: &Sent) -> bool {
+/// Whether the frame is a reply to an earlier one, or an error about it, by the addresses.
+fn answers(earlier: &Sent, sent: &Sent) -> bool {
     let Some((first, second)) = earlier.ip().zip(sent.ip()) else { return false };
     let answered = match second.transport {
         Transport::Icmp { quoted: Some(quoted), .. } => (quoted.src, quoted.dst),
         _ => (second.dst, second.src),
     };
-    let is_turned = answered == (first.src, first.dst);
-    let is_from_the_same_side = matches!((earlier.from, sent.from), (Sender::Network(_), Sender::Network(_)));
-    is_turned && (is_from_the_same_side || sent.frame.eth_dst != earlier.frame.eth_src)
+    answered == (first.src, first.dst)
+}
+
+/// The ports of this host that a frame goes to, as far as its MAC says.
+fn receivers(world: &World, sent: &Sent) -> BTreeSet<usize> {
+    let network = match sent.from {
+        Sender::Local(port) => network_of(port),
+        Sender::Network(network) => network,
+    };
+    let to = sent.frame.eth_dst;
+    let others =
+        (0..LOCAL_PORTS).filter(|port| network_of(*port) == network && sent.from != Sender::Local(*port));
+    let by_mac: BTreeSet<_> = others.clone().filter(|port| world.macs(*port).contains(&to)).collect();
+    if to.is_group() || by_mac.is_empty() { others.collect() } else { by_mac }
 }
 
 /// Frames of which the evaluator and the flows are known to think differently, each with the sentence of the law.
@@ -217,7 +235,7 @@ pub(crate) fn play(world: &World, steps: &[Step]) -> Result<BTreeSet<(u8, u16)>,
     Ok(twice.found().clone())
 }
 
-/// Plays the steps, leaving out the frames of which [`is_open`] and [`is_answer_to_a_third`] speak.
+/// Plays the steps, leaving out the frames of which [`is_open`] and [`Scenario::is_answer_to_a_third`] speak.
 pub(crate) fn play_on(stage: &mut impl Stage, world: &World, steps: &[Step]) -> Result<(), String> {
     let mut world = world.clone();
     let mut scenario = Scenario::default();
@@ -231,9 +249,10 @@ pub(crate) fn play_on(stage: &mut impl Stage, world: &World, steps: &[Step]) -> 
             _ => {}
         }
         for sent in &scenario.frames(step) {
-            if is_open(&world, sent) || scenario.is_answer_to_a_third(sent) {
+            if is_open(&world, sent) || scenario.is_answer_to_a_third(&world, sent) {
                 continue;
             }
+            scenario.heard.push((*sent, receivers(&world, sent)));
             if stage.send(&world, sent)? {
                 scenario.admitted.push(*sent);
             }
