@@ -3,70 +3,22 @@
 //! worlds there are. For more of them: `SGFLOW_SMALL_WORLDS`, `alike` or `all`, and `SGFLOW_SMALL_WORLDS_PART`, `1/8` the first
 //! of eight parts.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod small_host;
 
-use pipeline::{Binding, Config, FlowOp, GenerationPool, Known, NetworkPort, OfPort, Renderer, Vlan, Zone};
+use std::collections::BTreeSet;
+
 use policy::Policy;
-use policy::evaluator::{Host, Model, Settings, Verdict};
-use rust_openflow::{Flow, FlowKey, PortNo};
-use tests::small::{Bound, From, LOCAL, Probe, VLAN, World, port_id, probes};
+use policy::evaluator::Model;
+use small_host::{Outputs, Switch, by_evaluator, model, ofport, packet};
+use tests::small::{Bound, LOCAL, Probe, VLAN, World, port_id, probes};
 use verify::symbolic::{Joints, LocalPort, Prover};
-use verify::{Connections, Meaning, Packet, Tables, Tag, run};
+use verify::{Connections, Tables, run};
 
-const TRUNK: u16 = 9;
 /// More flows than a small world has.
 const FLOWS: usize = 4096;
 /// So many proofs remember one another.
 const PROOFS: usize = 200;
 const JOINTS: Joints = Joints { hook: 0, deliver: 110, ingress: 120, output: 127 };
-
-/// A switch's flows, and what keeps them.
-struct Switch {
-    renderer: Renderer,
-    pool: GenerationPool,
-    policy: Policy,
-    flows: BTreeMap<FlowKey, Flow>,
-}
-
-impl Switch {
-    fn new() -> Self {
-        let mut renderer = Renderer::new(&Config::default(), Known::default());
-        renderer.network_port(OfPort(TRUNK), Some(NetworkPort::Trunk));
-        for port in 0..LOCAL {
-            let ofport = ofport(port);
-            let binding = Binding { ofport: OfPort(ofport), vlan: Vlan(VLAN), zone: Zone(0x1000 + ofport) };
-            renderer.bind(&port_id(port), Some(binding));
-        }
-        let pool = GenerationPool::new(1, u32::MAX);
-        Switch { renderer, pool, policy: Policy::default(), flows: BTreeMap::new() }
-    }
-
-    fn put_in_force(&mut self, policy: &Policy) {
-        self.renderer.apply_policy(&Policy::diff(&self.policy, policy));
-        self.policy = policy.clone();
-        let batch = self.renderer.commit(&mut self.pool).expect("generations");
-        self.apply(batch.ops);
-        let swept = self.renderer.sweep();
-        self.apply(swept);
-    }
-
-    fn apply(&mut self, ops: Vec<FlowOp>) {
-        for op in ops {
-            match op {
-                FlowOp::Set(flow) => _ = self.flows.insert(flow.key(), flow),
-                FlowOp::Remove(key) => _ = self.flows.remove(&key),
-            }
-        }
-    }
-
-    fn meaning(&self) -> Meaning {
-        Meaning::of(self.flows.values()).unwrap_or_else(|error| panic!("{error}"))
-    }
-}
-
-fn ofport(port: usize) -> u16 {
-    u16::try_from(port + 1).expect("few ports")
-}
 
 /// The host twice, with its connections: by the evaluator, and by the flows.
 struct Twice {
@@ -75,46 +27,20 @@ struct Twice {
     connections: Connections,
 }
 
-/// OpenFlow ports that a frame comes out at.
-type Outputs = BTreeSet<u32>;
-
 impl Twice {
     fn new(policy: &Policy, tables: Tables) -> Self {
-        let bindings = (0..LOCAL).map(|port| (port_id(port), VLAN)).collect();
-        let model = Model::new(policy, Settings::default(), Host { bindings });
-        Twice { model, tables, connections: Connections::default() }
-    }
-
-    fn by_evaluator(&mut self, probe: &Probe) -> Outputs {
-        let (delivered, to_network) = match probe.from {
-            From::Port(port) => {
-                let outcome = self.model.send(&port_id(port), &probe.frame);
-                (outcome.delivered, outcome.to_network)
-            }
-            From::Network => (self.model.receive(VLAN, &probe.frame), false),
-        };
-        let accepted =
-            delivered.iter().filter(|(_, judgement)| matches!(judgement.verdict, Verdict::Accept(_)));
-        let ports = accepted.flat_map(|(id, _)| (0..LOCAL).filter(move |port| port_id(*port) == *id));
-        let network = to_network.then_some(u32::from(TRUNK));
-        ports.map(|port| u32::from(ofport(port))).chain(network).collect()
+        Twice { model: model(policy), tables, connections: Connections::default() }
     }
 
     fn by_flows(&mut self, probe: &Probe) -> Outputs {
-        let packet = match probe.from {
-            From::Port(port) => Packet::of_frame(PortNo(u32::from(ofport(port))), &probe.frame),
-            From::Network => {
-                Packet::of_frame(PortNo(u32::from(TRUNK)), &probe.frame).with_tag(Tag::new(0x8100, VLAN))
-            }
-        };
-        let outcome = run(&self.tables, packet, &mut self.connections);
+        let outcome = run(&self.tables, packet(probe), &mut self.connections);
         let outcome = outcome.unwrap_or_else(|error| panic!("{probe:?}: {error}"));
         outcome.ports().map(|port| port.0).collect()
     }
 
     /// Where the frame comes out; both must say the same.
     fn send(&mut self, probe: &Probe) -> Result<Outputs, String> {
-        let (wanted, seen) = (self.by_evaluator(probe), self.by_flows(probe));
+        let (wanted, seen) = (by_evaluator(&mut self.model, probe), self.by_flows(probe));
         if wanted == seen {
             Ok(wanted)
         } else {
@@ -172,7 +98,7 @@ fn look_at(
     if !lines.is_empty() {
         return Err(format!("not as from the beginning:\n{}", lines.join("\n")));
     }
-    let tables = Tables::new(switch.flows.values().cloned()).map_err(|refused| refused.to_string())?;
+    let tables = switch.tables();
     prove(prover, &tables, &policy)?;
     if let Some(Before { mut twice, conversations }) = before.take() {
         twice.model.set_policy(&policy);

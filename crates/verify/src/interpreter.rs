@@ -39,8 +39,24 @@ pub fn run_from<C: Conntrack>(
     packet: Packet,
     conntrack: &mut C,
 ) -> Result<Outcome, RunError> {
+    run_across(|| tables, table, packet, conntrack)
+}
+
+/// Follows a packet from a table on while the tables change. Each translation, the first one and that after each pass
+/// through the tracker, is by the tables that `choose` gives for it: those of the moment, or those that the datapath cached it
+/// from. [`Visit::flow`] is then of those tables.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_across<'t, C: Conntrack>(
+    mut choose: impl FnMut() -> &'t Tables,
+    table: u8,
+    packet: Packet,
+    conntrack: &mut C,
+) -> Result<Outcome, RunError> {
     let mut run = Run {
-        tables,
+        tables: choose(),
+        choose,
         conntrack,
         packet,
         resubmits: 0,
@@ -65,8 +81,10 @@ pub fn run_from<C: Conntrack>(
 
 /// The state of a run. What is under way is kept in a stack of its own, since the switch's limits allow more nesting
 /// than a thread's stack is sure to bear.
-struct Run<'t, 'c, C> {
+struct Run<'t, 'c, C, F> {
+    /// Of the translation under way.
     tables: &'t Tables,
+    choose: F,
     conntrack: &'c mut C,
     packet: Packet,
     resubmits: usize,
@@ -82,27 +100,28 @@ struct Cursor<'t> {
     next: usize,
     /// The table of the flow.
     table: u8,
-    at_end: Return,
+    at_end: Return<'t>,
 }
 
 /// What becomes valid again at the end of a list of actions.
-enum Return {
+enum Return<'t> {
     /// A resubmit: whatever was done to the packet stays; whether it counted against the depth.
     Resubmit { deepened: bool },
     /// A clone: the packet is what it was before. If the datapath made it, also where conntrack kept the copy.
     Clone { packet: Box<Packet>, by_datapath: bool },
     /// The end of a translation; if its packet came from the tracker, the translation from which it went there goes on.
-    Translation(Option<Box<Suspended>>),
+    Translation(Option<Box<Suspended<'t>>>),
 }
 
 /// A translation that goes on when the tracked copy of its packet has come to its end.
-struct Suspended {
+struct Suspended<'t> {
+    tables: &'t Tables,
     packet: Packet,
     resubmits: usize,
     depth: usize,
 }
 
-impl<'t, C: Conntrack> Run<'t, '_, C> {
+impl<'t, C: Conntrack, F: FnMut() -> &'t Tables> Run<'t, '_, C, F> {
     fn act(&mut self, action: &'t Action, table: u8) -> Result<(), RunError> {
         match action {
             Action::Output(port) => self.output(*port),
@@ -135,7 +154,7 @@ impl<'t, C: Conntrack> Run<'t, '_, C> {
     }
 
     /// Looks the packet up and goes on with the actions of the flow that it finds.
-    fn look_up(&mut self, table: u8, at_end: Return) -> Result<(), RunError> {
+    fn look_up(&mut self, table: u8, at_end: Return<'t>) -> Result<(), RunError> {
         let flow = find(self.tables, table, &self.packet)?;
         let (packet, recirculations) = (self.packet.clone(), self.recirculations);
         self.outcome.visits.push(Visit { table, flow, packet, recirculations });
@@ -194,7 +213,8 @@ impl<'t, C: Conntrack> Run<'t, '_, C> {
         }
         self.recirculations += 1;
         let packet = std::mem::replace(&mut self.packet, tracked_packet);
-        let suspended = Suspended { packet, resubmits: self.resubmits, depth: self.depth };
+        let tables = std::mem::replace(&mut self.tables, (self.choose)());
+        let suspended = Suspended { tables, packet, resubmits: self.resubmits, depth: self.depth };
         (self.resubmits, self.depth) = (0, 0);
         self.look_up(table, Return::Translation(Some(Box::new(suspended))))
     }
@@ -219,7 +239,7 @@ impl<'t, C: Conntrack> Run<'t, '_, C> {
             Return::Clone { packet, .. } => self.packet = *packet,
             Return::Translation(None) => return true,
             Return::Translation(Some(suspended)) => {
-                self.packet = suspended.packet;
+                (self.tables, self.packet) = (suspended.tables, suspended.packet);
                 (self.resubmits, self.depth) = (suspended.resubmits, suspended.depth);
                 self.recirculations -= 1;
                 return true;

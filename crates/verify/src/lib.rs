@@ -46,7 +46,7 @@ mod tables;
 pub use connections::Connections;
 pub use conntrack::{Conntrack, Scripted, Stamp, Tracked, Tuple};
 pub use error::{Fault, RefusedFlow, RunError};
-pub use interpreter::{MAX_DEPTH, MAX_RECIRCULATIONS, MAX_RESUBMITS, run, run_from};
+pub use interpreter::{MAX_DEPTH, MAX_RECIRCULATIONS, MAX_RESUBMITS, run, run_across, run_from};
 pub use meaning::{Meaning, MeaningError};
 pub use outcome::{Commit, Outcome, Output, Visit};
 pub use packet::{NoTag, Packet, Tag};

@@ -203,6 +203,12 @@ impl Engine {
 
     /// Feeds, commits and sends; or revalidates what was sent before.
     fn cycle(&mut self) -> bool {
+        let retired = |flows: &Flows| flows.debt.sweep && flows.debt.revalidate && flows.is_converged();
+        if self.flows.as_ref().is_some_and(retired) {
+            // A cached first stage still goes by a set that is out of use: no member that comes now may be admitted by it.
+            self.revalidate();
+            return false;
+        }
         self.feed();
         if let Some(needed) = self.generations_wanted() {
             self.reserve_generations(needed);
@@ -233,14 +239,18 @@ impl Engine {
             flows.debt.revalidate = true;
             self.send(changes);
         } else if flows.debt.revalidate {
-            self.effects.push(Effect::Revalidate(self.link.id()));
-            self.busy = Some(Job::Revalidate);
+            self.revalidate();
         } else if self.progress.unreported {
             return true;
         } else if self.is_done() && !std::mem::replace(&mut self.progress.settled, true) {
             self.report(Report::Settled);
         }
         false
+    }
+
+    fn revalidate(&mut self) {
+        self.effects.push(Effect::Revalidate(self.link.id()));
+        self.busy = Some(Job::Revalidate);
     }
 
     /// Whether nothing that was begun is left to do, given that the switch holds what is wanted.

@@ -1,6 +1,6 @@
 //! Frames and changes of policy, one after the other, played on the evaluator and on the rendered flows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use policy::MacAddr;
@@ -65,15 +65,18 @@ impl Scenario {
         whole.flat_map(|sent| [sent.error(), Some(sent.again()), sent.reply()]).flatten().collect()
     }
 
-    /// "A connection keeps the direction of its first packet": the flows take a reply for one of a connection that went the
-    /// other way. A port that gets both halves of a conversation, flooded, by a MAC that it shares or from a sender that takes
-    /// its address, gets replies of what came in; the flows judge them by egress rules and drop what the evaluator lets pass.
-    fn is_answer_to_a_third(&self, world: &World, sent: &Sent) -> bool {
-        let getting = receivers(world, sent);
-        let answered = |(earlier, heard): &(Sent, BTreeSet<usize>)| {
-            answers(earlier, sent) && !heard.is_disjoint(&getting)
-        };
-        self.heard.iter().any(answered)
+    /// "A connection keeps the direction of its first packet": the flows take what leaves a port and is no reply for one of a
+    /// connection that left it first, and a reply that comes in likewise. A port may get both halves of a conversation,
+    /// flooded, by a MAC that it shares or from a sender that takes its address; or get what it sends, from one that does.
+    /// The evaluator goes by the direction of the first packet, the flows by that of this one.
+    fn is_another_way_than_the_first(&self, world: &World, sent: &Sent) -> bool {
+        let now = sides(sent, &receivers(world, sent));
+        self.heard.iter().any(|(earlier, heard)| {
+            let [same, turned] = relation(earlier, sent);
+            let before = sides(earlier, heard);
+            let by_port = before.iter().filter_map(|(port, side)| Some((side, now.get(port)?)));
+            by_port.into_iter().any(|(first, this)| if first == this { turned } else { same })
+        })
     }
 
     /// The frames of a step; none if it has nothing to refer to.
@@ -99,14 +102,30 @@ impl Scenario {
     }
 }
 
-/// Whether the frame is a reply to an earlier one, or an error about it, by the addresses.
-fn answers(earlier: &Sent, sent: &Sent) -> bool {
-    let Some((first, second)) = earlier.ip().zip(sent.ip()) else { return false };
-    let answered = match second.transport {
-        Transport::Icmp { quoted: Some(quoted), .. } => (quoted.src, quoted.dst),
-        _ => (second.dst, second.src),
+/// Whether a frame leaves a port or comes in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Leaves,
+    ComesIn,
+}
+
+fn sides(sent: &Sent, heard: &BTreeSet<usize>) -> BTreeMap<usize, Side> {
+    let from = match sent.from {
+        Sender::Local(port) => Some((port, Side::Leaves)),
+        Sender::Network(_) => None,
     };
-    answered == (first.src, first.dst)
+    heard.iter().map(|port| (*port, Side::ComesIn)).chain(from).collect()
+}
+
+/// Whether the frame belongs to the conversation of an earlier one by its addresses, in the same direction or in the other.
+fn relation(earlier: &Sent, sent: &Sent) -> [bool; 2] {
+    let Some((first, second)) = earlier.ip().zip(sent.ip()) else { return [false; 2] };
+    let (src, dst) = match second.transport {
+        // An error goes against the packet that it is about.
+        Transport::Icmp { quoted: Some(quoted), .. } => (quoted.dst, quoted.src),
+        _ => (second.src, second.dst),
+    };
+    [(src, dst) == (first.src, first.dst), (dst, src) == (first.src, first.dst)]
 }
 
 /// The ports of this host that a frame goes to, as far as its MAC says.
@@ -235,7 +254,7 @@ pub(crate) fn play(world: &World, steps: &[Step]) -> Result<BTreeSet<(u8, u16)>,
     Ok(twice.found().clone())
 }
 
-/// Plays the steps, leaving out the frames of which [`is_open`] and [`Scenario::is_answer_to_a_third`] speak.
+/// Plays the steps, leaving out the frames of which [`is_open`] and [`Scenario::is_another_way_than_the_first`] speak.
 pub(crate) fn play_on(stage: &mut impl Stage, world: &World, steps: &[Step]) -> Result<(), String> {
     let mut world = world.clone();
     let mut scenario = Scenario::default();
@@ -249,7 +268,7 @@ pub(crate) fn play_on(stage: &mut impl Stage, world: &World, steps: &[Step]) -> 
             _ => {}
         }
         for sent in &scenario.frames(step) {
-            if is_open(&world, sent) || scenario.is_answer_to_a_third(&world, sent) {
+            if is_open(&world, sent) || scenario.is_another_way_than_the_first(&world, sent) {
                 continue;
             }
             scenario.heard.push((*sent, receivers(&world, sent)));

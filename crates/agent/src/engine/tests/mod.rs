@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pipeline::Zone;
+use policy::Policy;
 use world::World;
 
 use super::{Consequence, DatabaseEvent, Event, Options, Report, Revalidation, Sent, SwitchEvent, Waiting};
@@ -139,6 +140,39 @@ fn a_set_that_nobody_uses_goes_in_a_second_bundle() {
     assert_eq!(order, ["bundle", "revalidate", "applied", "bundle", "settled"], "{log:?}");
     world.assert_converged();
     assert_eq!(world.flows.len(), flows_of_one_set);
+}
+
+/// A first stage that is cached goes by the set, and what comes next must not be admitted by it: not a new member of a group
+/// that a rule of the set speaks of.
+#[test]
+fn what_comes_while_a_set_goes_out_of_use_waits_for_the_sweep() {
+    let other = TWO_PORTS.replace("security_groups:\n- {id: g,", "security_groups:\n- {id: h}\n- {id: g,");
+    let moved = other.replacen("10.0.0.2}], security_groups: [g]", "10.0.0.2}], security_groups: [h]", 1);
+    let parsed = |text: &str| policy::document::parse(&[("test", text)], None).policy;
+    let mut world = enforced();
+    world.document(&moved);
+    world.take_log();
+    let [before, back, more] =
+        [&moved, &other, &other.replace("10.0.0.2}", "10.0.0.2}, {ip_address: 10.0.0.9}")]
+            .map(|text| parsed(text));
+    let now = world.now;
+    let mut bundles = Vec::new();
+    for effect in world.engine.handle(now, vec![Event::Policy(Policy::diff(&before, &back))]) {
+        bundles.extend(matches!(effect, super::Effect::Bundle(..)).then_some(effect));
+    }
+    assert_eq!(bundles.len(), 1, "the set of h goes out of use");
+    assert!(world.engine.handle(now, vec![Event::Policy(Policy::diff(&back, &more))]).is_empty());
+    let answer = world.perform(bundles.remove(0));
+    world.policy = more;
+    world.give(answer);
+    let log = world.take_log();
+    let order: Vec<&str> = log.iter().map(|entry| entry.split(' ').next().unwrap()).collect();
+    assert_eq!(
+        order,
+        ["bundle", "revalidate", "applied", "bundle", "bundle", "revalidate", "applied", "settled"],
+        "{log:?}"
+    );
+    world.assert_converged();
 }
 
 #[test]
