@@ -79,7 +79,9 @@ fn every_way(probe: &Probe, tables: &[Tables], connections: &Connections) -> Vec
         mix.resize(looks, 0);
         ways.push(Way { mix: mix.clone(), outputs, connections });
         // The next number whose digits are tables, the first look counting most.
-        while mix.pop_if(|last| *last + 1 == tables.len()).is_some() {}
+        while mix.last().is_some_and(|last| last + 1 == tables.len()) {
+            mix.pop();
+        }
         match mix.last_mut() {
             Some(last) if !is_one_way => *last += 1,
             _ => return ways,
@@ -138,11 +140,10 @@ impl Change {
         let policies: Vec<Policy> = worlds.iter().map(World::policy).collect();
         let mut switch = Switch::new();
         let mut tables = Vec::new();
-        for policy in &policies {
+        switch.put_in_force(&policies[0]);
+        tables.push(switch.tables());
+        for policy in &policies[1..] {
             switch.change(policy);
-            if tables.is_empty() {
-                switch.sweep();
-            }
             tables.push(switch.tables());
         }
         switch.sweep();

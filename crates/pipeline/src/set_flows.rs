@@ -1,7 +1,7 @@
 //! The flows of a set of security groups that do not depend on single rules: its generations in force.
 
 use policy::Ethertype;
-use rust_openflow::{CT_INV, CT_NEW, CT_TRK, FRAG_LATER, Field, Flow, Match};
+use rust_openflow::{CT_INV, CT_NEW, CT_REL, CT_TRK, FRAG_LATER, Field, Flow, Match};
 
 use crate::flow::{commit, commit_and_go_on, flow, load, resubmit, track};
 use crate::layout::{
@@ -47,17 +47,15 @@ pub(crate) fn set_flows(view: &SetView) -> Vec<Flow> {
             // A `ct` action stands only in a flow that matches IPv4 or IPv6.
             let ip = || set().with(Field::EthType, ethertype.number());
             add(commit_table, egress_commit::COMMIT, ip(), vec![commit_and_go_on(generation.0, next::TABLE)]);
-            let later = ip().with_mask(Field::CtState, CT_NEW | CT_TRK, CT_NEW | CT_TRK).with_mask(
-                Field::IpFrag,
-                FRAG_LATER,
-                FRAG_LATER,
-            );
-            add(
-                policy_table,
-                egress_policy::FRAGMENT,
-                later,
-                vec![commit(generation.0), track(fragments::TABLE)],
-            );
+            let later = |state, mask| {
+                ip().with_mask(Field::CtState, state, mask).with_mask(Field::IpFrag, FRAG_LATER, FRAG_LATER)
+            };
+            let with_the_first = || vec![commit(generation.0), track(fragments::TABLE)];
+            let new = later(CT_NEW | CT_TRK, CT_NEW | CT_TRK);
+            add(policy_table, egress_policy::FRAGMENT, new, with_the_first());
+            // `ct_tp_src` and `ct_tp_dst` of a later fragment are 0 (lib/flow.c, 3.1: `miniflow_extract`).
+            let known = later(CT_TRK, CT_TRK | CT_NEW | CT_REL | CT_INV);
+            add(policy_table, egress_policy::PART, known, with_the_first());
         }
     }
     let ask = |table| vec![load(register::MODE, MODE_STATELESS), resubmit(table)];

@@ -292,9 +292,13 @@ fn policy(flows: &mut Flows, half: &Half) {
         flows.add(table, egress_policy::RELATED_MISS, sctp, drop_as(DropReason::NoRule));
     }
     for number in IP {
+        let known =
+            |parts| with_ct(ip(number), CT_TRK, CT_NEW | CT_INV).with_mask(Field::IpFrag, parts, FRAG_ANY);
         let mut revoke = vec![commit(0)];
         revoke.extend(drop_as(DropReason::Revoked));
-        flows.add(table, egress_policy::REVOKED, with_ct(ip(number), CT_TRK, CT_NEW | CT_INV), revoke);
+        flows.add(table, egress_policy::REVOKED, known(0u8), revoke);
+        // Through `ct` the first fragment would join its later ones there, which are to be stamped if it was admitted.
+        flows.add(table, egress_policy::REVOKED, known(FRAG_ANY), drop_as(DropReason::Revoked));
     }
     flows.add(table, egress_policy::MISS, Match::new(), drop_as(DropReason::NoRule));
     flows.add(half.commit, egress_commit::RELATED, ct(CT_REL | CT_TRK, 0), vec![resubmit(next::TABLE)]);

@@ -40,7 +40,7 @@ impl Conntrack for Connections {
     fn ct(&mut self, zone: u16, packet: &Packet, commit: Option<&Stamp>) -> Option<Tracked> {
         let zone = self.zones.entry(zone).or_default();
         match (fragment_of(packet), ends(packet)) {
-            (Fragment::Later, Some(ends)) => zone.later_fragment(ends, commit),
+            (Fragment::Later, Some(ends)) => zone.later_fragment(ends, commit).map(without_ports),
             (Fragment::First, Some(ends)) => {
                 let tracked = zone.whole(packet, commit);
                 if let Some(tuple) = tuple_of(packet) {
@@ -179,6 +179,13 @@ impl Connection {
             self.label = (self.label & !mask) | (value & mask);
         }
     }
+}
+
+/// What is seen of a later fragment: its flow has no ports, and those of its connection neither (lib/flow.c, 3.1:
+/// `miniflow_extract`).
+fn without_ports(tracked: Tracked) -> Tracked {
+    let original = tracked.original.map(|tuple| Tuple { src_port: 0, dst_port: 0, ..tuple });
+    Tracked { original, ..tracked }
 }
 
 const INVALID: Tracked = Tracked { state: CT_INV | CT_TRK, mark: 0, label: 0, original: None };

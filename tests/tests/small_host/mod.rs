@@ -7,7 +7,7 @@ use policy::evaluator::{Host, Judgement, Model, Settings};
 use policy::{Policy, PortId};
 use rust_openflow::{Flow, FlowKey, PortNo};
 use tests::small::{From, LOCAL, Probe, VLAN, port_id};
-use verify::{Meaning, Packet, Tables, Tag};
+use verify::{Packet, Tables, Tag};
 
 pub(crate) const TRUNK: u16 = 9;
 /// A switch's flows, and what keeps them.
@@ -15,7 +15,7 @@ pub(crate) struct Switch {
     renderer: Renderer,
     pool: GenerationPool,
     policy: Policy,
-    flows: BTreeMap<FlowKey, Flow>,
+    pub(crate) flows: BTreeMap<FlowKey, Flow>,
 }
 
 impl Switch {
@@ -61,10 +61,6 @@ impl Switch {
 
     pub(crate) fn tables(&self) -> Tables {
         Tables::new(self.flows.values().cloned()).unwrap_or_else(|refused| panic!("{refused}"))
-    }
-
-    pub(crate) fn meaning(&self) -> Meaning {
-        Meaning::of(self.flows.values()).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 

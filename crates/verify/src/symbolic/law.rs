@@ -69,7 +69,7 @@ fn own_subject(way: Direction) -> Subject {
 fn subject(way: Direction, state: State, tuple: Tuple) -> Subject {
     let sctp_port = match state {
         _ if state.is_related() => None,
-        State::Reply | State::ReplyPart => Some(BLOCKS.first),
+        State::Reply => Some(BLOCKS.first),
         _ => Some(BLOCKS.second),
     };
     Subject { way, rules: state.original(way), tuple, sctp_port, bound: true }

@@ -6,8 +6,6 @@ use rust_openflow::{CT_EST, CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK, Field};
 use super::space::{BLOCKS, Block, Exhausted, Region, Space};
 use super::view::{Source, View};
 
-const SCTP: u8 = 132;
-
 /// What the tracker says of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum State {
@@ -21,10 +19,6 @@ pub enum State {
     Reply,
     /// The reply to an ICMP query.
     IcmpReply,
-    /// Original, and the packet does not show the tuple: a later fragment.
-    OriginalPart,
-    /// Reply, and the packet does not show the tuple: a later fragment.
-    ReplyPart,
     /// An ICMP error about a connection's reply.
     RelatedOriginal,
     /// An ICMP error about a connection's own way.
@@ -78,16 +72,14 @@ const APART: Tuple = Tuple {
 };
 
 impl State {
-    /// All of them. Later fragments of a connection's first datagram are left out (the tracker holds them until their
-    /// first one was admitted), and those of SCTP, whose ports nobody knows.
-    pub const ALL: [State; 9] = [
+    /// All of them. Later fragments that are tracked are left out: they show no ports, nor their connection's, and the
+    /// tracker holds them until their first one was admitted.
+    pub const ALL: [State; 7] = [
         State::Invalid,
         State::New,
         State::Original,
         State::Reply,
         State::IcmpReply,
-        State::OriginalPart,
-        State::ReplyPart,
         State::RelatedOriginal,
         State::RelatedReply,
     ];
@@ -98,8 +90,8 @@ impl State {
             | match self {
                 State::Invalid => CT_INV,
                 State::New => CT_NEW,
-                State::Original | State::OriginalPart => CT_EST,
-                State::Reply | State::IcmpReply | State::ReplyPart => CT_EST | CT_RPL,
+                State::Original => CT_EST,
+                State::Reply | State::IcmpReply => CT_EST | CT_RPL,
                 State::RelatedOriginal => CT_REL,
                 State::RelatedReply => CT_REL | CT_RPL,
             }
@@ -107,7 +99,7 @@ impl State {
 
     /// Whether it is about a connection's other way.
     pub(crate) fn is_reply(self) -> bool {
-        matches!(self, State::Reply | State::IcmpReply | State::ReplyPart | State::RelatedReply)
+        matches!(self, State::Reply | State::IcmpReply | State::RelatedReply)
     }
 
     pub(crate) fn is_related(self) -> bool {
@@ -137,12 +129,10 @@ impl State {
             space.is(BLOCKS.eth_type, family.number())?.and(&space.is(BLOCKS.proto, family.icmp())?)
         };
         let icmp = of(Ethertype::Ipv4)?.or(&of(Ethertype::Ipv6)?)?;
-        let sctp = space.is(BLOCKS.proto, SCTP)?.or(&space.is(BLOCKS.tuple_proto, SCTP)?)?;
         match self {
             State::Invalid => Ok(space.all()),
             State::New | State::Original => later.not(),
             State::Reply => later.or(&icmp)?.not(),
-            State::OriginalPart | State::ReplyPart => later.minus(&sctp),
             State::IcmpReply | State::RelatedOriginal | State::RelatedReply => icmp.minus(&later),
         }
     }

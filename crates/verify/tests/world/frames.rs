@@ -63,6 +63,18 @@ impl Sent {
         sent
     }
 
+    /// The first part of a datagram between the same ends, UDP for UDP.
+    pub(crate) fn first_part(&self) -> Option<Sent> {
+        let mut sent = *self;
+        match &mut sent.frame.payload {
+            Payload::Ip(packet) if packet.protocol == PortProtocol::Udp.number() => {
+                packet.fragment = Fragment::First;
+            }
+            _ => return None,
+        }
+        Some(sent)
+    }
+
     /// The frame again, from or to another station.
     pub(crate) fn with_macs(&self, src: Option<MacAddr>, dst: Option<MacAddr>) -> Sent {
         let mut sent = self.again();

@@ -58,11 +58,20 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// After a change of policy the latest connections go on, both ways, and an error is said about them.
-    fn going_on(&self) -> Vec<Sent> {
+    /// After a change of policy the latest connections go on, one of them with a datagram in parts, and both ways, and an error
+    /// is said about them.
+    fn going_on(&mut self) -> Vec<Sent> {
         let latest = self.admitted.iter().rev().take(GOING_ON);
         let whole = latest.filter(|sent| sent.ip().is_some_and(|packet| packet.fragment == Fragment::No));
-        whole.flat_map(|sent| [sent.error(), Some(sent.again()), sent.reply()]).flatten().collect()
+        let whole: Vec<Sent> = whole.copied().collect();
+        let fragmented = &mut self.fragmented;
+        let first = whole
+            .iter()
+            .filter_map(Sent::first_part)
+            .find(|first| first.ip().is_some_and(|packet| fragmented.insert((packet.src, packet.dst))));
+        let parts = first.into_iter().flat_map(|first| [first].into_iter().chain(later_fragment(&first)));
+        let both_ways = |sent: Sent| [sent.error(), Some(sent.again()), sent.reply()];
+        parts.chain(whole.into_iter().flat_map(both_ways).flatten()).collect()
     }
 
     /// "A connection keeps the direction of its first packet": the flows take what leaves a port and is no reply for one of a
