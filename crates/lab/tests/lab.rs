@@ -226,23 +226,23 @@ fn caches_are_waited_for_until_no_round_passes_over_a_flow() {
 /// none of them.
 fn with_stale_flows(count: u16) -> Ovs {
     let ovs = started(Datapath::Dummy);
-    ovs.add_bridge("br-int", FailMode::Secure).unwrap();
-    let port = ovs.add_dummy_port("br-int", DummySpec::new("d1")).unwrap();
+    ovs.add_bridge("br-int", FailMode::Secure).expect("a bridge");
+    let port = ovs.add_dummy_port("br-int", DummySpec::new("d1")).expect("a port");
     let never = ["other_config:max-revalidator=3600000", "other_config:max-idle=3600000"];
-    ovs.vsctl(&["set", "Open_vSwitch", ".", never[0], never[1]]).unwrap();
+    ovs.vsctl(&["set", "Open_vSwitch", ".", never[0], never[1]]).expect("set");
     let by_source: Vec<_> = (1..=count).map(|port| format!("udp,tp_src={port},actions=drop\n")).collect();
     let flows = ovs.rundir().join("flows");
-    fs::write(&flows, by_source.concat()).unwrap();
-    let flows = flows.to_str().unwrap();
-    ovs.ofctl(&["--bundle", "add-flows", "br-int", flows]).unwrap();
+    fs::write(&flows, by_source.concat()).expect("written");
+    let flows = flows.to_str().expect("a path of letters");
+    ovs.ofctl(&["--bundle", "add-flows", "br-int", flows]).expect("taken");
     let header = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0x66, 0xcf, 10, 0, 0, 1, 10, 0, 0, 2];
     let datagram = |from: u16| {
         let udp = [&from.to_be_bytes()[..], &[0, 53, 0, 8, 0, 0]].concat();
         [&mac(2).0[..], &mac(1).0, &[8, 0], &header, &udp].concat()
     };
-    port.receive_all(&(1..=count).map(datagram).collect::<Vec<_>>()).unwrap();
-    fs::write(flows, "udp,tp_dst=53,actions=drop\n").unwrap();
-    ovs.ofctl(&["--bundle", "replace-flows", "br-int", flows]).unwrap();
+    port.receive_all(&(1..=count).map(datagram).collect::<Vec<_>>()).expect("sent");
+    fs::write(flows, "udp,tp_dst=53,actions=drop\n").expect("written");
+    ovs.ofctl(&["--bundle", "replace-flows", "br-int", flows]).expect("taken");
     ovs
 }
 
@@ -251,9 +251,9 @@ fn hurried(ovs: &Ovs, waits: impl FnOnce() + Send) {
     thread::scope(|scope| {
         let waits = scope.spawn(waits);
         while !waits.is_finished() {
-            ovs.ofctl(&["del-flows", "br-int", "table=7"]).unwrap();
+            ovs.ofctl(&["del-flows", "br-int", "table=7"]).expect("nothing there");
         }
-        waits.join().unwrap();
+        waits.join().expect("no panic there");
     });
 }
 
