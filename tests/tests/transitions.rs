@@ -172,13 +172,11 @@ impl Change {
         models
     }
 
-    /// Whether the outputs are between those of the policies. A frame that goes from a stateless rule to a stateful one, or
-    /// back, may be held up for a moment where a look by older tables follows one by newer ones, or where the next change
-    /// comes before the caches have followed this one (docs/reliability.md).
+    /// Whether the outputs are between those of the policies. A frame that goes from a stateless rule to a stateful one may
+    /// be held up for a moment where a look by older tables follows one by newer ones (docs/reliability.md).
     fn is_right(&self, way: &Way, by_policies: &[Sides]) -> bool {
         let has_stateless = |policy: &Policy| policy.groups.values().any(|group| !group.stateful);
-        let is_simple = way.mix.is_sorted() && self.policies.len() == 2;
-        let may_be_held_up = !is_simple && self.policies.iter().any(has_stateless);
+        let may_be_held_up = !way.mix.is_sorted() && self.policies.iter().any(has_stateless);
         is_between(&way.outputs, by_policies, may_be_held_up)
     }
 
