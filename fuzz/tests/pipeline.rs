@@ -5,12 +5,10 @@
 mod world;
 
 use bolero::check;
-use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use world::play::{play, step};
-use world::policies::world;
+use world::play::{play, scenario};
 
 /// Cases in an ordinary run; one plays up to 32 steps.
 const CASES: usize = 200;
@@ -19,7 +17,7 @@ const CASES: usize = 200;
 fn pipeline() {
     // The strategies take their chance from a seed, so that no engine can learn from coverage here; what fails is told in full.
     check!(name = "pipeline").with_iterations(CASES).with_type::<[u8; 32]>().for_each(|seed| {
-        let scenario = (world(), vec(step(), 1..32));
+        let scenario = scenario(1..32);
         let chance = TestRng::from_seed(RngAlgorithm::ChaCha, seed);
         let mut runner = TestRunner::new_with_rng(Config::default(), chance);
         let (world, steps) = scenario.new_tree(&mut runner).unwrap().current();

@@ -209,19 +209,23 @@ fn bound_flows(direction: Direction, member: &Member) -> Vec<Flow> {
     let commit_table = commit_table(direction);
     let add =
         |table, priority, matches, actions| flow((FlowKind::Member, 0), table, priority, matches, actions);
-    let [original, reply] = bound.later;
-    vec![
-        add(
-            table,
-            egress_policy::BOUND_FRAGMENT,
-            bound.new_fragment,
-            vec![commit(0), track(fragments::TABLE)],
-        ),
-        add(commit_table, egress_commit::BOUND, bound.new, vec![commit_and_go_on(0, next::TABLE)]),
-        add(commit_table, egress_commit::BOUND, original, vec![resubmit(next::TABLE)]),
-        add(commit_table, egress_commit::BOUND, reply, vec![resubmit(next::TABLE)]),
-        add(fragments::TABLE, fragments::BOUND, bound.committed_fragment, vec![resubmit(next::TABLE)]),
-    ]
+    let go_on = || vec![resubmit(next::TABLE)];
+    let not_stamped = || vec![commit(0), track(fragments::TABLE)];
+    let not_stamped_and_go_on = || vec![commit_and_go_on(0, next::TABLE)];
+    // What no commit waits for needs none; a datagram's parts go the same way, for each waits for the others.
+    let later = bound.later.map(|matches| add(commit_table, egress_commit::BOUND, matches, go_on()));
+    let parts = bound
+        .parts
+        .map(|matches| add(commit_table, egress_commit::BOUND_PART, matches, not_stamped_and_go_on()));
+    let later_fragments =
+        bound.later_fragments.map(|matches| add(table, egress_policy::BOUND_PART, matches, not_stamped()));
+    let committed =
+        bound.committed_fragments.map(|matches| add(fragments::TABLE, fragments::BOUND, matches, go_on()));
+    let new = [
+        add(table, egress_policy::BOUND_FRAGMENT, bound.new_fragment, not_stamped()),
+        add(commit_table, egress_commit::BOUND, bound.new, not_stamped_and_go_on()),
+    ];
+    new.into_iter().chain(later).chain(parts).chain(later_fragments).chain(committed).collect()
 }
 
 /// What a complete conjunction does: the same for every remote, so that it does not matter which one Open vSwitch
@@ -247,7 +251,9 @@ pub(crate) fn clause_remotes(body: &FlowBody) -> BTreeSet<RemoteId> {
 
 const _: () = {
     assert!(egress_policy::BOUND_FRAGMENT == ingress_policy::BOUND_FRAGMENT);
+    assert!(egress_policy::BOUND_PART == ingress_policy::BOUND_PART);
     assert!(egress_commit::BOUND == ingress_commit::BOUND);
+    assert!(egress_commit::BOUND_PART == ingress_commit::BOUND_PART);
     assert!(egress_policy::CONJUNCTION == egress_packet::CONJUNCTION);
     assert!(egress_policy::RULE == egress_packet::RULE);
 };

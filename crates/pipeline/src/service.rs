@@ -1,7 +1,7 @@
 //! Services of rules as matches, on the packet's own fields or on the connection's original tuple.
 
 use policy::{Direction, Ethertype, PortProtocol, PortRange, Rule, Service};
-use rust_openflow::{CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK, FRAG_LATER, Field, Match};
+use rust_openflow::{CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK, FRAG_ANY, FRAG_LATER, Field, Match};
 
 use crate::address::{Member, with_mac, with_net};
 
@@ -183,10 +183,14 @@ pub(crate) struct BoundMatches {
     pub(crate) new: Match,
     /// Later packets, each direction.
     pub(crate) later: [Match; 2],
+    /// Those of them that are fragments.
+    pub(crate) parts: [Match; 2],
     /// Fragments but the first of a first datagram, before they are committed.
     pub(crate) new_fragment: Match,
-    /// The same once they are; an unanswered connection is new for ever to the tracker in userspace.
-    pub(crate) committed_fragment: Match,
+    /// Fragments but the first of a later datagram, each direction, before they are committed.
+    pub(crate) later_fragments: [Match; 2],
+    /// All these once they are; an unanswered connection is new for ever to the tracker in userspace.
+    pub(crate) committed_fragments: [Match; 2],
 }
 
 /// The packets of a bound member that are on a connection; `None` for a member that is known by its address alone.
@@ -196,8 +200,16 @@ pub(crate) fn bound_matches(direction: Direction, member: &Member) -> Option<Bou
     let valid = CT_TRK | CT_INV | CT_RPL | CT_NEW;
     let new = original.clone().with_mask(Field::CtState, CT_TRK | CT_NEW, valid);
     let new_fragment = new.clone().with_mask(Field::IpFrag, FRAG_LATER, FRAG_LATER);
-    let later = [original.clone().with_mask(Field::CtState, CT_TRK, valid), reply];
-    Some(BoundMatches { new, later, new_fragment, committed_fragment: original })
+    let later = [original.clone().with_mask(Field::CtState, CT_TRK, valid), reply.clone()];
+    let parts = later.clone().map(|matches| matches.with_mask(Field::IpFrag, FRAG_ANY, FRAG_ANY));
+    // A related error speaks of a connection, and is none of its datagrams.
+    let known = CT_TRK | CT_NEW | CT_REL | CT_INV | CT_RPL;
+    let later_fragments = [(&original, CT_TRK), (&reply, CT_TRK | CT_RPL)].map(|(matches, state)| {
+        let known = matches.clone().with_mask(Field::CtState, state, known);
+        known.with_mask(Field::IpFrag, FRAG_LATER, FRAG_LATER)
+    });
+    let committed_fragments = [original, reply];
+    Some(BoundMatches { new, later, parts, new_fragment, later_fragments, committed_fragments })
 }
 
 #[cfg(test)]

@@ -7,20 +7,18 @@ mod world;
 use std::collections::BTreeSet;
 
 use pipeline::LAYOUT;
-use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use world::play::{play, step};
-use world::policies::world;
+use world::play::{play, scenario};
 
 proptest! {
     // What failed is kept as a case of flows/cases or as a test of its own, not as a seed.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn flows_do_what_the_evaluator_says(world in world(), steps in vec(step(), 1..32)) {
+    fn flows_do_what_the_evaluator_says((world, steps) in scenario(1..32)) {
         if let Err(difference) = play(&world, &steps) {
             return Err(TestCaseError::fail(difference));
         }
@@ -31,7 +29,7 @@ proptest! {
 #[test]
 fn every_slot_of_the_pipeline_is_met() {
     let mut runner = TestRunner::deterministic();
-    let scenario = (world(), vec(step(), 1..32));
+    let scenario = scenario(1..32);
     let mut found = BTreeSet::new();
     for _ in 0..SCENARIOS {
         let (world, steps) = scenario.new_tree(&mut runner).unwrap().current();

@@ -16,7 +16,6 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use pipeline::layout::{classify, deliver, egress_base, egress_source, network};
-use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rust_openflow::{Action, FlowMod};
@@ -24,8 +23,8 @@ use rust_openflow::{Action, FlowMod};
 use script::{Script, Trial};
 use switch::{Sightings, Switch};
 use world::host::Fate;
-use world::play::{Step, play, step};
-use world::policies::{World, world};
+use world::play::{self, Step, play};
+use world::policies::World;
 
 /// Worlds that are played at once: the more there are, the fewer times is waited for the switch; but a bridge takes a
 /// while to make.
@@ -139,7 +138,7 @@ fn scenario(seed: u64, number: u64) -> Scenario {
     bytes[8..16].copy_from_slice(&number.to_le_bytes());
     let chance = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), chance);
-    (world(), vec(step(), 32..48)).new_tree(&mut runner).unwrap().current()
+    play::scenario(32..48).new_tree(&mut runner).unwrap().current()
 }
 
 /// A scenario on the switch.

@@ -5,3 +5,4 @@ pub(crate) mod frames;
 pub(crate) mod host;
 pub(crate) mod play;
 pub(crate) mod policies;
+pub(crate) mod routers;

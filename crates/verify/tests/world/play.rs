@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 
 use policy::MacAddr;
 use policy::evaluator::{Fragment, Transport};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use verify::Outcome;
 
 use super::frames::{Sender, Sent, later_fragment, macs, sent};
 use super::host::{Fate, Twice};
-use super::policies::{Edit, LOCAL_PORTS, World, edit, network_of};
+use super::policies::{Edit, LOCAL_PORTS, World, edit, network_of, world};
+use super::routers::of_routers;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -20,23 +23,32 @@ pub(crate) enum Step {
     Again(Index),
     Reply(Index),
     Error(Index),
+    /// A datagram in parts, where one passed before.
+    Parts(Index),
     /// The same again, from or to another MAC.
     OtherMacs(Index, Option<MacAddr>, Option<MacAddr>),
     Edit(Edit),
     Sweep,
 }
 
-pub(crate) fn step() -> BoxedStrategy<Step> {
+fn step() -> BoxedStrategy<Step> {
     prop_oneof![
         8 => sent().prop_map(Step::Send),
         3 => any::<Index>().prop_map(Step::Again),
         4 => any::<Index>().prop_map(Step::Reply),
         2 => any::<Index>().prop_map(Step::Error),
+        5 => any::<Index>().prop_map(Step::Parts),
         2 => (any::<Index>(), other_mac(), other_mac()).prop_map(|(index, src, dst)| Step::OtherMacs(index, src, dst)),
         4 => edit().prop_map(Step::Edit),
         1 => Just(Step::Sweep),
     ]
     .boxed()
+}
+
+/// A world, and what happens in it: steps, as many as the range says.
+pub(crate) fn scenario(steps: Range<usize>) -> BoxedStrategy<(World, Vec<Step>)> {
+    let any = (world(), vec(step(), steps));
+    prop_oneof![3 => any.clone(), 1 => any.prop_map(of_routers)].boxed()
 }
 
 fn other_mac() -> BoxedStrategy<Option<MacAddr>> {
@@ -97,6 +109,10 @@ impl Scenario {
             Step::Again(index) => earlier(index).map(|sent| sent.again()),
             Step::Reply(index) => earlier(index).and_then(|sent| sent.reply()),
             Step::Error(index) => earlier(index).and_then(|sent| sent.error()),
+            Step::Parts(index) => {
+                let passed: Vec<Sent> = self.admitted.iter().filter_map(Sent::first_part).collect();
+                (!passed.is_empty()).then(|| passed[index.index(passed.len())])
+            }
             Step::OtherMacs(index, src, dst) => earlier(index).map(|sent| sent.with_macs(*src, *dst)),
             Step::Edit(_) => return self.going_on(),
             Step::Sweep => None,
