@@ -9,7 +9,7 @@ use policy::{Ethertype, PortProtocol};
 use rust_openflow::{Flow, FlowKey, FlowMod};
 use tests::sketch::{Body, CUSTOMER_TAG, SERVICE_TAG, Sketch, Tag};
 
-use crate::world::frames::{Sender, Sent};
+use crate::world::frames::{Sender, Sent, later_fragment};
 use crate::world::host::{Evaluated, Fate, Rendered, TRUNK, VLANS, ofport};
 use crate::world::play::{Stage, Step, is_filtered, play_on};
 use crate::world::policies::{World, network_of};
@@ -107,7 +107,12 @@ impl Stage for Recorder {
         }
         let number = self.phases.iter().map(|(_, trials)| trials.len()).sum();
         let bytes = numbered(&self.sketch(sent), number);
-        let fate = self.evaluated.judge(sent);
+        let fate = if self.is_beginning_of_nothing(sent) {
+            // The tracker waits for the rest, and has no connection.
+            self.evaluated.clone().judge(sent)
+        } else {
+            self.evaluated.judge(sent)
+        };
         let is_admitted = !fate.outputs.is_empty();
         if part(sent) == Some(Fragment::Later) && fate.egress.is_none() {
             self.last_was_not_in_vain(sent);
@@ -137,6 +142,14 @@ impl Recorder {
         let trials = self.phases.iter().flat_map(|(_, trials)| trials);
         let mut earlier = trials.filter_map(|trial| tcp(&trial.sent));
         flags & FIN_OR_RST != 0 && earlier.any(|([src, dst], _)| ends == [src, dst] || ends == [dst, src])
+    }
+
+    /// Whether it is the first part of a datagram of which the sender's rules keep the rest.
+    fn is_beginning_of_nothing(&self, sent: &Sent) -> bool {
+        let Some(rest) = later_fragment(sent) else { return false };
+        let mut evaluated = self.evaluated.clone();
+        evaluated.judge(sent);
+        evaluated.judge(&rest).egress.is_some()
     }
 
     /// The rest of the datagram follows whose beginning was sent last, if that was one.

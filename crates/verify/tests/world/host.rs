@@ -113,6 +113,7 @@ pub(crate) fn ofport(port: usize) -> u16 {
 }
 
 /// The host as the evaluator knows it.
+#[derive(Clone)]
 pub(crate) struct Evaluated(Model);
 
 /// A host judged twice.
