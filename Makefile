@@ -2,8 +2,9 @@
 
 PACKAGES   ?= --workspace
 DEMO_ARGS  ?=
-# For how long `make soak` goes on.
+# For how long `make soak` goes on with proofs, after so many simulated worlds of the agent.
 SOAK_SECONDS ?= 3600
+SOAK_WORLDS ?= 10000
 # What `make fuzz` runs, each for so long.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= openflow openflow_damaged flow_text flow_text_damaged ovsdb ovsdb_damaged ovsdb_rows ovsdb_rows_damaged \
@@ -38,8 +39,9 @@ test: deps lint
 	fi
 	cargo test $(PACKAGES) --all-features --doc
 
-# Random policies of realistic size, proved one after the other.
+# Worlds in which anything happens to the agent, then random policies of realistic size, proved one after the other.
 soak:
+	SGFLOW_SIMULATIONS=$(SOAK_WORLDS) cargo test --release -p agent --lib simulation::at_every -- --nocapture
 	set -e; end=$$(($$(date +%s) + $(SOAK_SECONDS))); while [ $$(date +%s) -lt $$end ]; do \
 		cargo test --release -p verify --test symbolic_large more; \
 	done

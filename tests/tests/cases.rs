@@ -1,9 +1,12 @@
-//! Every page of `flows/cases` against the evaluator and the renderer. `SGFLOW_BLESS=1` writes the renderer's flows into the
-//! pages instead: then read the difference.
+//! Every page of `flows/cases` against the evaluator, the renderer, the interpreter and the proof. `SGFLOW_BLESS=1` writes the
+//! renderer's flows into the pages instead of comparing them: then read the difference.
+
+mod page_host;
 
 use std::path::Path;
 
-use tests::case::Case;
+use page_host::PageHost;
+use tests::case::{Case, Step};
 use tests::{evaluate, flows};
 
 fn evaluator(_: &Path, page: String) -> datatest_stable::Result<()> {
@@ -29,7 +32,35 @@ fn renderer(path: &Path, page: String) -> datatest_stable::Result<()> {
     Ok(())
 }
 
+/// The frames of a page go through the flows, which follow each other as its policies do.
+fn interpreter(_: &Path, page: String) -> datatest_stable::Result<()> {
+    of_each_step(&page, PageHost::sent_otherwise)
+}
+
+/// The policies of a page for all packets, and not only for those that its author thought of.
+fn proof(_: &Path, page: String) -> datatest_stable::Result<()> {
+    of_each_step(&page, |host, step| host.proved_otherwise(step))
+}
+
+fn of_each_step(
+    page: &str,
+    otherwise: impl Fn(&mut PageHost, &Step) -> Result<Vec<String>, String>,
+) -> datatest_stable::Result<()> {
+    let case = Case::parse(page)?;
+    let mut host = PageHost::new(&case.steps[0])?;
+    for step in &case.steps {
+        host.put_in_force(&step.policy)?;
+        let found = otherwise(&mut host, step)?;
+        if !found.is_empty() {
+            return Err(found.join("\n").into());
+        }
+    }
+    Ok(())
+}
+
 datatest_stable::harness! {
     { test = evaluator, root = "../flows/cases", pattern = r"\.md$" },
     { test = renderer, root = "../flows/cases", pattern = r"\.md$" },
+    { test = interpreter, root = "../flows/cases", pattern = r"\.md$" },
+    { test = proof, root = "../flows/cases", pattern = r"\.md$" },
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use policy::Direction;
-use rust_openflow::{Action, Field, Flow};
+use rust_openflow::{Action, Field, Flow, Match};
 
 use crate::cookie::is_ours;
 use crate::layout::{egress_commit, ingress_commit, register};
@@ -37,7 +37,7 @@ impl Known {
                     known.remotes.insert(RemoteKey::AddressGroup(group), id);
                 }
                 Some(Name::Port(..)) => {}
-                None => known.generations.extend(generation(flow)),
+                None => known.generations.extend(generation(flow.table, &flow.matches, &flow.actions)),
             }
         }
         known
@@ -52,14 +52,18 @@ impl Known {
 }
 
 /// The generation that a commit flow stamps.
-fn generation(flow: &Flow) -> Option<((SetId, Direction), Generation)> {
-    let direction = match flow.table {
+pub(crate) fn generation(
+    table: u8,
+    matches: &Match,
+    actions: &[Action],
+) -> Option<((SetId, Direction), Generation)> {
+    let direction = match table {
         egress_commit::TABLE => Direction::Egress,
         ingress_commit::TABLE => Direction::Ingress,
         _ => return None,
     };
-    let (set, _) = flow.matches.get(register::SET)?;
-    let mark = flow.actions.iter().find_map(|action| match action {
+    let (set, _) = matches.get(register::SET)?;
+    let mark = actions.iter().find_map(|action| match action {
         Action::Ct(ct) => ct.exec.iter().find_map(|nested| match nested {
             Action::SetField { field: Field::CtMark, value, .. } => Some(*value),
             _ => None,

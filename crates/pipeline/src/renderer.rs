@@ -12,7 +12,7 @@ use crate::address::{Member, members};
 use crate::cells::{Cells, clause_remotes, connection_direction};
 use crate::cookie::decode;
 use crate::flow::{FlowBody, FlowOp, Journal};
-use crate::known::Known;
+use crate::known::{Known, generation};
 use crate::layout::{FlowKind, register};
 use crate::network::{NetworkPort, Networks, network_port_flows};
 use crate::numbers::{GenerationPool, GenerationsExhausted, OfPort, RemoteId, SetId};
@@ -145,8 +145,16 @@ impl Renderer {
     }
 
     /// On start, of each flow that the switch holds otherwise than wanted: `old` is what it holds. Whatever it
-    /// admitted that is admitted no more takes a new generation at the next commit.
+    /// admitted that is admitted no more takes a new generation at the next commit. So does what another gave a generation
+    /// later than ours: less was admitted then, and what was revoked carries the earlier one.
     pub fn shrunk_by(&mut self, key: &FlowKey, old: &FlowBody, new: Option<&FlowBody>) {
+        let stamped = |body: &FlowBody| generation(key.table, &key.matches, &body.actions);
+        if let (Some((half, held)), Some((_, wanted))) = (stamped(old), new.and_then(stamped)) {
+            if held > wanted {
+                self.sets.bump([half]);
+            }
+            return;
+        }
         let Some(direction) = connection_direction(key.table) else { return };
         let kept = new.map(clause_remotes).unwrap_or_default();
         let lost = clause_remotes(old).into_iter().filter(|remote| !kept.contains(remote));

@@ -312,3 +312,36 @@ fn begins(packet: &Packet) -> bool {
 fn begins_again(packet: &Packet) -> bool {
     protocol(packet) == TCP && packet.get_u16(Field::TcpFlags) & (SYN | ACK) == SYN
 }
+
+#[cfg(test)]
+mod tests {
+    use rust_openflow::PortNo;
+
+    use super::*;
+
+    fn udp(fragment: u8) -> Packet {
+        let packet = Packet::new(PortNo(1))
+            .with(Field::EthType, 0x0800u16)
+            .with(Field::Ipv4Src, 0x0a00_0001u32)
+            .with(Field::Ipv4Dst, 0x0a00_0002u32)
+            .with(Field::IpProto, UDP)
+            .with(Field::IpFrag, fragment);
+        if fragment & FRAG_LATER != 0 {
+            return packet;
+        }
+        packet.with(Field::UdpSrc, 1000u16).with(Field::UdpDst, 53u16)
+    }
+
+    /// `miniflow_extract` (lib/flow.c, 3.1) reads the ports of a connection only where the packet has some.
+    #[test]
+    fn a_later_fragment_shows_no_port_of_its_connection() {
+        let mut connections = Connections::default();
+        let stamp = Stamp { mark: Some((7, u32::MAX)), label: None };
+        connections.ct(1, &udp(0), Some(&stamp));
+        let ports = |tracked: Tracked| tracked.original.map(|tuple| (tuple.src_port, tuple.dst_port));
+        let first = connections.ct(1, &udp(FRAG_ANY), None).unwrap();
+        assert_eq!((ports(first), first.mark), (Some((1000, 53)), 7));
+        let later = connections.ct(1, &udp(FRAG_ANY | FRAG_LATER), None).unwrap();
+        assert_eq!((ports(later), later.mark), (Some((0, 0)), 7));
+    }
+}

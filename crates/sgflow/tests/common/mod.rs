@@ -1,6 +1,8 @@
 //! A private switch, documents, and the program under test.
 #![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and takes what it needs")]
 
+pub mod traffic;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,14 +1,22 @@
-//! Anything may happen at any time. Whatever did, once the world behaves again the switch is as the policy says, and as if
-//! nothing had happened before.
+//! Anything may happen at any time, between any two messages: whatever is under way waits in its line until a step lets it come.
+//! At every instant frames meet what a policy on the way says. Whatever happened, once the world behaves again the switch is as
+//! the policy says, and as if nothing had happened before.
+//!
+//! `SGFLOW_SIMULATIONS` says how many worlds there shall be, `SGFLOW_SIMULATIONS_FIRST` from which on: a world is told by its
+//! number.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use pipeline::Zone;
+use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rust_openflow::{Flow, FlowKey};
 use verify::Meaning;
 
-use super::world::{World, interface_id};
+use super::judge::Judge;
+use super::world::{Line, Lines, World, interface_id};
 use crate::engine::{DatabaseEvent, Event};
 
 /// Ports and interfaces are numbered alike, and few, so that steps meet.
@@ -44,33 +52,77 @@ enum Step {
     /// Somebody else deletes one flow in so many.
     Vandal(usize),
     Stolen,
+    /// The process ends, at once, and another begins.
     Restart,
     Time,
+    /// The next of a line comes, at most so many together.
+    Next(Line, usize),
+    /// Everything that is under way comes.
+    Drain,
+    /// Frames go between all ports.
+    Traffic,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+/// What costs neither flows nor connections: nothing may be lost, whatever comes when.
+fn gentle_step() -> BoxedStrategy<Step> {
     let port = 1..=PORTS;
     prop_oneof![
         4 => (0u8..16, any::<bool>()).prop_map(|(ports, rule)| Step::Policy(ports, rule)),
-        4 => (port.clone(), port.clone()).prop_map(|(interface, id)| Step::Plug(interface, id)),
+        2 => (port.clone(), port.clone()).prop_map(|(interface, id)| Step::Plug(interface, id)),
+        2 => port.clone().prop_map(|number| Step::Plug(number, number)),
         2 => port.clone().prop_map(Step::Unplug),
-        2 => (port.clone(), port.clone()).prop_map(|(interface, id)| Step::Rename(interface, id)),
-        1 => (port.clone(), any::<bool>()).prop_map(|(interface, there)| Step::Device(interface, there)),
-        1 => (port.clone(), 4097u16..4102).prop_map(|(interface, zone)| Step::Zone(interface, zone)),
-        1 => Just(Step::NoMark),
+        1 => (port.clone(), port.clone()).prop_map(|(interface, id)| Step::Rename(interface, id)),
+        1 => (port, any::<bool>()).prop_map(|(interface, there)| Step::Device(interface, there)),
         1 => Just(Step::Cut),
-        1 => any::<bool>().prop_map(Step::SwitchGone),
         1 => any::<bool>().prop_map(Step::LoseAnswer),
         1 => Just(Step::LateBundle),
-        2 => prop::option::of(port).prop_map(Step::Refuse),
         1 => Just(Step::DatabaseAway),
         1 => Just(Step::DatabaseBack),
         1 => any::<bool>().prop_map(Step::RefuseWrites),
-        1 => any::<bool>().prop_map(Step::FailMode),
-        1 => (1usize..5).prop_map(Step::Vandal),
         1 => Just(Step::Stolen),
         1 => Just(Step::Restart),
         2 => Just(Step::Time),
+        24 => (line(), 1usize..4).prop_map(|(line, at_most)| Step::Next(line, at_most)),
+        4 => Just(Step::Drain),
+        3 => Just(Step::Traffic),
+    ]
+    .boxed()
+}
+
+fn step() -> BoxedStrategy<Step> {
+    let port = 1..=PORTS;
+    prop_oneof![
+        40 => gentle_step(),
+        1 => (port.clone(), 4097u16..4102).prop_map(|(interface, zone)| Step::Zone(interface, zone)),
+        1 => Just(Step::NoMark),
+        1 => any::<bool>().prop_map(Step::SwitchGone),
+        2 => prop::option::of(port).prop_map(Step::Refuse),
+        1 => any::<bool>().prop_map(Step::FailMode),
+        1 => (1usize..5).prop_map(Step::Vandal),
+    ]
+    .boxed()
+}
+
+/// All ports are there and talk to each other.
+fn all_there() -> Vec<Step> {
+    let plugs = (1..=PORTS).map(|number| Step::Plug(number, number));
+    [Step::Policy(15, true)].into_iter().chain(plugs).chain([Step::Drain, Step::Traffic]).collect()
+}
+
+/// In most worlds all ports are there when something begins to happen.
+fn steps() -> BoxedStrategy<Vec<Step>> {
+    let begun = prop_oneof![1 => Just(Vec::new()), 3 => Just(all_there())];
+    let then = prop_oneof![vec(gentle_step(), 1..100), vec(step(), 1..100)];
+    (begun, then).prop_map(|(begun, then)| [begun, then].concat()).boxed()
+}
+
+fn line() -> impl Strategy<Value = Line> {
+    prop_oneof![
+        Just(Line::Policy),
+        Just(Line::FromDatabase),
+        Just(Line::FromSwitch),
+        Just(Line::ToDatabase),
+        Just(Line::ToSwitch),
     ]
 }
 
@@ -104,6 +156,8 @@ struct Simulation {
 impl Simulation {
     fn new() -> Self {
         let mut world = World::new(World::options());
+        world.lines = Some(Lines::default());
+        world.judge = Some(Judge::new(PORTS));
         world.connect_database();
         Simulation { world, away: false, plugged: BTreeMap::new(), policy_ports: 0 }
     }
@@ -139,18 +193,19 @@ impl Simulation {
                 }
             }
             Step::Zone(interface, zone) if !self.away && self.plugged.contains_key(&interface) => {
+                world.torn();
                 world.set_interface(interface, |row| row.zone = Some(Zone(zone)));
             }
             Step::NoMark if !self.away => {
                 let mut bridge = world.bridge.clone().expect("a bridge");
                 bridge.generation = None;
+                world.torn();
                 world.set_bridge(Some(bridge));
             }
             Step::Cut => world.cut(),
             Step::SwitchGone(gone) => {
                 if gone && !world.faults.switch_gone {
-                    world.flows.clear();
-                    world.cut();
+                    world.switch_ends();
                 }
                 world.faults.switch_gone = gone;
             }
@@ -158,6 +213,7 @@ impl Simulation {
             Step::LateBundle => world.faults.late_bundle = true,
             Step::Refuse(port) => {
                 let refuse = |port| (format!("fa:16:3e:00:00:0{port}"), "OFPFMFC_TABLE_FULL");
+                world.torn();
                 world.faults.refused = port.into_iter().map(refuse).collect();
             }
             Step::DatabaseAway if !self.away => {
@@ -187,6 +243,9 @@ impl Simulation {
             }
             Step::Restart if !self.away => world.restart(),
             Step::Time => world.pass_time(2),
+            Step::Next(line, at_most) => _ = world.next_of(line, at_most),
+            Step::Drain => world.drain(),
+            Step::Traffic => world.traffic(),
             _ => {}
         }
     }
@@ -196,10 +255,19 @@ impl Simulation {
         self.take(Step::DatabaseBack);
         self.take(Step::FailMode(true));
         self.world.faults = super::world::Faults::default();
-        self.world.pass_time(20);
+        self.wait();
         // What was refused is tried again with a new connection.
         self.world.cut();
-        self.world.pass_time(20);
+        self.wait();
+        self.world.traffic();
+    }
+
+    fn wait(&mut self) {
+        for _ in 0..20 {
+            self.world.drain();
+            self.world.pass_time(1);
+        }
+        self.world.drain();
     }
 
     /// A host where nothing ever happened: everything that is there now was there when it began.
@@ -244,27 +312,80 @@ impl Simulation {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_switch_ends_up_as_the_policy_says(steps in proptest::collection::vec(step(), 1..40)) {
+impl Simulation {
+    /// What every run has to come to; gives the number of tables that were looked at.
+    fn run(steps: Vec<Step>) -> Result<usize, TestCaseError> {
         let mut simulation = Simulation::new();
         simulation.take(Step::Policy(3, true));
-        for step in steps {
-            simulation.take(step);
+        for (number, step) in steps.into_iter().enumerate() {
+            simulation.take(step.clone());
+            if let Some(broken) = &simulation.world.broken {
+                return Err(TestCaseError::fail(format!("step {number}, {step:?}: {broken}")));
+            }
         }
         simulation.calm();
+        prop_assert_eq!(&simulation.world.broken, &None, "when all is well again");
         simulation.check()?;
         // A host where none of it happened is no other, whatever its numbers.
-        let meaning = |world: &World| Meaning::of(world.flows.values()).expect("numbers that stand for something");
+        let meaning =
+            |world: &World| Meaning::of(world.flows.values()).expect("numbers that stand for something");
         let lines = meaning(&simulation.world).differences(&meaning(&simulation.cold()));
         prop_assert!(lines.is_empty(), "{}", lines.join("\n"));
         // And a restart finds it so.
         let before = simulation.world.flows.clone();
         simulation.world.restart();
-        simulation.world.pass_time(5);
+        simulation.wait();
         prop_assert_eq!(simulation.world.engine.status().sent.flow_mods(), 0);
         prop_assert!(simulation.world.flows == before);
+        Ok(simulation.world.judge.map_or(0, |judge| judge.looked_at))
     }
+}
+
+#[test]
+fn at_every_instant_frames_meet_a_policy_on_the_way() {
+    let of_environment = |name, otherwise| {
+        std::env::var(name).map_or(otherwise, |value: String| value.parse::<u64>().expect("a number"))
+    };
+    let first = of_environment("SGFLOW_SIMULATIONS_FIRST", 0);
+    let count = of_environment("SGFLOW_SIMULATIONS", 200);
+    let begun = Instant::now();
+    let looked_at = std::cell::Cell::new(0);
+    let strategy = steps();
+    for number in first..first + count {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        let chance = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let config = Config { failure_persistence: None, ..Config::default() };
+        let mut runner = TestRunner::new_with_rng(config, chance);
+        let tree = strategy.new_tree(&mut runner).expect("steps");
+        let done = runner.run_one(tree, |steps| {
+            looked_at.set(looked_at.get() + Simulation::run(steps)?);
+            Ok(())
+        });
+        if let Err(error) = done {
+            panic!("world {number}: {error}");
+        }
+    }
+    let (looked_at, time) = (looked_at.get(), begun.elapsed().as_secs_f32());
+    println!("{count} worlds from {first} on, {looked_at} tables looked at, {time:.1} s");
+}
+
+/// Ports that talk to each other, and what is done to them.
+fn all_is_well_after(steps: impl IntoIterator<Item = Step>) {
+    if let Err(error) = Simulation::run(all_there().into_iter().chain(steps).collect()) {
+        panic!("{error}");
+    }
+}
+
+/// World 1147. The bundle took a rule away, with a generation that its connections do not have; who had read back before goes on
+/// with the generation that was in force then, and does not see the rule go.
+#[test]
+fn a_bundle_that_comes_after_the_read_back_brings_no_connections_back() {
+    all_is_well_after([
+        Step::DatabaseAway,
+        Step::LateBundle,
+        Step::LoseAnswer(false),
+        Step::Policy(5, false),
+        Step::Drain,
+    ]);
 }

@@ -1,6 +1,6 @@
 //! A switch and a database in memory that do what the engine wants, or fail as a test wants.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ovsdb::Uuid;
@@ -9,6 +9,7 @@ use policy::{Policy, PortId};
 use reconcile::Change;
 use rust_openflow::{Action, Field, Flow, FlowKey};
 
+use super::judge::{Judge, Plugged};
 use crate::engine::flows::join;
 use crate::engine::{
     BundleFailure, DatabaseEvent, DatabaseWrite, Effect, Engine, Event, FlowChange, LinkId, Options, Refusal,
@@ -39,8 +40,35 @@ pub(super) struct Faults {
     pub(super) slow_switch: bool,
 }
 
+/// What is under way between the engine and its world, where somebody else says what comes next. Each line is in order.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// From the policy source, the database and the switch.
+    to_engine: [VecDeque<Event>; 3],
+    /// To the database, and to the switch.
+    to_world: [VecDeque<Effect>; 2],
+    /// The connection that the switch still has.
+    alive: Option<LinkId>,
+}
+
+/// A line, by where it comes from or goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Policy,
+    FromDatabase,
+    FromSwitch,
+    ToDatabase,
+    ToSwitch,
+}
+
 pub(super) struct World {
     pub(super) engine: Engine,
+    /// Nothing is done before it is asked for, if there are any.
+    pub(super) lines: Option<Lines>,
+    /// Looks at what frames meet.
+    pub(super) judge: Option<Judge>,
+    /// What it found.
+    pub(super) broken: Option<String>,
     pub(super) flows: BTreeMap<FlowKey, Flow>,
     pub(super) bridge: Option<BridgeRow>,
     pub(super) ports: BTreeMap<Uuid, PortRow>,
@@ -77,6 +105,9 @@ impl World {
         };
         World {
             engine: Engine::new(options),
+            lines: None,
+            judge: None,
+            broken: None,
             flows: BTreeMap::new(),
             bridge: Some(bridge),
             ports: BTreeMap::new(),
@@ -126,6 +157,7 @@ impl World {
         self.engine = Engine::new(options);
         self.log.clear();
         self.reports.clear();
+        self.abandon();
         let policy = std::mem::take(&mut self.policy);
         self.connect_database();
         self.set_policy(policy);
@@ -134,6 +166,7 @@ impl World {
     pub(super) fn set_policy(&mut self, policy: Policy) {
         let delta = Policy::diff(&self.policy, &policy);
         self.policy = policy;
+        self.changed();
         self.give(vec![Event::Policy(delta)]);
     }
 
@@ -224,10 +257,14 @@ impl World {
     ) -> Option<Event> {
         change(&mut self.flows);
         self.surprised = true;
+        if let Some(judge) = &mut self.judge {
+            judge.opened();
+        }
         Some(Event::Switch(self.link, SwitchEvent::Drift))
     }
 
     pub(super) fn rows(&mut self, rows: Vec<RowChange>) {
+        self.changed();
         self.give(vec![Event::Database(DatabaseEvent::Rows(rows))]);
     }
 
@@ -238,6 +275,10 @@ impl World {
     /// The switch ends the connection.
     pub(super) fn cut(&mut self) {
         let link = self.link;
+        if self.lines.as_ref().is_some_and(|lines| lines.alive != Some(link)) {
+            return;
+        }
+        self.lose_link();
         self.give(vec![Event::Switch(link, SwitchEvent::Lost { reason: "cut".into() })]);
     }
 
@@ -250,8 +291,12 @@ impl World {
         }
     }
 
-    /// Gives events to the engine and does everything it wants, until it wants no more.
+    /// Gives events to the engine and does everything it wants, until it wants no more. With lines, they wait for their turn.
     pub(super) fn give(&mut self, events: Vec<Event>) {
+        if self.lines.is_some() {
+            self.line_up(events);
+            return;
+        }
         let mut effects = self.engine.handle(self.now, events);
         for round in 0.. {
             assert!(round < 1000, "it never ends: {:?}", self.log.last());
@@ -263,7 +308,173 @@ impl World {
         }
     }
 
+    fn line_up(&mut self, events: Vec<Event>) {
+        for event in events {
+            let line = match &event {
+                Event::Policy(_) => Line::Policy,
+                Event::Database(_) => Line::FromDatabase,
+                Event::Switch(..) => Line::FromSwitch,
+                Event::Tick => {
+                    self.tell(vec![event]);
+                    continue;
+                }
+            };
+            let lines = self.lines.as_mut().expect("there are lines");
+            lines.to_engine[line as usize].push_back(event);
+        }
+    }
+
+    /// The engine hears of these together. What it wants waits for its turn; what it says is heard.
+    fn tell(&mut self, events: Vec<Event>) {
+        for effect in self.engine.handle(self.now, events) {
+            let lines = self.lines.as_mut().expect("there are lines");
+            match effect {
+                Effect::Write(_) => lines.to_world[0].push_back(effect),
+                Effect::Report(_) | Effect::Audited(_) | Effect::WakeAt(_) => _ = self.perform(effect),
+                _ => lines.to_world[1].push_back(effect),
+            }
+        }
+    }
+
+    /// The next things of a line happen, at most so many; whether any did.
+    pub(super) fn next_of(&mut self, line: Line, at_most: usize) -> bool {
+        let lines = self.lines.as_mut().expect("there are lines");
+        match line {
+            Line::Policy | Line::FromDatabase | Line::FromSwitch => {
+                let line = &mut lines.to_engine[line as usize];
+                let events: Vec<Event> = line.drain(..at_most.min(line.len())).collect();
+                let any = !events.is_empty();
+                if any {
+                    self.tell(events);
+                }
+                any
+            }
+            Line::ToDatabase | Line::ToSwitch => {
+                let number = usize::from(line == Line::ToSwitch);
+                let Some(effect) = lines.to_world[number].pop_front() else { return false };
+                let answers = self.perform(effect);
+                self.give(answers);
+                true
+            }
+        }
+    }
+
+    /// Everything that is under way happens.
+    pub(super) fn drain(&mut self) {
+        const ALL: [Line; 5] =
+            [Line::Policy, Line::FromDatabase, Line::FromSwitch, Line::ToDatabase, Line::ToSwitch];
+        for round in 0.. {
+            assert!(round < 1000, "it never ends: {:?}", self.log.last());
+            if !ALL.map(|line| self.next_of(line, 3)).contains(&true) {
+                return;
+            }
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.lines.as_ref().is_none_or(|lines| {
+            lines.to_engine.iter().all(VecDeque::is_empty) && lines.to_world.iter().all(VecDeque::is_empty)
+        })
+    }
+
+    /// The process is gone, and what it was told with it. A bundle that is on its way may come in later.
+    fn abandon(&mut self) {
+        let Some(lines) = &mut self.lines else { return };
+        let Lines { to_world: [_, to_switch], .. } = std::mem::take(lines);
+        self.lose_on_the_way(to_switch);
+    }
+
+    /// The connection has ended: of what was on the way, a bundle may come in after the next one has read back.
+    fn lose_on_the_way(&mut self, effects: impl IntoIterator<Item = Effect>) {
+        for effect in effects {
+            if let (Effect::Bundle(_, changes), true) = (effect, self.faults.late_bundle) {
+                self.faults.late_bundle = false;
+                self.stragglers = Some(changes.to_vec());
+            }
+        }
+    }
+
+    /// What the switch has heard of last ends.
+    fn lose_link(&mut self) {
+        let link = self.link;
+        let Some(lines) = &mut self.lines else { return };
+        lines.alive = None;
+        let of_link = |effect: &Effect| matches!(effect, Effect::Bundle(of, _) if *of == link);
+        let (lost, others): (VecDeque<_>, VecDeque<_>) = lines.to_world[1].drain(..).partition(of_link);
+        lines.to_world[1] = others;
+        self.lose_on_the_way(lost);
+    }
+
+    /// Policy or devices are others.
+    pub(super) fn changed(&mut self) {
+        let plugged = self.plugged();
+        if let Some(judge) = &mut self.judge {
+            judge.changed(&self.policy, &plugged);
+        }
+    }
+
+    fn plugged(&self) -> Plugged {
+        let number = |id: &PortId| id.as_str().strip_prefix("p-")?.parse().ok();
+        let there = |row: &InterfaceRow| Some((row.ofport?.0, number(row.iface_id.as_ref()?)?));
+        self.interfaces.values().filter_map(there).collect()
+    }
+
+    /// Flows or connections may be lost.
+    pub(super) fn torn(&mut self) {
+        if let Some(judge) = &mut self.judge {
+            judge.torn();
+        }
+    }
+
+    /// The switch ends, with its flows and its tracker.
+    pub(super) fn switch_ends(&mut self) {
+        self.flows.clear();
+        if let Some(judge) = &mut self.judge {
+            judge.forget();
+        }
+        self.cut();
+    }
+
+    /// The flows are others.
+    fn look(&mut self) {
+        if let Some(judge) = &mut self.judge {
+            let seen = judge.look(self.flows.values());
+            self.broken = self.broken.take().or(seen.err());
+        }
+    }
+
+    /// Frames go between all ports.
+    pub(super) fn traffic(&mut self) {
+        if let Some(judge) = &mut self.judge {
+            let seen = judge.traffic(self.flows.values());
+            self.broken = self.broken.take().or(seen.err());
+        }
+    }
+
+    fn settled(&mut self) {
+        let refused = !self.faults.refused.is_empty();
+        if let Some(judge) = self.judge.as_mut().filter(|_| self.stragglers.is_none()) {
+            let seen = judge.settled(self.flows.values(), refused);
+            self.broken = self.broken.take().or(seen.err());
+        }
+    }
+
+    /// Whether the connection that an effect is about has ended, as far as the switch is concerned.
+    fn is_of_the_past(&self, effect: &Effect) -> bool {
+        let Some(lines) = &self.lines else { return false };
+        match effect {
+            Effect::ReadBack(link)
+            | Effect::FlushZones(link, _)
+            | Effect::Bundle(link, _)
+            | Effect::Revalidate(link) => lines.alive != Some(*link),
+            _ => false,
+        }
+    }
+
     pub(super) fn perform(&mut self, effect: Effect) -> Vec<Event> {
+        if self.is_of_the_past(&effect) {
+            return Vec::new();
+        }
         let switch = |link, event| vec![Event::Switch(link, event)];
         match effect {
             Effect::Connect(link) if self.faults.switch_gone => {
@@ -271,10 +482,16 @@ impl World {
             }
             Effect::Connect(link) => {
                 self.link = link;
+                if let Some(lines) = &mut self.lines {
+                    lines.alive = Some(link);
+                }
                 self.log.push("connect".into());
                 switch(link, SwitchEvent::Connected)
             }
-            Effect::Disconnect(_) => {
+            Effect::Disconnect(link) => {
+                if let Some(lines) = self.lines.as_mut().filter(|lines| lines.alive == Some(link)) {
+                    lines.alive = None;
+                }
                 self.log.push("disconnect".into());
                 Vec::new()
             }
@@ -287,10 +504,21 @@ impl World {
                 if std::mem::take(&mut self.faults.hold_read_back) {
                     return Vec::new();
                 }
-                switch(link, SwitchEvent::Flows(flows))
+                let mut events = switch(link, SwitchEvent::Flows(flows));
+                if stragglers.is_some() && self.lines.is_some() {
+                    // The flow monitor was asked for before.
+                    events.extend(switch(link, SwitchEvent::Drift));
+                }
+                if let Some(judge) = self.judge.as_mut().filter(|_| stragglers.is_some()) {
+                    judge.opened();
+                }
+                events
             }
             Effect::FlushZones(link, zones) => {
                 let zones: Vec<u16> = zones.iter().map(|zone| zone.0).collect();
+                if let Some(judge) = &mut self.judge {
+                    zones.iter().for_each(|zone| judge.flush(*zone));
+                }
                 self.log.push(format!("flush {zones:?}"));
                 switch(link, SwitchEvent::ZonesFlushed(Ok(())))
             }
@@ -306,7 +534,12 @@ impl World {
             Effect::Report(report) => {
                 match &report {
                     Report::Applied(_) => self.log.push("applied".into()),
-                    Report::Settled => self.log.push("settled".into()),
+                    Report::Settled => {
+                        self.log.push("settled".into());
+                        if self.is_quiet() {
+                            self.settled();
+                        }
+                    }
                     _ => {}
                 }
                 self.reports.push(report);
@@ -338,6 +571,7 @@ impl World {
         let lost = self.faults.lose_bundle_answer.take();
         if lost != Some(false) {
             self.apply(changes);
+            self.look();
         }
         lost.map_or(Ok(()), |_| Err(BundleFailure::Unknown { reason: "no answer".into() }))
     }

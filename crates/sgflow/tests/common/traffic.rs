@@ -1,0 +1,82 @@
+//! A pair of ports, policies that all admit the same of what the one sends to the other, and frames without a pause.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lab::{DummyPort, DummySpec, FailMode, Ovs};
+
+/// Ways to admit UDP port 53 of p-1 at p-2, each with the rest of an egress and of an ingress rule.
+pub const BY_ANYBODY: (&str, &str) =
+    ("port_range_min: 53, port_range_max: 53", "port_range_min: 53, port_range_max: 53");
+pub const BY_PREFIX: (&str, &str) = (
+    "port_range_min: 52, port_range_max: 53, remote_ip_prefix: 10.0.0.0/29",
+    "port_range_min: 53, port_range_max: 53, remote_ip_prefix: 10.0.0.1",
+);
+pub const BY_GROUP: (&str, &str) = (
+    "port_range_min: 53, port_range_max: 53, remote_group_id: in",
+    "port_range_min: 53, port_range_max: 53, remote_address_group_id: a",
+);
+
+/// Port p-1 with group `out` and port p-2 with group `in` and these rules.
+pub fn policy((egress, ingress): (&str, &str), stateful: bool) -> String {
+    format!(
+        r#"
+security_groups:
+- {{id: out, security_group_rules: [{{id: e, direction: egress, ethertype: IPv4, protocol: udp, {egress}}}]}}
+- {{id: in, stateful: {stateful}, security_group_rules: [{{id: i, direction: ingress, ethertype: IPv4, protocol: udp, {ingress}}}]}}
+- {{id: more, security_group_rules: []}}
+address_groups: [{{id: a, addresses: [10.0.0.1]}}]
+ports:
+- {{id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{{ip_address: 10.0.0.1}}], security_groups: [out]}}
+- {{id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{{ip_address: 10.0.0.2}}], security_groups: [in]}}
+"#
+    )
+}
+
+/// A bridge with ports p-1 and p-2.
+pub fn ends(ovs: &Ovs) -> (DummyPort, DummyPort) {
+    ovs.add_bridge("br-int", FailMode::Secure).expect("a bridge");
+    let plug = |number: u16| {
+        let (port_id, tag, ofport) = (Some(format!("p-{number}")), Some(10), Some(number));
+        let spec = DummySpec { port_id, tag, ofport, ..DummySpec::new(&format!("tap{number}")) };
+        ovs.add_dummy_port("br-int", spec).expect("a port")
+    };
+    (plug(1), plug(2))
+}
+
+/// A UDP datagram from p-1 to p-2 without data (RFC 768; no checksum).
+pub fn datagram(source: [u8; 4], source_port: u16, port: u16) -> Vec<u8> {
+    let mut ip = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+    ip.extend(source);
+    ip.extend([10, 0, 0, 2]);
+    let sum: u32 = ip.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).expect("folded twice");
+    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let mut frame = vec![0xfa, 0x16, 0x3e, 0, 0, 2, 0xfa, 0x16, 0x3e, 0, 0, 1, 8, 0];
+    frame.extend(ip);
+    frame.extend([source_port.to_be_bytes(), port.to_be_bytes(), 8u16.to_be_bytes(), [0, 0]].concat());
+    frame.resize(60, 0);
+    frame
+}
+
+/// Sends until told to stop; every admitted frame arrives and no other does. Returns how many were sent.
+pub fn bombard(sender: &DummyPort, receiver: &DummyPort, is_over: &AtomicBool) -> usize {
+    let mut sent = 0;
+    // A connection of its own each time, and one that goes on.
+    for source_port in (1000..u16::MAX).cycle() {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        let admitted = [datagram([10, 0, 0, 1], source_port, 53), datagram([10, 0, 0, 1], 999, 53)];
+        let refused = [
+            datagram([10, 0, 0, 1], source_port, 54),
+            datagram([10, 0, 0, 1], source_port, 51),
+            datagram([10, 0, 0, 66], source_port, 53),
+        ];
+        sender.receive_all(&[&admitted[..], &refused[..]].concat()).expect("the switch takes them");
+        let arrived = receiver.take_sent().expect("what arrived");
+        assert_eq!(arrived, admitted, "after {sent} frames");
+        sent += admitted.len() + refused.len();
+    }
+    sent
+}
