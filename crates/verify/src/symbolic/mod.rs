@@ -24,7 +24,10 @@ mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::num::NonZero;
 use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use policy::{Direction, GroupId, Policy, PortId, RuleId};
 use rust_openflow::{Action, Field, Flow, PortNo};
@@ -135,20 +138,11 @@ impl Prover {
         permitted_ethertypes: &BTreeSet<u16>,
         ports: &[LocalPort],
     ) -> Result<Vec<Difference>, ProofError> {
-        let law = Law::new(&self.space, policy, permitted_ethertypes);
-        let proof = Proof {
-            space: &self.space,
-            possible: law.possible()?,
-            law,
-            joints,
-            policy,
-            partitions: Partitions::new(tables),
-            zone_matters: tables.flows().iter().any(looks_at_zone),
-            tracked: HashMap::new(),
-            asked: BTreeMap::new(),
-            found: Vec::new(),
-        };
-        proof.of_all(tables, ports)
+        let question = Question { tables, joints, policy, permitted_ethertypes };
+        let mut proof = Proof::new(&self.space, &question)?;
+        let walked = proof.walk_all(ports)?;
+        let marks = Marks { looked_for: marks_looked_for(tables), stamped_by: proof.stamped_by(&walked) };
+        proof.judge_all(&walked, &marks)
     }
 }
 
@@ -164,7 +158,80 @@ pub fn differences(
     permitted_ethertypes: &BTreeSet<u16>,
     ports: &[LocalPort],
 ) -> Result<Vec<Difference>, ProofError> {
-    Prover::new(tables.flows().len()).differences(tables, joints, policy, permitted_ethertypes, ports)
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = (ports.len() / PORTS_A_THREAD).clamp(1, cores.min(MOST_THREADS));
+    if threads == 1 {
+        return Prover::new(tables.flows().len()).differences(
+            tables,
+            joints,
+            policy,
+            permitted_ethertypes,
+            ports,
+        );
+    }
+    Question { tables, joints, policy, permitted_ethertypes }.side_by_side(ports, threads)
+}
+
+/// So many ports are worth a thread, which works out for itself what ports have in common; and so many threads the memory.
+const PORTS_A_THREAD: usize = 50;
+const MOST_THREADS: usize = 4;
+
+/// What is proved.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    tables: &'a Tables,
+    joints: Joints,
+    policy: &'a Policy,
+    permitted_ethertypes: &'a BTreeSet<u16>,
+}
+
+impl Question<'_> {
+    /// Each thread proves some of the ports. Which marks let packets pass is only known when all have been walked.
+    fn side_by_side(&self, ports: &[LocalPort], threads: usize) -> Result<Vec<Difference>, ProofError> {
+        thread::scope(|scope| {
+            let mut workers = Vec::new();
+            for ports in ports.chunks(ports.len().div_ceil(threads)) {
+                let (to_us, stamped) = mpsc::channel();
+                let (marks, from_us) = mpsc::channel::<Arc<Marks>>();
+                let worker = scope.spawn(move || {
+                    let space = Space::new(self.tables.flows().len());
+                    let mut proof = Proof::new(&space, self)?;
+                    let walked = proof.walk_all(ports)?;
+                    // Where nobody listens or answers, another thread came to no end, and says why.
+                    to_us.send(proof.stamped_by(&walked)).ok();
+                    match from_us.recv() {
+                        Ok(marks) => proof.judge_all(&walked, &marks),
+                        Err(mpsc::RecvError) => Ok(Vec::new()),
+                    }
+                });
+                workers.push((worker, stamped, marks));
+            }
+            let mut stamped_by = StampedBy::new();
+            let mut are_all_walked = true;
+            for (_, stamped, _) in &workers {
+                match stamped.recv() {
+                    Ok(of_some) => of_some
+                        .into_iter()
+                        .for_each(|(mark, by)| stamped_by.entry(mark).or_default().extend(by)),
+                    Err(mpsc::RecvError) => are_all_walked = false,
+                }
+            }
+            let marks = Arc::new(Marks { looked_for: marks_looked_for(self.tables), stamped_by });
+            let mut found = Vec::new();
+            for (worker, _, to_worker) in workers {
+                if are_all_walked {
+                    to_worker.send(Arc::clone(&marks)).ok();
+                }
+                drop(to_worker);
+                found.push(worker);
+            }
+            let mut all = Vec::new();
+            for worker in found {
+                all.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(all)
+        })
+    }
 }
 
 struct Proof<'a, 't> {
@@ -224,24 +291,19 @@ fn stamps(leaves: &[Leaf]) -> Vec<(u32, Region)> {
 struct Marks {
     /// Those that some flow looks for.
     looked_for: BTreeSet<u32>,
-    /// Who stamps with a mark, by their groups.
-    stamped_by: BTreeMap<u32, BTreeSet<BTreeSet<GroupId>>>,
+    stamped_by: StampedBy,
 }
 
-impl Marks {
-    fn new(policy: &Policy, tables: &Tables, walked: &[(&LocalPort, Vec<Half>)]) -> Self {
-        let terms = tables.flows().iter().filter_map(|flow| flow.matches.get(Field::CtMark));
-        let looked_for = terms.filter_map(|(value, _)| u32::try_from(value).ok()).filter(|mark| *mark != 0);
-        let mut stamped_by: BTreeMap<u32, BTreeSet<BTreeSet<GroupId>>> = BTreeMap::new();
-        for (port, halves) in walked {
-            let Some(port) = policy.ports.get(&port.id) else { continue };
-            for (mark, _) in halves.iter().flat_map(|half| &half.stamps) {
-                stamped_by.entry(*mark).or_default().insert(port.security_groups.clone());
-            }
-        }
-        Marks { looked_for: looked_for.collect(), stamped_by }
-    }
+/// The marks that flows look for.
+fn marks_looked_for(tables: &Tables) -> BTreeSet<u32> {
+    let terms = tables.flows().iter().filter_map(|flow| flow.matches.get(Field::CtMark));
+    terms.filter_map(|(value, _)| u32::try_from(value).ok()).filter(|mark| *mark != 0).collect()
+}
 
+/// Who stamps with a mark, by their groups.
+type StampedBy = BTreeMap<u32, BTreeSet<BTreeSet<GroupId>>>;
+
+impl Marks {
     /// Marks that nobody but ports of these groups stamps with.
     fn of(&self, groups: &BTreeSet<GroupId>) -> impl Iterator<Item = u32> {
         let others = move |mark: &&u32| {
@@ -254,9 +316,31 @@ impl Marks {
 /// Where a delivery comes from: no local port.
 const NOBODY: u32 = PortNo::CONTROLLER.0;
 
+impl<'a> Proof<'a, 'a> {
+    fn new(space: &'a Space, question: &Question<'a>) -> Result<Self, ProofError> {
+        let Question { tables, joints, policy, permitted_ethertypes } = *question;
+        let law = Law::new(space, policy, permitted_ethertypes);
+        Ok(Proof {
+            space,
+            possible: law.possible()?,
+            law,
+            joints,
+            policy,
+            partitions: Partitions::new(tables),
+            zone_matters: tables.flows().iter().any(looks_at_zone),
+            tracked: HashMap::new(),
+            asked: BTreeMap::new(),
+            found: Vec::new(),
+        })
+    }
+}
+
+/// A port and what its halves do.
+type Walked<'p> = (&'p LocalPort, Vec<Half>);
+
 impl Proof<'_, '_> {
-    /// All ports, one after the other.
-    fn of_all(mut self, tables: &Tables, ports: &[LocalPort]) -> Result<Vec<Difference>, ProofError> {
+    /// What all ports do, one after the other.
+    fn walk_all<'p>(&mut self, ports: &'p [LocalPort]) -> Result<Vec<Walked<'p>>, ProofError> {
         let mut deliveries: BTreeMap<u16, Vec<Leaf>> = BTreeMap::new();
         let mut walked = Vec::new();
         for port in ports {
@@ -267,9 +351,24 @@ impl Proof<'_, '_> {
             walked.push((port, self.halves(port, &delivery)?));
             deliveries.insert(port.vlan, delivery);
         }
-        let marks = Marks::new(self.policy, tables, &walked);
+        Ok(walked)
+    }
+
+    fn stamped_by(&self, walked: &[Walked<'_>]) -> StampedBy {
+        let mut stamped_by = StampedBy::new();
+        for (port, halves) in walked {
+            let Some(port) = self.policy.ports.get(&port.id) else { continue };
+            for (mark, _) in halves.iter().flat_map(|half| &half.stamps) {
+                stamped_by.entry(*mark).or_default().insert(port.security_groups.clone());
+            }
+        }
+        stamped_by
+    }
+
+    /// Compares with the law.
+    fn judge_all(mut self, walked: &[Walked<'_>], marks: &Marks) -> Result<Vec<Difference>, ProofError> {
         let mut in_force_by_groups: BTreeMap<BTreeSet<GroupId>, Region> = BTreeMap::new();
-        for (port, halves) in &walked {
+        for (port, halves) in walked {
             let groups = self.groups_of(port);
             let in_force = match in_force_by_groups.get(&groups) {
                 Some(known) => known.clone(),
