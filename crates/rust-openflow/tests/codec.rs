@@ -387,6 +387,9 @@ fn a_shared_name_is_printed_only_where_it_means_the_field() {
         // The own names of ICMP's type and code are the shared ones: by another protocol they mean ICMPv6's.
         ("icmp6,oxm:0x8000.20.0=0x88,icmp_code=0", "icmp6,oxm:0x8000.20.0x0=0x88,icmp_code=0"),
         ("tcp,oxm:0x8000.19.0=0x08", "tcp,oxm:0x8000.19.0x0=0x08"),
+        // To a reader the protocol of ARP is its operation.
+        ("arp,oxm:0x8000.10.0=0x01", "arp,oxm:0x8000.10.0x0=0x01"),
+        ("rarp,arp_op=3,oxm:0x8000.10.0=0x11", "rarp,oxm:0x8000.10.0x0=0x11,arp_op=3"),
     ] {
         let matches: Match = text.parse().unwrap();
         assert_eq!(matches.to_string(), printed);

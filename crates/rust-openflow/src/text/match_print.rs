@@ -68,7 +68,10 @@ impl Printer<'_> {
             self.item("dl_type", |out| write!(out, "{kind:#06x}"));
         }
         self.addresses();
-        if !skip_proto {
+        if self.is_arp() {
+            // To a reader `nw_proto` of ARP is its operation.
+            self.by_number(Field::IpProto);
+        } else if !skip_proto {
             self.number("nw_proto", Field::IpProto, Number::Decimal);
         }
         self.number("arp_op", Field::ArpOp, Number::Decimal);
@@ -190,7 +193,7 @@ impl Printer<'_> {
         self.value("arp_spa", Field::ArpSpa);
         self.value("arp_tpa", Field::ArpTpa);
         // To a reader `nw_src` of ARP is the sender's address.
-        let is_arp = self.exact(Field::EthType).is_some_and(|eth_type| matches!(eth_type, 0x0806 | 0x8035));
+        let is_arp = self.is_arp();
         self.value(if is_arp { "ipv4_src" } else { "nw_src" }, Field::Ipv4Src);
         self.value(if is_arp { "ipv4_dst" } else { "nw_dst" }, Field::Ipv4Dst);
     }
@@ -246,6 +249,10 @@ impl Printer<'_> {
         let mut bytes = payload(value);
         bytes.extend(has_mask.then(|| payload(mask)).into_iter().flatten());
         self.oxm(field.oxm_header(), has_mask, &bytes);
+    }
+
+    fn is_arp(&self) -> bool {
+        self.exact(Field::EthType).is_some_and(|eth_type| matches!(eth_type, 0x0806 | 0x8035))
     }
 
     fn exact(&self, field: Field) -> Option<u128> {
