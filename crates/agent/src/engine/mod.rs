@@ -56,7 +56,7 @@ use std::time::Duration;
 
 use ovsdb::Uuid;
 use pipeline::{Config, Known, NetworkPort, OfPort, Zone};
-use policy::{GroupId, Policy, PolicyDelta, PortId, RuleId};
+use policy::{AddressGroupId, GroupId, Policy, PolicyDelta, PortId, RuleId};
 use rust_openflow::Flow;
 
 pub use event::{
@@ -168,9 +168,51 @@ struct Database {
 /// What the renderer has not been told yet.
 #[derive(Debug, Default)]
 struct Inbox {
-    deltas: Vec<PolicyDelta>,
+    changed: Changed,
     ports: BTreeSet<PortId>,
     networks: BTreeMap<OfPort, Option<NetworkPort>>,
+}
+
+/// Objects of the policy that changed, however often: a source that is faster than the switch takes no memory for it.
+#[derive(Debug, Default)]
+struct Changed {
+    groups: BTreeSet<GroupId>,
+    address_groups: BTreeSet<AddressGroupId>,
+    ports: BTreeSet<PortId>,
+}
+
+impl Changed {
+    /// Everything that there is.
+    fn all(policy: &Policy) -> Self {
+        Changed {
+            groups: policy.groups.keys().cloned().collect(),
+            address_groups: policy.address_groups.keys().cloned().collect(),
+            ports: policy.ports.keys().cloned().collect(),
+        }
+    }
+
+    fn add(&mut self, delta: &PolicyDelta) {
+        self.groups.extend(delta.groups.iter().map(|(id, _)| id.clone()));
+        self.address_groups.extend(delta.address_groups.iter().map(|(id, _)| id.clone()));
+        self.ports.extend(delta.ports.iter().map(|(id, _)| id.clone()));
+    }
+
+    fn len(&self) -> usize {
+        self.groups.len() + self.address_groups.len() + self.ports.len()
+    }
+
+    /// The objects as they are now.
+    fn in_policy(&self, policy: &Policy) -> PolicyDelta {
+        let groups = self.groups.iter().map(|id| (id.clone(), policy.groups.get(id).cloned()));
+        let address_groups =
+            self.address_groups.iter().map(|id| (id.clone(), policy.address_groups.get(id).cloned()));
+        let ports = self.ports.iter().map(|id| (id.clone(), policy.ports.get(id).cloned()));
+        PolicyDelta {
+            groups: groups.collect(),
+            address_groups: address_groups.collect(),
+            ports: ports.collect(),
+        }
+    }
 }
 
 /// What is under way. Exactly one answer ends it.
@@ -299,10 +341,10 @@ impl Engine {
         for (group, _) in &delta.groups {
             self.refused_rules.remove(group);
         }
-        self.policy.apply(delta.clone());
         if self.flows.is_some() {
-            self.inbox.deltas.push(delta);
+            self.inbox.changed.add(&delta);
         }
+        self.policy.apply(delta);
     }
 
     fn on_database(&mut self, event: DatabaseEvent) {
@@ -434,7 +476,7 @@ impl Engine {
         self.quarantine.clear();
         self.unrecorded.clear();
         self.inbox = Inbox {
-            deltas: Vec::new(),
+            changed: Changed::default(),
             ports: self.host.spots().map(|(port, _)| port.clone()).collect(),
             networks: self.host.networks().map(|(ofport, at)| (ofport, Some(at))).collect(),
         };
@@ -485,7 +527,7 @@ impl Engine {
         self.ledger.open_pool(&self.host, highest.map(|generation| generation.0));
         let flows = self.flows.get_or_insert_with(|| {
             let config = Config { permitted_ethertypes: self.options.permitted_ethertypes.clone() };
-            self.inbox.deltas = vec![Policy::diff(&Policy::default(), &self.policy)];
+            self.inbox.changed = Changed::all(&self.policy);
             Flows::new(&config, &read)
         });
         flows.read_back(read);

@@ -263,13 +263,11 @@ impl Engine {
         let Some(flows) = self.flows.as_mut() else { return };
         let renderer = &mut flows.renderer;
         let inbox = std::mem::take(&mut self.inbox);
-        if !(inbox.deltas.is_empty() && inbox.ports.is_empty() && inbox.networks.is_empty()) {
+        if inbox.changed.len() + inbox.ports.len() + inbox.networks.len() > 0 {
             self.progress.settled = false;
             self.progress.uncommitted = true;
         }
-        for delta in &inbox.deltas {
-            renderer.apply_policy(delta);
-        }
+        renderer.apply_policy(&inbox.changed.in_policy(&self.policy));
         for (ofport, attachment) in inbox.networks {
             renderer.network_port(ofport, attachment);
         }
@@ -284,8 +282,7 @@ impl Engine {
             }
             renderer.bind(port, binding);
         }
-        let gone = inbox.deltas.iter().flat_map(|delta| &delta.ports).map(|(port, _)| port);
-        let looked_at: BTreeSet<PortId> = gone.chain(&inbox.ports).cloned().collect();
+        let looked_at: BTreeSet<PortId> = inbox.changed.ports.union(&inbox.ports).cloned().collect();
         for port in looked_at {
             let lacking = self.host.spot(&port).is_some() && !self.policy.ports.contains_key(&port);
             if !lacking {

@@ -21,7 +21,7 @@ use rust_openflow::{Flow, FlowMod};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{debug, error};
 use verify::symbolic::LocalPort;
 
 use super::Driver;
@@ -196,6 +196,7 @@ impl OpenvSwitch {
             }
             Answer::Event(event) => self.inbox.push(event),
             Answer::Connected(switch) => {
+                debug!("connected to the switch");
                 self.inbox.push(Event::Switch(switch.link(), SwitchEvent::Connected));
                 self.switch = Some(*switch);
             }
@@ -236,7 +237,10 @@ impl OpenvSwitch {
             Effect::Connect(link) => self.connect(link),
             Effect::Disconnect(link) => _ = self.switch.take_if(|switch| switch.link() == link),
             Effect::Write(writes) => self.write(writes),
-            Effect::ReadBack(link) => self.ask(link, |switch, answers| switch.read_back(answers)),
+            Effect::ReadBack(link) => {
+                debug!("the switch's flows are asked for");
+                self.ask(link, |switch, answers| switch.read_back(answers));
+            }
             Effect::FlushZones(link, _) if self.dry_run => {
                 self.pretend(link, SwitchEvent::ZonesFlushed(Ok(())))
             }

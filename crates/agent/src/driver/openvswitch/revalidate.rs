@@ -17,8 +17,8 @@
 //!
 //! Rounds come every `max-revalidator` (500 ms) when nothing happens, and at once after any flow-mod, even one that
 //! changes nothing. Such a round may be over before a question that follows it arrives, which then waits for the next:
-//! so the question goes first, a barrier makes sure that it has been read (ovs-vswitchd serves both in one loop), and
-//! then the flow-mod that begins the round.
+//! so the question goes first, a barrier makes sure that it has been read (ovs-vswitchd serves both in one loop), then the
+//! flow-mod that begins the round, and another barrier for the turn in which the revalidators are told of it.
 
 use std::path::Path;
 use std::sync::Once;
@@ -147,6 +147,8 @@ async fn round(client: &Client, socket: &Path) -> Result<(), Failure> {
     let question = unixctl::send(socket, ROUND).await?;
     client.barrier().await?;
     client.confirmed(&Message::FlowMod(no_op())).await?;
+    // The revalidators are told in the turn after that of the flow-mod, and a switch that has nothing to do takes its time for it.
+    client.barrier().await?;
     question.answer(PATIENCE).await?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod judge;
 mod simulation;
+mod storm;
 mod world;
 
 use std::collections::BTreeMap;
