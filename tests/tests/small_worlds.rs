@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 
 use policy::Policy;
 use policy::evaluator::Model;
-use small_host::{Outputs, Switch, by_evaluator, model, ofport, packet};
+use small_host::{Switch, by_evaluator, model, packet};
+use tests::small::between::{Outputs, ofport};
 use tests::small::{Bound, LOCAL, Probe, VLAN, World, port_id, probes};
 use verify::symbolic::{Joints, LocalPort, Prover};
 use verify::{Connections, Meaning, Tables, run};

@@ -14,8 +14,9 @@ use std::collections::BTreeSet;
 use policy::Policy;
 use policy::evaluator::Model;
 use rust_openflow::Flow;
-use small_host::{Outputs, Switch, TRUNK, accepted, by_evaluator, model, packet};
-use tests::small::{Bound, From, Probe, VLAN, World, port_id, probes};
+use small_host::{Switch, by_evaluator, model, packet};
+use tests::small::between::{Outputs, Sides, is_between, judged};
+use tests::small::{Bound, From, Probe, World, probes};
 use verify::{Connections, Tables, run_across};
 
 /// The table in which packets start.
@@ -87,52 +88,6 @@ fn every_way(probe: &Probe, tables: &[Tables], connections: &Connections) -> Vec
             _ => return ways,
         }
     }
-}
-
-/// What a policy says of a frame, by each port that it concerns: "each side judges it alone".
-#[derive(Clone, Debug)]
-struct Sides {
-    /// Whether the sender's port lets it out; that of the network's side always.
-    leaves: bool,
-    /// Whether it is for the network, if it leaves.
-    is_for_network: bool,
-    /// The ports that let it in, if it gets there.
-    let_in: Outputs,
-}
-
-/// Gives the frame to the evaluator's host.
-fn judged(model: &mut Model, probe: &Probe) -> Sides {
-    let arrived = model.clone().receive(VLAN, &probe.frame);
-    let let_in = accepted(&arrived).collect();
-    match probe.from {
-        From::Port(port) => {
-            let outcome = model.send(&port_id(port), &probe.frame);
-            Sides { leaves: outcome.egress.accepted(), is_for_network: outcome.to_network, let_in }
-        }
-        From::Network => {
-            model.receive(VLAN, &probe.frame);
-            Sides { leaves: true, is_for_network: false, let_in }
-        }
-    }
-}
-
-/// "A policy change takes effect at once for each port": what all of these let out and in comes out, and nothing that none
-/// lets out or none lets in.
-fn is_between(outputs: &Outputs, policies: &[Sides], may_be_held_up: bool) -> bool {
-    let may = |port: u32| match u32::from(TRUNK) == port {
-        true => policies.iter().any(|sides| sides.is_for_network),
-        false => {
-            policies.iter().any(|sides| sides.leaves)
-                && policies.iter().any(|sides| sides.let_in.contains(&port))
-        }
-    };
-    let must = |port: u32| match u32::from(TRUNK) == port {
-        true => policies.iter().all(|sides| sides.is_for_network),
-        false => policies.iter().all(|sides| sides.leaves && sides.let_in.contains(&port)),
-    };
-    let ports = policies.iter().flat_map(|sides| sides.let_in.iter().copied()).chain([u32::from(TRUNK)]);
-    outputs.iter().all(|port| may(*port))
-        && (may_be_held_up || ports.filter(|port| must(*port)).all(|port| outputs.contains(&port)))
 }
 
 impl Change {

@@ -24,6 +24,7 @@
 //!
 //! [`probes()`] gives, for a world, one frame of each class that its constants tell apart.
 
+pub mod between;
 mod bound;
 mod probes;
 mod world;

@@ -1,15 +1,15 @@
 //! A host of a small world: its flows, what keeps them, and what the evaluator says of frames at its ports.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use pipeline::{Binding, Config, FlowOp, GenerationPool, Known, NetworkPort, OfPort, Renderer, Vlan, Zone};
-use policy::evaluator::{Host, Judgement, Model, Settings};
-use policy::{Policy, PortId};
+use policy::Policy;
+use policy::evaluator::{Host, Model, Settings};
 use rust_openflow::{Flow, FlowKey, PortNo};
+use tests::small::between::{Outputs, TRUNK, accepted, ofport};
 use tests::small::{From, LOCAL, Probe, VLAN, port_id};
 use verify::{Packet, Tables, Tag};
 
-pub(crate) const TRUNK: u16 = 9;
 /// A switch's flows, and what keeps them.
 pub(crate) struct Switch {
     renderer: Renderer,
@@ -64,13 +64,6 @@ impl Switch {
     }
 }
 
-pub(crate) fn ofport(port: usize) -> u16 {
-    u16::try_from(port + 1).expect("few ports")
-}
-
-/// OpenFlow ports that a frame comes out at.
-pub(crate) type Outputs = BTreeSet<u32>;
-
 /// The evaluator's host with the policy, on which nothing has happened yet.
 pub(crate) fn model(policy: &Policy) -> Model {
     let bindings = (0..LOCAL).map(|port| (port_id(port), VLAN)).collect();
@@ -87,14 +80,6 @@ pub(crate) fn by_evaluator(model: &mut Model, probe: &Probe) -> Outputs {
         }
         From::Network => accepted(&model.receive(VLAN, &probe.frame)).collect(),
     }
-}
-
-/// The OpenFlow ports of those that accept a frame.
-pub(crate) fn accepted(delivered: &[(PortId, Judgement)]) -> impl Iterator<Item = u32> {
-    let accept = delivered.iter().filter(|(_, judgement)| judgement.accepted());
-    accept
-        .flat_map(|(id, _)| (0..LOCAL).filter(move |port| port_id(*port) == *id))
-        .map(|port| u32::from(ofport(port)))
 }
 
 /// The frame as it comes in.
