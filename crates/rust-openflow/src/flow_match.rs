@@ -422,6 +422,8 @@ fn stored_form(field: Field, value: u128, mask: u128) -> Result<Parts, FieldErro
         return Err(FieldError::NoSuchField(field));
     }
     let mask = mask & field.full_mask();
+    // In the room that a field has beyond its bits there is nothing to match.
+    let mask = if mask & ones(field.bits()) == 0 { 0 } else { mask };
     if mask != 0 && mask != field.full_mask() && !field.is_maskable() {
         return Err(FieldError::NotMaskable { field, mask });
     }

@@ -429,3 +429,15 @@ fn what_has_no_place_in_a_message_is_refused_in_a_text() {
         assert_eq!(matches.to_string().parse::<Match>().unwrap(), matches);
     }
 }
+
+/// Found by fuzzing: a field with more room than bits, and a mask of what is none of them, was printed as a word without a value.
+#[test]
+fn a_mask_without_a_bit_of_the_field_matches_everything() {
+    for (field, mask) in [(Field::TcpFlags, 0xf000u128), (Field::Ipv6Label, 0xfff0_0000)] {
+        let mut matches = Match::new();
+        matches.set(field, 0, mask).unwrap();
+        assert_eq!(matches, Match::new(), "{field:?}");
+        let full = Match::new().with(field, 2u8);
+        assert_eq!(full.get(field).map(|(value, _)| value), Some(2), "{field:?}");
+    }
+}
