@@ -1,7 +1,10 @@
 //! What a restart costs at 500 ports of one default group: of the agent, against `ovs-ofctl dump-flows` of the same table, and of
 //! ovs-vswitchd, against `ovs-ofctl --bundle add-flows` of the same table. Ratios of one run; docs/reliability.md has them.
 
-use std::fmt::Write as _;
+#[path = "../tests/common/default_group.rs"]
+#[allow(unreachable_pub, reason = "shared with the tests")]
+mod default_group;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -10,31 +13,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Datapath, DummySpec, FailMode, Ovs, OvsOptions};
+use lab::Ovs;
 
 const PORTS: u16 = 500;
 /// Each figure is the median of so many.
 const TIMES: usize = 7;
 const BRIDGE: &str = "br-int";
-
-/// A default group, as Neutron makes one; all of its members are here.
-fn policy() -> String {
-    let mut text = String::from(
-        "security_groups:\n- {id: default, security_group_rules: [\n    \
-           {id: e4, direction: egress, ethertype: IPv4}, {id: e6, direction: egress, ethertype: IPv6},\n    \
-           {id: i4, direction: ingress, ethertype: IPv4, remote_group_id: default},\n    \
-           {id: i6, direction: ingress, ethertype: IPv6, remote_group_id: default}]}\nports:\n",
-    );
-    for n in 0..PORTS {
-        let [high, low] = n.to_be_bytes();
-        _ = writeln!(
-            text,
-            "- {{id: p-{n}, network_id: n, mac_address: \"fa:16:3e:00:{high:02x}:{low:02x}\", security_groups: [default], \
-             fixed_ips: [{{ip_address: 10.0.{high}.{low}}}, {{ip_address: \"2001:db8::{n:x}\"}}]}}"
-        );
-    }
-    text
-}
 
 struct Agent {
     child: Child,
@@ -149,16 +133,8 @@ fn filled_by_ofctl(ovs: &mut Ovs, arguments: &[&str]) -> Result<Duration> {
 }
 
 fn main() -> Result<()> {
-    let mut ovs = Ovs::start(OvsOptions { datapath: Datapath::Dummy, ..OvsOptions::default() })?;
-    ovs.add_bridge(BRIDGE, FailMode::Secure)?;
-    let spec = |n: u16| DummySpec {
-        port_id: Some(format!("p-{n}")),
-        tag: Some(10),
-        ofport: Some(n + 1),
-        ..DummySpec::new(&format!("tap{n}"))
-    };
-    ovs.add_dummy_ports(BRIDGE, (0..PORTS).map(spec).collect())?;
-    fs::write(ovs.rundir().join("policy.yaml"), policy())?;
+    let mut ovs = default_group::host(PORTS);
+    fs::write(ovs.rundir().join("policy.yaml"), default_group::policy(PORTS))?;
     Agent::start(&ovs)?.line("applied added=")?;
     let file = ovs.rundir().join("table");
     let flows = table(&ovs, &file)?;
