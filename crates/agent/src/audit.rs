@@ -1,7 +1,9 @@
 //! Is the switch exactly the policy? What a dry run found, proved by means that share no code with the renderer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 
 use pipeline::{RefusedRule, is_ours, layout};
 use policy::Policy;
@@ -46,6 +48,7 @@ pub fn audit(
         policy: &without(policy, refused),
         permitted_ethertypes,
         ports: &found.ports,
+        threads: thread::available_parallelism().map_or(1, NonZero::get),
     })
 }
 

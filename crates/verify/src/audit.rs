@@ -10,7 +10,7 @@ use crate::error::Fault;
 use crate::interpreter::run_from;
 use crate::outcome::Visit;
 use crate::packet::{Packet, Tag};
-use crate::symbolic::{Difference, Joints, LocalPort, State, differences};
+use crate::symbolic::{Difference, Joints, LocalPort, State, differences_side_by_side};
 use crate::tables::{self, Tables};
 use crate::{Outcome, RunError, Scripted};
 
@@ -34,6 +34,8 @@ pub struct Subject<'a> {
     pub permitted_ethertypes: &'a BTreeSet<u16>,
     /// The ports that frames come from and go to.
     pub ports: &'a [LocalPort],
+    /// How many threads the proof may take.
+    pub threads: usize,
 }
 
 /// What came of it.
@@ -143,8 +145,8 @@ pub fn audit(subject: &Subject<'_>) -> Audit {
 }
 
 fn prove(subject: &Subject<'_>, held: &Tables, wanted: &Tables, findings: &mut [Finding], audit: &mut Audit) {
-    let Subject { joints, policy, permitted_ethertypes, ports, .. } = *subject;
-    let found = match differences(held, joints, policy, permitted_ethertypes, ports) {
+    let Subject { joints, policy, permitted_ethertypes, ports, threads, .. } = *subject;
+    let found = match differences_side_by_side(threads, held, joints, policy, permitted_ethertypes, ports) {
         Ok(found) => found,
         Err(error) => {
             audit.unproven = Some(error.to_string());

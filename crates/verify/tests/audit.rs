@@ -24,6 +24,7 @@ fn look(host: &Host, held: &[Flow]) -> Audit {
         policy: &host.policy,
         permitted_ethertypes: &BTreeSet::new(),
         ports: &ports(),
+        threads: 1,
     })
 }
 

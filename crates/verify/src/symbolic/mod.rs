@@ -24,7 +24,6 @@ mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::num::NonZero;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -158,18 +157,26 @@ pub fn differences(
     permitted_ethertypes: &BTreeSet<u16>,
     ports: &[LocalPort],
 ) -> Result<Vec<Difference>, ProofError> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = (ports.len() / PORTS_A_THREAD).clamp(1, cores.min(MOST_THREADS));
-    if threads == 1 {
-        return Prover::new(tables.flows().len()).differences(
-            tables,
-            joints,
-            policy,
-            permitted_ethertypes,
-            ports,
-        );
+    Prover::new(tables.flows().len()).differences(tables, joints, policy, permitted_ethertypes, ports)
+}
+
+/// As [`differences`], with up to so many threads where there are ports enough for them. They are how it is worked out, and
+/// nothing of them is seen: what is found is the same, in the same order. How many cores there are, the caller knows.
+///
+/// # Errors
+/// As [`differences`].
+pub fn differences_side_by_side(
+    threads: usize,
+    tables: &Tables,
+    joints: Joints,
+    policy: &Policy,
+    permitted_ethertypes: &BTreeSet<u16>,
+    ports: &[LocalPort],
+) -> Result<Vec<Difference>, ProofError> {
+    match (ports.len() / PORTS_A_THREAD).min(threads).min(MOST_THREADS) {
+        0 | 1 => differences(tables, joints, policy, permitted_ethertypes, ports),
+        threads => Question { tables, joints, policy, permitted_ethertypes }.side_by_side(ports, threads),
     }
-    Question { tables, joints, policy, permitted_ethertypes }.side_by_side(ports, threads)
 }
 
 /// So many ports are worth a thread, which works out for itself what ports have in common; and so many threads the memory.
