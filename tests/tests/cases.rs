@@ -6,6 +6,7 @@ mod page_host;
 use std::path::Path;
 
 use page_host::PageHost;
+use rust_openflow::Flow;
 use tests::case::{Case, Step};
 use tests::{evaluate, flows};
 
@@ -27,6 +28,15 @@ fn renderer(path: &Path, page: String) -> datatest_stable::Result<()> {
         let page = step.flows.as_ref().map(|block| block.text.as_str()).unwrap_or_default();
         if page != rendered {
             return Err(format!("the page has\n{page}\nand the renderer\n{rendered}").into());
+        }
+    }
+    // Who saves a switch's flows as text and gives them back, as `ovs-ctl restart` does, gives back the same.
+    for flow in case.steps.iter().map(flows::of_step).collect::<Result<Vec<_>, _>>()?.concat() {
+        let read: Flow = flow.to_string().parse().map_err(|error| format!("{flow}: {error}"))?;
+        if read != flow {
+            return Err(
+                format!("{flow} is read as another: {:?}, not {:?}", read.matches, flow.matches).into()
+            );
         }
     }
     Ok(())

@@ -301,6 +301,32 @@ impl Ovs {
         }
     }
 
+    /// What gives a bridge the flows back that it has now: the script that `ovs-ctl restart` makes before it ends the switch
+    /// (`ovs-save save-flows`).
+    ///
+    /// # Errors
+    /// The script of Open vSwitch is not there or fails.
+    pub fn save_flows(&self, bridge: &str) -> Result<String, Error> {
+        let mut save = self.command("/usr/share/openvswitch/scripts/ovs-save");
+        save.args(["save-flows", bridge]).env("TMPDIR", self.rundir());
+        process::run(save, None)
+    }
+
+    /// Starts ovs-vswitchd as `ovs-ctl restart` does: it moves no frame before it has its flows back. What may be done before
+    /// that, `meanwhile` does.
+    ///
+    /// # Errors
+    /// The switch does not come up in time, or does not take the flows.
+    pub fn start_vswitchd_with(&mut self, saved: &str, meanwhile: impl FnOnce(&Self)) -> Result<(), Error> {
+        self.vsctl(&["set", "Open_vSwitch", ".", "other_config:flow-restore-wait=true"])?;
+        self.start_vswitchd()?;
+        meanwhile(self);
+        let mut restore = self.command("sh");
+        restore.args(["-e", "-c", saved]);
+        process::run(restore, None)?;
+        self.vsctl(&["remove", "Open_vSwitch", ".", "other_config", "flow-restore-wait"]).map(drop)
+    }
+
     /// Starts ovsdb-server on the database of this lab, if it does not run.
     ///
     /// # Errors

@@ -2,10 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use rust_openflow::{Action, Ct, CtZone, Field, Flow, FlowKey, Match, PortNo, Subfield};
+use rust_openflow::{
+    Action, Ct, CtZone, FRAG_ANY, FRAG_LATER, Field, Flow, FlowKey, Match, PortNo, Subfield,
+};
 
 use crate::cookie::cookie;
 use crate::layout::{self, DropReason, FlowKind, register};
+
+/// Which part of a datagram a packet is: value and mask of `ip_frag`, as ovs-ofctl reads its words (ovs-fields(7), "ip_frag"). A mask
+/// of less would mean the same of every packet there is, and not come back from a text: who restarts a switch by its own script
+/// would give it other flows.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    /// The only one: `no`.
+    Whole,
+    /// One of several: `yes`.
+    Any,
+    /// The first of several: `first`.
+    First,
+    /// Any but the first: `later`.
+    Later,
+    /// The first, or the only one: `not_later`.
+    NotLater,
+}
+
+impl Part {
+    /// With this part of a datagram alone.
+    pub(crate) fn of(self, matches: Match) -> Match {
+        let (value, mask) = match self {
+            Part::Whole => (0, FRAG_ANY | FRAG_LATER),
+            Part::Any => (FRAG_ANY, FRAG_ANY),
+            Part::First => (FRAG_ANY, FRAG_ANY | FRAG_LATER),
+            Part::Later => (FRAG_ANY | FRAG_LATER, FRAG_ANY | FRAG_LATER),
+            Part::NotLater => (0, FRAG_LATER),
+        };
+        matches.with_mask(Field::IpFrag, value, mask)
+    }
+}
 
 /// What stands at a [`FlowKey`].
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,9 +1,10 @@
 //! Services of rules as matches, on the packet's own fields or on the connection's original tuple.
 
 use policy::{Direction, Ethertype, PortProtocol, PortRange, Rule, Service};
-use rust_openflow::{CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK, FRAG_ANY, FRAG_LATER, Field, Match};
+use rust_openflow::{CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK, Field, Match};
 
 use crate::address::{Member, with_mac, with_net};
+use crate::flow::Part;
 
 /// What a rule is matched against.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -77,7 +78,7 @@ fn icmp(plane: Plane, base: Match, ethertype: Ethertype, icmp_type: Option<u8>, 
     if let Some(icmp_type) = icmp_type {
         matches = matches.with(type_field, icmp_type);
         if plane == Plane::Packet && icmp_type == 0 {
-            matches = not_later(matches);
+            matches = Part::NotLater.of(matches);
         }
     }
     if let Some(code) = code {
@@ -120,13 +121,9 @@ fn ports(base: &Match, field: Field, range: PortRange) -> Vec<Match> {
     let on_packet = field != Field::CtTpDst;
     let masks = range_masks(range).into_iter().map(|(value, mask)| {
         let matches = base.clone().with_mask(field, value, mask);
-        if on_packet && value == 0 { not_later(matches) } else { matches }
+        if on_packet && value == 0 { Part::NotLater.of(matches) } else { matches }
     });
     masks.collect()
-}
-
-fn not_later(matches: Match) -> Match {
-    matches.with_mask(Field::IpFrag, 0u8, FRAG_LATER)
 }
 
 /// The fewest (value, mask) that together hold exactly the ports of the range.
@@ -199,15 +196,13 @@ pub(crate) fn bound_matches(direction: Direction, member: &Member) -> Option<Bou
     let [original, reply] = member_matches(Plane::Connection, direction, member).try_into().ok()?;
     let valid = CT_TRK | CT_INV | CT_RPL | CT_NEW;
     let new = original.clone().with_mask(Field::CtState, CT_TRK | CT_NEW, valid);
-    let new_fragment = new.clone().with_mask(Field::IpFrag, FRAG_LATER, FRAG_LATER);
+    let new_fragment = Part::Later.of(new.clone());
     let later = [original.clone().with_mask(Field::CtState, CT_TRK, valid), reply.clone()];
-    let parts = later.clone().map(|matches| matches.with_mask(Field::IpFrag, FRAG_ANY, FRAG_ANY));
+    let parts = later.clone().map(|matches| Part::Any.of(matches));
     // A related error speaks of a connection, and is none of its datagrams.
     let known = CT_TRK | CT_NEW | CT_REL | CT_INV | CT_RPL;
-    let later_fragments = [(&original, CT_TRK), (&reply, CT_TRK | CT_RPL)].map(|(matches, state)| {
-        let known = matches.clone().with_mask(Field::CtState, state, known);
-        known.with_mask(Field::IpFrag, FRAG_LATER, FRAG_LATER)
-    });
+    let later_fragments = [(&original, CT_TRK), (&reply, CT_TRK | CT_RPL)]
+        .map(|(matches, state)| Part::Later.of(matches.clone().with_mask(Field::CtState, state, known)));
     let committed_fragments = [original, reply];
     Some(BoundMatches { new, later, parts, new_fragment, later_fragments, committed_fragments })
 }

@@ -1,9 +1,9 @@
 //! The flows of a set of security groups that do not depend on single rules: its generations in force.
 
 use policy::Ethertype;
-use rust_openflow::{CT_INV, CT_NEW, CT_REL, CT_TRK, FRAG_LATER, Field, Flow, Match};
+use rust_openflow::{CT_INV, CT_NEW, CT_REL, CT_TRK, Field, Flow, Match};
 
-use crate::flow::{commit, commit_and_go_on, flow, load, resubmit, track};
+use crate::flow::{Part, commit, commit_and_go_on, flow, load, resubmit, track};
 use crate::layout::{
     FlowKind, deliver, egress_commit, egress_ip, egress_packet, egress_policy, egress_state, fragments,
     ingress_base, ingress_commit, ingress_packet, ingress_policy, ingress_state, next, output, register,
@@ -47,9 +47,7 @@ pub(crate) fn set_flows(view: &SetView) -> Vec<Flow> {
             // A `ct` action stands only in a flow that matches IPv4 or IPv6.
             let ip = || set().with(Field::EthType, ethertype.number());
             add(commit_table, egress_commit::COMMIT, ip(), vec![commit_and_go_on(generation.0, next::TABLE)]);
-            let later = |state, mask| {
-                ip().with_mask(Field::CtState, state, mask).with_mask(Field::IpFrag, FRAG_LATER, FRAG_LATER)
-            };
+            let later = |state, mask| Part::Later.of(ip().with_mask(Field::CtState, state, mask));
             let with_the_first = || vec![commit(generation.0), track(fragments::TABLE)];
             let new = later(CT_NEW | CT_TRK, CT_NEW | CT_TRK);
             add(policy_table, egress_policy::FRAGMENT, new, with_the_first());

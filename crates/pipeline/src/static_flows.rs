@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use rust_openflow::{
-    Action, CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK, FRAG_ANY, FRAG_LATER, Field, Flow, Match, Subfield,
-};
+use rust_openflow::{Action, CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK, Field, Flow, Match, Subfield};
 
 use crate::address::group_addressed;
-use crate::flow::{commit, drop_as, flow, load, resubmit, track};
+use crate::flow::{Part, commit, drop_as, flow, load, resubmit, track};
 use crate::layout::{
     self, DropReason, FlowKind, classify, deliver, egress_base, egress_commit, egress_ip, egress_packet,
     egress_policy, egress_source, egress_state, fragments, hook, ingress_base, ingress_commit,
@@ -147,7 +145,7 @@ fn sources(flows: &mut Flows, permitted_ethertypes: &BTreeSet<u16>) {
             ROUTER_ADVERTISEMENT => DropReason::RouterAdvertisement,
             _ => DropReason::SpoofedNd,
         };
-        let fragment = icmpv6(ipv6(), kind).with_mask(Field::IpFrag, FRAG_ANY, FRAG_ANY);
+        let fragment = Part::Any.of(icmpv6(ipv6(), kind));
         flows.add(table, egress_source::ND_FRAGMENT, fragment, drop_as(reason));
     }
     for (unread, reason) in unread_headers() {
@@ -182,7 +180,7 @@ fn sources(flows: &mut Flows, permitted_ethertypes: &BTreeSet<u16>) {
 /// (docs/decisions/0005). A chain cut short inside one packet has no protocol at all.
 fn unread_headers() -> [(Match, DropReason); 3] {
     let ipv6 = || ip(ethertype::IPV6);
-    let first = || ipv6().with_mask(Field::IpFrag, FRAG_ANY, FRAG_ANY | FRAG_LATER);
+    let first = || Part::First.of(ipv6());
     let icmp = first().with(Field::IpProto, 58u8).with(Field::Icmpv6Type, 0u8).with(Field::Icmpv6Code, 0u8);
     let udp = first().with(Field::IpProto, 17u8).with(Field::UdpSrc, 0u8).with(Field::UdpDst, 0u8);
     let nothing = ipv6().with(Field::IpProto, 0u8);
@@ -264,7 +262,7 @@ fn state(flows: &mut Flows, half: &Half) {
     }
     for icmp in [invalid(ethertype::IPV4, 1), invalid(ethertype::IPV6, 58)] {
         // In fragments only the first shows its type, and what is too small to be reassembled is invalid too.
-        let icmp = icmp.with_mask(Field::IpFrag, 0u8, FRAG_ANY);
+        let icmp = Part::Whole.of(icmp);
         let judge = vec![load(register::MODE, MODE_EVERY_RULE), resubmit(half.packet)];
         flows.add(table, egress_state::INVALID_ICMP, icmp, judge);
     }
@@ -292,13 +290,12 @@ fn policy(flows: &mut Flows, half: &Half) {
         flows.add(table, egress_policy::RELATED_MISS, sctp, drop_as(DropReason::NoRule));
     }
     for number in IP {
-        let known =
-            |parts| with_ct(ip(number), CT_TRK, CT_NEW | CT_INV).with_mask(Field::IpFrag, parts, FRAG_ANY);
+        let known = |part: Part| part.of(with_ct(ip(number), CT_TRK, CT_NEW | CT_INV));
         let mut revoke = vec![commit(0)];
         revoke.extend(drop_as(DropReason::Revoked));
-        flows.add(table, egress_policy::REVOKED, known(0u8), revoke);
+        flows.add(table, egress_policy::REVOKED, known(Part::Whole), revoke);
         // Through `ct` the first fragment would join its later ones there, which are to be stamped if it was admitted.
-        flows.add(table, egress_policy::REVOKED, known(FRAG_ANY), drop_as(DropReason::Revoked));
+        flows.add(table, egress_policy::REVOKED, known(Part::Any), drop_as(DropReason::Revoked));
     }
     flows.add(table, egress_policy::MISS, Match::new(), drop_as(DropReason::NoRule));
     flows.add(half.commit, egress_commit::RELATED, ct(CT_REL | CT_TRK, 0), vec![resubmit(next::TABLE)]);

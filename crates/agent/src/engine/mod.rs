@@ -450,6 +450,10 @@ impl Engine {
             // The flow monitor's word of what that did may still be on its way.
             self.progress.drifted = true;
         }
+        if self.must_wait_for_restoration() {
+            self.drop_link();
+            self.link.retry_now();
+        }
         let unsafe_mode = self.host.bridge().and_then(BridgeRow::unsafe_fail_mode).map(str::to_owned);
         match unsafe_mode.filter(|_| self.is_enforced()) {
             Some(mode) if !self.progress.fail_mode_told => {

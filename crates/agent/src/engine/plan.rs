@@ -68,6 +68,9 @@ impl Engine {
         if database.awaited.is_some() {
             return Some(Waiting::Configuration);
         }
+        if self.must_wait_for_restoration() {
+            return Some(Waiting::Restoration);
+        }
         if !self.policy_known {
             return Some(Waiting::Policy);
         }
@@ -79,6 +82,12 @@ impl Engine {
         }
         let needed = self.generations_wanted()?;
         self.ledger.next_mark(needed).is_none().then_some(Waiting::Generations)
+    }
+
+    /// A switch that has begun without flows gets those back that the one before it had. Like ovs-vswitchd itself, which asks
+    /// only until it hears the first "no", we do not care once we have come to an understanding with it.
+    pub(super) fn must_wait_for_restoration(&self) -> bool {
+        self.host.configuration().restoring && !self.link.is_up()
     }
 
     /// When something becomes due by time alone.

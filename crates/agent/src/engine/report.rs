@@ -82,6 +82,8 @@ pub enum Waiting {
     },
     /// ovs-vswitchd, to take the fail_mode that we gave the bridge.
     Configuration,
+    /// Whoever restarts ovs-vswitchd, to give it its saved flows back.
+    Restoration,
     /// A first policy.
     Policy,
     /// A connection to the bridge.
@@ -162,6 +164,9 @@ impl fmt::Display for Waiting {
                  has no flows; set it, or let sgflow with --set-fail-mode"
             ),
             Waiting::Configuration => f.write_str("ovs-vswitchd to take the bridge's new fail_mode"),
+            Waiting::Restoration => f.write_str(
+                "ovs-vswitchd to get its saved flows back: other_config:flow-restore-wait is true",
+            ),
             Waiting::Policy => f.write_str("a policy"),
             Waiting::Switch { reason } => write!(f, "the bridge's OpenFlow socket{}", because(reason)),
             Waiting::Generations => f.write_str("numbers for new generations: all 2^32 were used"),

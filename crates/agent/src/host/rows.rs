@@ -42,6 +42,9 @@ pub struct Configuration {
     pub wanted: i64,
     /// `cur_cfg`: what `next_cfg` was in the configuration that ovs-vswitchd has taken.
     pub taken: i64,
+    /// `other_config:flow-restore-wait` is `true`: somebody gives a switch that has just begun the flows back that the one
+    /// before it had (`ovs-ctl restart`), and wants nobody to change them before he is done.
+    pub restoring: bool,
 }
 
 /// A bridge.

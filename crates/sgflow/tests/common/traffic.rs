@@ -1,6 +1,7 @@
 //! A pair of ports, policies that all admit the same of what the one sends to the other, and frames without a pause.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use lab::{DummyPort, DummySpec, FailMode, Ovs};
 
@@ -57,6 +58,30 @@ pub fn datagram(source: [u8; 4], source_port: u16, port: u16) -> Vec<u8> {
     frame.extend([source_port.to_be_bytes(), port.to_be_bytes(), 8u16.to_be_bytes(), [0, 0]].concat());
     frame.resize(60, 0);
     frame
+}
+
+/// Sends what is admitted and what is not until the first has been heard for a while; of the others none may arrive. Gives the
+/// number of frames.
+pub fn until_heard(sender: &DummyPort, receiver: &DummyPort) -> usize {
+    receiver.take_sent().expect("what arrived before");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut passed = 0;
+    for (sent, port) in (1000..u16::MAX).cycle().enumerate() {
+        let admitted = datagram([10, 0, 0, 1], port, 53);
+        let refused = [datagram([10, 0, 0, 1], port, 54), datagram([10, 0, 0, 66], port, 53)];
+        sender
+            .receive_all(&[&refused[..], std::slice::from_ref(&admitted)].concat())
+            .expect("the switch takes them");
+        let arrived = receiver.take_sent().expect("what arrived");
+        assert!(arrived.iter().all(|frame| *frame == admitted), "leaked after {sent} rounds");
+        assert!(passed == 0 || !arrived.is_empty(), "lost after it was filled");
+        passed += arrived.len();
+        if passed >= 20 {
+            return 3 * (sent + 1);
+        }
+        assert!(Instant::now() < deadline, "never filled");
+    }
+    unreachable!("ports go round")
 }
 
 /// Sends until told to stop; every admitted frame arrives and no other does. Returns how many were sent.

@@ -60,7 +60,10 @@ fn read<T>(row: Option<&std::sync::Arc<Row>>, reader: fn(&Row) -> Result<T, RowE
 }
 
 fn configuration(row: &Row) -> Result<Configuration, RowError> {
-    Ok(Configuration { wanted: row.integer("next_cfg")?, taken: row.integer("cur_cfg")? })
+    // As ovs-vswitchd reads it: smap_get_bool() of lib/smap.c.
+    let restoring = row.map("other_config")?.get("flow-restore-wait");
+    let restoring = restoring.is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    Ok(Configuration { wanted: row.integer("next_cfg")?, taken: row.integer("cur_cfg")?, restoring })
 }
 
 fn bridge(row: &Row) -> Result<BridgeRow, RowError> {

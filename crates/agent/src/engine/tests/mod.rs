@@ -13,7 +13,7 @@ use policy::Policy;
 use world::World;
 
 use super::{Consequence, DatabaseEvent, Event, Options, Report, Revalidation, Sent, SwitchEvent, Waiting};
-use crate::host::{Closed, InterfaceRow};
+use crate::host::{Closed, Configuration, InterfaceRow, RowChange};
 
 /// Two ports of one group whose members may talk to each other.
 const TWO_PORTS: &str = r#"
@@ -621,6 +621,36 @@ fn what_our_own_fail_mode_costs_is_waited_for() {
     let log = world.take_log();
     assert_eq!(log[0], "write fail_mode", "{log:?}");
     assert_eq!(log.last().map(String::as_str), Some("settled"));
+    world.assert_converged();
+}
+
+#[test]
+fn whoever_gives_a_restarted_switch_its_flows_back_is_not_disturbed() {
+    let mut world = enforced();
+    let before = world.flows.clone();
+    world.take_log();
+    world.switch_is_saved(true);
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Restoration));
+    world.document(&one_port());
+    world.pass_time(3);
+    world.restart();
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Restoration), "another one of us waits too");
+    world.set_policy(policy::document::parse(&[("test", TWO_PORTS)], None).policy);
+    assert!(world.flows.is_empty(), "nothing was sent");
+    assert_eq!(world.take_log(), Vec::<String>::new(), "not even a connection");
+    world.switch_is_restored();
+    assert_eq!(world.engine.status().sent.flow_mods(), 0);
+    assert!(world.flows == before);
+    world.assert_converged();
+}
+
+#[test]
+fn a_wait_that_the_switch_does_not_ask_about_any_more_keeps_nobody() {
+    let mut world = enforced();
+    world.rows(vec![RowChange::Configuration(Configuration { restoring: true, ..Configuration::default() })]);
+    assert_eq!(world.engine.waiting(), None);
+    world.document(&one_port());
+    assert!(!world.is_open(2));
     world.assert_converged();
 }
 

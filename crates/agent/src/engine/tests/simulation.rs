@@ -40,6 +40,10 @@ enum Step {
     Cut,
     /// The switch ends and comes back, empty.
     SwitchGone(bool),
+    /// The switch is restarted with its flows; whether its tracker stays.
+    Saved(bool),
+    /// They are put back.
+    Restored,
     LoseAnswer(bool),
     LateBundle,
     /// The switch refuses what is about this port's MAC, or nothing any more.
@@ -96,6 +100,8 @@ fn step() -> BoxedStrategy<Step> {
         1 => (port.clone(), 4097u16..4102).prop_map(|(interface, zone)| Step::Zone(interface, zone)),
         1 => Just(Step::NoMark),
         1 => any::<bool>().prop_map(Step::SwitchGone),
+        1 => any::<bool>().prop_map(Step::Saved),
+        1 => Just(Step::Restored),
         2 => prop::option::of(port).prop_map(Step::Refuse),
         1 => any::<bool>().prop_map(Step::FailMode),
         1 => (1usize..5).prop_map(Step::Vandal),
@@ -209,6 +215,9 @@ impl Simulation {
                 }
                 world.faults.switch_gone = gone;
             }
+            // Who restarts a switch does so with the database there.
+            Step::Saved(tracker_stays) if !self.away => world.switch_is_saved(tracker_stays),
+            Step::Restored if !self.away => world.switch_is_restored(),
             Step::LoseAnswer(applied) => world.faults.lose_bundle_answer = Some(applied),
             Step::LateBundle => world.faults.late_bundle = true,
             Step::Refuse(port) => {
@@ -253,6 +262,7 @@ impl Simulation {
     /// Nothing fails any more.
     fn calm(&mut self) {
         self.take(Step::DatabaseBack);
+        self.take(Step::Restored);
         self.take(Step::FailMode(true));
         self.world.faults = super::world::Faults::default();
         self.wait();

@@ -84,6 +84,8 @@ pub(super) struct World {
     /// So often the switch was read back.
     pub(super) read_backs: usize,
     configuration: Configuration,
+    /// What somebody who restarts the switch is about to give back to it.
+    saved: Option<BTreeMap<FlowKey, Flow>>,
     /// The fail_mode as the switch has taken it.
     fail_mode: Option<String>,
     /// The highest mark that the database ever said.
@@ -121,6 +123,7 @@ impl World {
             now: Duration::ZERO,
             read_backs: 0,
             configuration: Configuration::default(),
+            saved: None,
             fail_mode: Some("secure".into()),
             highest_mark: 0,
             stragglers: None,
@@ -435,6 +438,30 @@ impl World {
         self.cut();
     }
 
+    /// The switch is restarted with its flows, as `ovs-ctl restart` does: they are saved, it ends, and begins without any and
+    /// with `flow-restore-wait`. The tracker is in it, or in the kernel, where it stays.
+    pub(super) fn switch_is_saved(&mut self, tracker_stays: bool) {
+        self.saved = Some(self.flows.clone());
+        self.configuration.restoring = true;
+        self.rows(vec![RowChange::Configuration(self.configuration)]);
+        if tracker_stays {
+            self.flows.clear();
+            self.torn();
+            self.cut();
+        } else {
+            self.switch_ends();
+        }
+    }
+
+    /// The saved flows are put back, and whatever else there is by now goes.
+    pub(super) fn switch_is_restored(&mut self) {
+        let Some(saved) = self.saved.take() else { return };
+        let told = self.others_change(|flows| *flows = saved);
+        self.configuration.restoring = false;
+        let done = Event::Database(DatabaseEvent::Rows(vec![RowChange::Configuration(self.configuration)]));
+        self.give(told.into_iter().chain([done]).collect());
+    }
+
     /// The flows are others.
     fn look(&mut self) {
         if let Some(judge) = &mut self.judge {
@@ -665,7 +692,8 @@ impl World {
         let ports = self.ports.iter().map(|(id, row)| RowChange::Port(*id, Some(row.clone())));
         let interfaces = self.interfaces.iter().map(|(id, row)| RowChange::Interface(*id, Some(row.clone())));
         let tables = self.flow_tables.iter().map(|(id, row)| RowChange::FlowTable(*id, Some(row.clone())));
-        bridge.chain(ports).chain(interfaces).chain(tables).collect()
+        let configuration = RowChange::Configuration(self.configuration);
+        bridge.chain(ports).chain(interfaces).chain(tables).chain([configuration]).collect()
     }
 
     /// The switch holds exactly what the engine wants.
