@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::traffic::{BY_ANYBODY, BY_GROUP, BY_PREFIX, bombard, ends, policy, until_heard};
+use common::traffic::{BY_ANYBODY, BY_GROUP, BY_PREFIX, Over, bombard, ends, policy, until_heard};
 use common::{Agent, document, eventually, ovs, plug, status, stderr, stdout, verify};
 use lab::Ovs;
 
@@ -58,15 +58,6 @@ fn churned(number: u64) -> String {
         .expect("a String takes any text");
     }
     text
-}
-
-/// Tells the others to stop, also when their test fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// The agent is no more, and another begins.

@@ -84,6 +84,15 @@ pub fn until_heard(sender: &DummyPort, receiver: &DummyPort) -> usize {
     unreachable!("ports go round")
 }
 
+/// Tells the others to stop, also when their test fails.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Sends until told to stop; every admitted frame arrives and no other does. Returns how many were sent.
 pub fn bombard(sender: &DummyPort, receiver: &DummyPort, is_over: &AtomicBool) -> usize {
     let mut sent = 0;
