@@ -720,6 +720,28 @@ fn a_port_without_a_zone_stays_closed_and_is_opened_when_one_is_free() {
     world.assert_converged();
 }
 
+/// A number that is given out twice would let connections pass that are no more admitted.
+#[test]
+fn when_all_generations_were_used_nothing_is_applied_and_that_is_said() {
+    let mut world = enforced();
+    let mut bridge = world.bridge.clone().expect("a bridge");
+    bridge.generation = Some((u32::MAX - 10).to_string());
+    world.set_bridge(Some(bridge));
+    world.restart();
+    assert_eq!(world.engine.waiting(), None, "nothing needs one");
+    let held = world.flows.clone();
+    world.document(
+        &TWO_PORTS
+            .replace("ethertype: IPv4, remote_group_id: g", "ethertype: IPv4, remote_ip_prefix: 10.0.0.2"),
+    );
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Generations));
+    assert!(world.flows == held, "what was in force stays in force");
+    world.document(TWO_PORTS);
+    world.pass_time(5);
+    assert_eq!(world.engine.waiting(), Some(&Waiting::Generations), "the way back would need one too");
+    assert!(world.flows == held);
+}
+
 #[test]
 fn answers_of_an_earlier_connection_are_ignored() {
     let mut world = enforced();
