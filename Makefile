@@ -18,7 +18,7 @@ TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(TRIPLE)_RUNNER = $(SUDO)
 endif
 
-.PHONY: deps build test soak fuzz faults mutants lint deny demo clean
+.PHONY: deps build test soak fuzz faults mutants bench lint deny demo clean
 
 build:
 	cargo build --release
@@ -86,6 +86,11 @@ mutants:
 	$(MUTANTS) -C=--lib || [ $$? -eq 2 -o $$? -eq 3 ]
 	$(MUTANTS) $(WITH_PAGES) || [ $$? -eq 2 -o $$? -eq 3 ]
 	$(MUTANTS) $(WITH_JUDGES)
+
+# Figures, as tables and as docs/benchmarks keeps them.
+BENCH_ARGS ?= --json docs/benchmarks/figures.json --plots docs/benchmarks
+bench: deps build
+	$(SUDO) $(TARGET_DIR)/release/sgflow bench $(BENCH_ARGS)
 
 deny:
 	cargo deny check licenses

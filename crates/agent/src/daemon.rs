@@ -4,7 +4,7 @@ use std::future::Future;
 
 use policy::document::Diagnostic;
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::api::{Condition, Request, Status, Totals};
 use crate::driver::Driver;
@@ -128,6 +128,7 @@ pub fn tell(report: &Report) {
     match report {
         Report::Waiting(what) => warn!(%what, "waiting"),
         Report::Resumed => info!("what was waited for is there"),
+        Report::Taken(sent) => debug!(flow_mods = sent.flow_mods(), "the switch has taken a bundle"),
         Report::Applied(sent) => info!(
             added = sent.added,
             modified = sent.modified,

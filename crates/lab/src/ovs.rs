@@ -373,6 +373,14 @@ impl Ovs {
         Ok(())
     }
 
+    /// Ends a program that [`Ovs::start_daemon`] started, if it still runs.
+    pub fn stop_daemon(&mut self, name: &str) {
+        let place = self.others.iter().position(|daemon| daemon.name() == name);
+        if let Some(place) = place {
+            self.others.remove(place).end();
+        }
+    }
+
     /// Process id of ovs-vswitchd.
     ///
     /// # Errors
@@ -381,27 +389,20 @@ impl Ovs {
         self.switch.as_ref().map(Daemon::pid).ok_or(Error::NotRunning("ovs-vswitchd"))
     }
 
-    /// Processor time that ovs-vswitchd has used, all threads, user and system (proc(5), `stat`).
+    /// Processor time that the threads of ovs-vswitchd have used that are there now.
     ///
     /// # Errors
     /// It does not run.
     pub fn vswitchd_cpu(&self) -> Result<Duration, Error> {
-        let path = format!("/proc/{}/stat", self.vswitchd_pid()?);
-        let stat = fs::read_to_string(&path).tried(|| path.clone())?;
-        cpu_of_stat(&stat, rustix::param::clock_ticks_per_second()).ok_or_else(|| malformed(path, stat))
+        process::cpu(self.vswitchd_pid()?)
     }
 
-    /// Resident memory of ovs-vswitchd in bytes (proc(5), `status`, VmRSS).
+    /// Resident memory of ovs-vswitchd in bytes.
     ///
     /// # Errors
     /// It does not run.
     pub fn vswitchd_rss_bytes(&self) -> Result<u64, Error> {
-        let path = format!("/proc/{}/status", self.vswitchd_pid()?);
-        let status = fs::read_to_string(&path).tried(|| path.clone())?;
-        let kilobytes = status.lines().find_map(|line| {
-            line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-        });
-        kilobytes.map(|kb| kb * 1024).ok_or_else(|| malformed(path, status))
+        process::rss_bytes(self.vswitchd_pid()?)
     }
 
     /// The end of ovs-vswitchd's log.
@@ -507,31 +508,4 @@ fn wait_for(name: &'static str, daemon: &mut Daemon, ready: impl Fn() -> bool) -
         thread::sleep(Duration::from_millis(3));
     }
     Ok(())
-}
-
-/// User and system time of a process from its `stat` line. The name in parentheses may hold anything, so fields are
-/// counted after its last parenthesis: state is field 3, utime 14, stime 15.
-fn cpu_of_stat(stat: &str, ticks_per_second: u64) -> Option<Duration> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(14 - 3);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    let nanoseconds_per_tick = 1_000_000_000u64.checked_div(ticks_per_second)?;
-    Some(Duration::from_nanos((user + system) * nanoseconds_per_tick))
-}
-
-fn malformed(path: String, text: String) -> Error {
-    Error::Invalid { what: "file of the kernel", value: path, reason: format!("not as proc(5) says: {text}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_time_is_read_behind_a_name_with_parentheses() {
-        let stat = "17 (a) b) S 1 17 17 0 -1 4194304 9 0 0 0 150 50 0 0 20 0 7 0 1 2 3";
-        assert_eq!(cpu_of_stat(stat, 100), Some(Duration::from_secs(2)));
-        assert_eq!(cpu_of_stat("17 (a", 100), None);
-    }
 }

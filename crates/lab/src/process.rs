@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -23,6 +23,73 @@ use crate::netns::NetNs;
 
 /// How long a daemon may take to end after SIGTERM before it gets SIGKILL.
 const END_GRACE: Duration = Duration::from_secs(5);
+
+/// Processor time of the threads of a process that are there now, in nanoseconds: what ended threads used is not in it.
+///
+/// # Errors
+/// There is no such process.
+pub fn cpu(pid: u32) -> Result<Duration, Error> {
+    let directory = format!("/proc/{pid}/task");
+    let tried = || directory.clone();
+    let mut sum = Duration::ZERO;
+    for thread in fs::read_dir(&directory).tried(tried)? {
+        let path = thread.tried(tried)?.path().join("schedstat");
+        match fs::read_to_string(&path) {
+            Ok(text) => sum += of_schedstat(&text).ok_or_else(|| malformed(&path, &text))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).tried(tried),
+        }
+    }
+    Ok(sum)
+}
+
+/// Processor time of a thread of this process, by its number.
+///
+/// # Errors
+/// There is no such thread.
+pub fn cpu_of_thread(thread: i32) -> Result<Duration, Error> {
+    let path = PathBuf::from(format!("/proc/self/task/{thread}/schedstat"));
+    let text = fs::read_to_string(&path).tried(|| path.display().to_string())?;
+    of_schedstat(&text).ok_or_else(|| malformed(&path, &text))
+}
+
+/// The most resident memory that a process has had, in bytes (proc(5), `status`, VmHWM).
+///
+/// # Errors
+/// There is no such process.
+pub fn peak_rss_bytes(pid: u32) -> Result<u64, Error> {
+    memory(pid, "VmHWM:")
+}
+
+/// Its resident memory now, in bytes (VmRSS).
+///
+/// # Errors
+/// There is no such process.
+pub fn rss_bytes(pid: u32) -> Result<u64, Error> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, name: &str) -> Result<u64, Error> {
+    let path = PathBuf::from(format!("/proc/{pid}/status"));
+    let status = fs::read_to_string(&path).tried(|| path.display().to_string())?;
+    let kilobytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| malformed(&path, &status))
+}
+
+/// Time on a processor in nanoseconds is the first number (Documentation/scheduler/sched-stats.rst of Linux).
+fn of_schedstat(text: &str) -> Option<Duration> {
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+}
+
+fn malformed(path: &Path, text: &str) -> Error {
+    Error::Invalid {
+        what: "file of the kernel",
+        value: path.display().to_string(),
+        reason: format!("not as proc(5) says: {text}"),
+    }
+}
 
 /// A running daemon; ended when dropped, unless it was let go.
 #[derive(Debug)]
@@ -62,6 +129,12 @@ impl Daemon {
             fs::write(path, format!("{}\n", daemon.pid())).tried(|| format!("write {}", path.display()))?;
         }
         Ok(daemon)
+    }
+
+    /// Its name, for messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its process id.

@@ -113,6 +113,11 @@ impl Renderer {
         }
     }
 
+    /// How many distinct sets of groups local ports carry, as of the last commit.
+    pub fn set_count(&self) -> usize {
+        self.sets.in_use()
+    }
+
     /// The policy changed.
     pub fn apply_policy(&mut self, delta: &PolicyDelta) {
         for (id, group) in &delta.groups {

@@ -97,6 +97,11 @@ impl Sets {
         }
     }
 
+    /// How many of them ports carry.
+    pub(crate) fn in_use(&self) -> usize {
+        self.sets.len() - self.retired.len()
+    }
+
     /// A port carries these groups. A set seen for the first time is filled with the rules of its groups, and takes a
     /// number of `generation` that no set ever had: caches of the datapath still know what became of packets of an
     /// earlier set, whatever the tables say now (docs/decisions/0006).

@@ -178,6 +178,12 @@ impl<K: Ord + Clone, V: Eq + Clone> Tracker<K, V> {
         self.pairs.iter().filter_map(|(key, pair)| pair.desired().map(|value| (key, value)))
     }
 
+    /// How many objects are wanted. Costs the differences, not the maps.
+    pub fn desired_count(&self) -> usize {
+        let unwanted = self.pending.iter().filter(|key| self.desired(key).is_none()).count();
+        self.pairs.len() - unwanted
+    }
+
     /// Everything the datapath holds, as far as is known, in the order of the keys.
     pub fn iter_actual(&self) -> impl Iterator<Item = (&K, &V)> {
         self.pairs.iter().filter_map(|(key, pair)| pair.actual().map(|value| (key, value)))
@@ -285,6 +291,7 @@ mod tests {
                     }
                 }
                 prop_assert!(tracker.iter_desired().eq(desired.iter()));
+                prop_assert_eq!(tracker.desired_count(), desired.len());
                 prop_assert!(tracker.iter_actual().eq(actual.iter()));
                 prop_assert_eq!(tracker.is_converged(), desired == actual);
             }

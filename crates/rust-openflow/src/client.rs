@@ -74,6 +74,8 @@ struct State {
     bundles: HashMap<BundleId, oneshot::Sender<BundleFate>>,
     news: VecDeque<Event>,
     missed: u64,
+    /// Bytes handed to the transport.
+    written: u64,
     lost: Option<ClientError>,
 }
 
@@ -96,6 +98,7 @@ impl Shared {
             bundles: HashMap::new(),
             news: VecDeque::new(),
             missed: 0,
+            written: 0,
             lost: None,
         };
         Shared { state: Mutex::new(state), output: Notify::new(), space: Notify::new(), news: Notify::new() }
@@ -178,6 +181,11 @@ impl Client {
             }
         });
         connected.await.unwrap_or_else(|_| Err(ClientError::Timeout { target: target.to_string() }))
+    }
+
+    /// Bytes handed to the transport so far, all messages of this connection.
+    pub fn bytes_written(&self) -> u64 {
+        self.shared.lock().written
     }
 
     async fn ask(

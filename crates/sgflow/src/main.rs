@@ -3,6 +3,7 @@
 
 mod agent_command;
 mod apply;
+mod bench;
 mod demo;
 mod exit;
 mod options;
@@ -38,6 +39,7 @@ enum Command {
     Verify(verify::VerifyCommand),
     Status(status::StatusCommand),
     Demo(demo::DemoArgs),
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -65,7 +67,8 @@ fn init_log(cli: &Cli) -> anyhow::Result<()> {
         | Command::Render(_)
         | Command::Verify(_)
         | Command::Status(_)
-        | Command::Demo(_) => "warn",
+        | Command::Demo(_)
+        | Command::Bench(_) => "warn",
     };
     let filter = EnvFilter::builder().parse(cli.log.as_deref().unwrap_or(default))?;
     tracing_subscriber::fmt()
@@ -85,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Render(command) => command.run(),
         Command::Verify(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
+        Command::Bench(args) => bench::run(&args).map(|()| Exit::Done),
         Command::Demo(args) => demo::run(&args).map(|()| Exit::Done),
     }
 }

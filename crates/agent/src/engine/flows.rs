@@ -1,11 +1,11 @@
 //! Wanted flows against the switch's: renderer, tracker, and what the switch would not take.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pipeline::{
-    Batch, Config, FlowBody, FlowKind, FlowOp, GenerationPool, GenerationsExhausted, Known, LAYOUT,
-    RefusedRule, Renderer, decode_cookie, is_ours, layout,
+    Batch, Config, FlowBody, FlowOp, GenerationPool, GenerationsExhausted, Known, LAYOUT, RefusedRule,
+    Renderer, is_ours, layout,
 };
 use reconcile::{Change, Tracker};
 use rust_openflow::{Flow, FlowKey};
@@ -176,13 +176,9 @@ impl Flows {
         self.tracker.iter_desired()
     }
 
-    /// How many sets of groups are in use.
-    pub(super) fn set_count(&self) -> usize {
-        let set = |(_, body): (&FlowKey, &FlowBody)| match decode_cookie(body.cookie) {
-            Some((FlowKind::Set, id)) => Some(id),
-            _ => None,
-        };
-        self.tracker.iter_desired().filter_map(set).collect::<BTreeSet<u64>>().len()
+    /// How many flows are wanted.
+    pub(super) fn wanted_count(&self) -> usize {
+        self.tracker.desired_count()
     }
 }
 

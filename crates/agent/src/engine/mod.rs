@@ -297,10 +297,11 @@ impl Engine {
         std::mem::take(&mut self.effects)
     }
 
-    /// What is enforced at the moment.
+    /// What is enforced at the moment. Costs nothing that grows with the flows: it is asked after each change.
     pub fn status(&self) -> Status {
-        let (sets, flows) = self.flows.as_ref().map_or((0, 0), |f| (f.set_count(), f.wanted().count()));
-        let ports = self.host.spots().count();
+        let (sets, flows) =
+            self.flows.as_ref().map_or((0, 0), |f| (f.renderer.set_count(), f.wanted_count()));
+        let ports = self.host.spots().len();
         let ports_without_policy = self.no_policy.len();
         Status { ports, ports_without_policy, sets, flows, sent: self.progress.total }
     }

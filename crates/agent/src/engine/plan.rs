@@ -328,6 +328,7 @@ impl Engine {
                 let sent: Sent = count(changes);
                 self.progress.total += sent;
                 self.progress.since_report += sent;
+                self.report(Report::Taken(sent));
                 if let Some(flows) = &mut self.flows {
                     flows.confirm(changes);
                 }

@@ -15,6 +15,8 @@ pub enum Report {
     Waiting(Waiting),
     /// What was waited for is there.
     Resumed,
+    /// The switch has taken a bundle; its caches follow.
+    Taken(Sent),
     /// The policy given so far is in the switch, and in its caches.
     Applied(Sent),
     /// Nothing is left to do; told again whenever an interface changed.

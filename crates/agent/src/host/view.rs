@@ -154,7 +154,7 @@ impl HostView {
     }
 
     /// Every local port and where it is.
-    pub fn spots(&self) -> impl Iterator<Item = (&PortId, &Spot)> {
+    pub fn spots(&self) -> impl ExactSizeIterator<Item = (&PortId, &Spot)> {
         self.spots.iter()
     }
 

@@ -103,7 +103,10 @@ async fn write(target: &str, shared: &Shared, mut writer: impl AsyncWrite + Unpi
             if let Some(error) = &state.lost {
                 return error.clone();
             }
-            state.connection.take_output()
+            let output = state.connection.take_output();
+            // A usize has at most 64 bits.
+            state.written += output.len() as u64;
+            output
         };
         if output.is_empty() {
             shared.output.notified().await;

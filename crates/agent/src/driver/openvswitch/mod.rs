@@ -157,6 +157,11 @@ impl OpenvSwitch {
         Found { ports: self.engine.spots().map(port).collect(), ..self.found.clone() }
     }
 
+    /// Bytes of OpenFlow sent on the present connection to the switch; 0 without one.
+    pub fn bytes_sent(&self) -> u64 {
+        self.switch.as_ref().map_or(0, Switch::bytes_written)
+    }
+
     /// What keeps the driver from applying anything.
     pub fn waiting(&self) -> Option<&crate::engine::Waiting> {
         self.engine.waiting()

@@ -51,6 +51,10 @@ impl Switch {
         self.link
     }
 
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.client.bytes_written()
+    }
+
     pub(super) fn read_back(&mut self, answers: mpsc::Sender<Answer>) {
         self.run(answers, async |client| {
             let flows = client.dump_flows(&FlowFilter::default()).await.map_err(|error| error.to_string())?;

@@ -1,0 +1,160 @@
+//! A private switch with the ports of a scenario, and the floor: what ovs-ofctl costs for the same flows.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent::driver::Setup;
+use agent::engine;
+use anyhow::{Context as _, Result, bail, ensure};
+use lab::{Datapath, DummySpec, FailMode, Ovs, OvsOptions, process};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+use policy::Policy;
+
+use super::scenario::{Scenario, port_id};
+
+const BRIDGE: &str = "br-int";
+/// The bridge that ovs-ofctl fills.
+const FLOOR_BRIDGE: &str = "br-floor";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What ovs-ofctl and ovs-vswitchd cost for a table, in seconds.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub(crate) struct Floor {
+    pub(crate) ofctl_cpu: f64,
+    pub(crate) switch_cpu: f64,
+    pub(crate) wall: f64,
+}
+
+/// A switch with the local ports of a scenario.
+pub(crate) struct Host {
+    ovs: Ovs,
+}
+
+impl Host {
+    pub(crate) fn start(scenario: &Scenario) -> Result<Self> {
+        let ovs = Ovs::start(OvsOptions { datapath: Datapath::Dummy, ..OvsOptions::default() })?;
+        ovs.add_bridge(BRIDGE, FailMode::Secure)?;
+        let host = Host { ovs };
+        // All in one transaction would be more words than a command may have.
+        for first in (0..scenario.ports).step_by(250) {
+            let last = scenario.ports.min(first + 250);
+            host.ovs.add_dummy_ports(BRIDGE, (first..last).map(plug).collect())?;
+        }
+        Ok(host)
+    }
+
+    /// One more local port, that of member `number`.
+    pub(crate) fn plug(&self, number: u16) -> Result<()> {
+        self.ovs.add_dummy_ports(BRIDGE, vec![plug(number)])?;
+        Ok(())
+    }
+
+    pub(crate) fn unplug(&self, number: u16) -> Result<()> {
+        Ok(self.ovs.del_port(&tap(number))?)
+    }
+
+    /// What a driver needs to know of this switch.
+    pub(crate) fn setup(&self) -> Result<Setup> {
+        Ok(Setup {
+            remote: self.ovs.db_remote().parse().context("the database's address")?,
+            tls: None,
+            openflow: None,
+            engine: engine::Options {
+                bridge: BRIDGE.to_owned(),
+                set_fail_mode: false,
+                permitted_ethertypes: Default::default(),
+                network_ports: Default::default(),
+            },
+            dry_run: false,
+        })
+    }
+
+    pub(crate) fn switch_cpu(&self) -> Result<Duration> {
+        Ok(self.ovs.vswitchd_cpu()?)
+    }
+
+    /// ovs-vswitchd dies and another begins.
+    pub(crate) fn restart_switch(&mut self) -> Result<()> {
+        self.ovs.kill_vswitchd();
+        Ok(self.ovs.start_vswitchd()?)
+    }
+
+    /// All flows go, as if the switch had none.
+    pub(crate) fn empty(&self) -> Result<()> {
+        self.ovs.ofctl(&["-O", "OpenFlow14", "del-flows", BRIDGE])?;
+        Ok(())
+    }
+
+    /// Has ovs-ofctl push the table that the bridge has now into an empty one.
+    pub(crate) fn floor(&self) -> Result<(usize, Floor)> {
+        let text = self.ovs.ofctl(&["-O", "OpenFlow14", "--no-stats", "--no-names", "dump-flows", BRIDGE])?;
+        let flows: Vec<&str> = text.lines().map(str::trim).filter(|line| line.contains("actions=")).collect();
+        let file = self.ovs.rundir().join("floor.flows");
+        fs::write(&file, flows.join("\n"))?;
+        self.ovs.add_bridge(FLOOR_BRIDGE, FailMode::Secure)?;
+        let mut command = Command::new("ovs-ofctl");
+        command.args(["-O", "OpenFlow14", "--no-names", "--bundle", "add-flows"]);
+        command.arg(format!("unix:{}", self.ovs.mgmt(FLOOR_BRIDGE).display())).arg(&file);
+        command.env("OVS_RUNDIR", self.ovs.rundir()).stdout(Stdio::null());
+        let (before, begun) = (self.switch_cpu()?, Instant::now());
+        let ofctl_cpu = cpu_of(&mut command)?.as_secs_f64();
+        let wall = begun.elapsed().as_secs_f64();
+        let switch_cpu = (self.switch_cpu()? - before).as_secs_f64();
+        self.ovs.vsctl(&["del-br", FLOOR_BRIDGE])?;
+        Ok((flows.len(), Floor { ofctl_cpu, switch_cpu, wall }))
+    }
+
+    /// The most memory that `sgflow agent` takes until it has applied the policy, as a document, to the empty switch, in bytes.
+    pub(crate) fn agent_peak_rss(&mut self, policy: &Policy) -> Result<u64> {
+        let document = self.ovs.rundir().join("policy.json");
+        fs::write(&document, super::document::of(policy).to_string())?;
+        let mut command = Command::new(std::env::current_exe().context("finding this program")?);
+        command.arg("agent").arg("--policy").arg(&document).args(["--ovsdb", &self.ovs.db_remote()]);
+        command.args(["--config", "/dev/null"]);
+        command.arg("--api-socket").arg(self.ovs.rundir().join("sgflow.sock"));
+        self.ovs.start_daemon("agent", command)?;
+        let (log, begun) = (self.ovs.rundir().join("agent.out"), Instant::now());
+        while !fs::read_to_string(&log)?.contains(" applied ") {
+            ensure!(begun.elapsed() < PATIENCE, "the agent said: {}", fs::read_to_string(&log)?);
+            thread::sleep(Duration::from_millis(20));
+        }
+        let pid = fs::read_to_string(self.ovs.rundir().join("agent.pid"))?.trim().parse()?;
+        let peak = process::peak_rss_bytes(pid)?;
+        self.ovs.stop_daemon("agent");
+        Ok(peak)
+    }
+}
+
+fn tap(number: u16) -> String {
+    format!("tap{number}")
+}
+
+fn plug(number: u16) -> DummySpec {
+    DummySpec {
+        port_id: Some(port_id(u32::from(number)).to_string()),
+        tag: Some(10),
+        ofport: Some(number + 1),
+        ..DummySpec::new(&tap(number))
+    }
+}
+
+/// Processor time of a command and what it starts.
+fn cpu_of(command: &mut Command) -> Result<Duration> {
+    let children = || -> Result<Duration> {
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        Ok(duration(usage.user_time()) + duration(usage.system_time()))
+    };
+    let before = children()?;
+    let status = command.status()?;
+    if !status.success() {
+        bail!("{command:?}: {status}");
+    }
+    Ok(children()? - before)
+}
+
+fn duration(time: TimeVal) -> Duration {
+    Duration::from_secs(time.tv_sec().unsigned_abs()) + Duration::from_micros(time.tv_usec().unsigned_abs())
+}

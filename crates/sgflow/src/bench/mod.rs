@@ -1,0 +1,281 @@
+//! `sgflow bench`: what a change costs, on a private Open vSwitch with devices that are in the switch alone, and in the same run what
+//! ovs-ofctl and ovs-vswitchd charge for the same flows.
+
+mod document;
+mod host;
+mod plot;
+mod report;
+mod scenario;
+mod subject;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use agent::driver::Setup;
+use anyhow::{Context as _, Result, ensure};
+use policy::{Policy, PolicyDelta};
+
+use host::{Floor, Host};
+use scenario::{Scenario, port_id};
+use subject::{Cost, Subject};
+
+/// Members that come and go to tell what the slowest of a hundred take.
+const REPEATS: u32 = 200;
+/// Changes of a churn.
+const CHURN: u32 = 100;
+
+/// Options of `sgflow bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// What is measured: SHAPE-PORTS-MEMBERS, with shape default or rich; without this, all that docs/benchmarks shows
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<Scenario>,
+
+    /// How often each step is measured; medians are printed
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    times: usize,
+
+    /// Write every figure there as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Draw plots there, as SVG
+    #[arg(long, value_name = "DIRECTORY")]
+    plots: Option<PathBuf>,
+}
+
+/// A step of a scenario, with what it cost each time.
+#[derive(Debug, serde::Serialize)]
+struct Step {
+    name: &'static str,
+    costs: Vec<Cost>,
+}
+
+/// How long single changes took, in seconds.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+struct Latency {
+    count: usize,
+    taken_p50: f64,
+    taken_p99: f64,
+    applied_p50: f64,
+    applied_p99: f64,
+}
+
+/// All figures of a scenario.
+#[derive(Debug, serde::Serialize)]
+struct Figures {
+    scenario: String,
+    flows: usize,
+    floor: Vec<Floor>,
+    steps: Vec<Step>,
+    member_latency: Latency,
+    agent_peak_rss_bytes: u64,
+}
+
+/// Runs the benchmarks and prints their figures.
+pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    ensure!(args.times > 0, "--times: at least one");
+    let scenarios = if args.scenario.is_empty() { Scenario::all() } else { args.scenario.clone() };
+    let mut all = Vec::new();
+    for scenario in scenarios {
+        eprintln!("{scenario} …");
+        let figures = Bench::begin(scenario, args.times)?.run().with_context(|| scenario.to_string())?;
+        println!("{}", report::table(&figures));
+        all.push(figures);
+    }
+    if let Some(path) = &args.json {
+        std::fs::write(path, report::json(&all)?).with_context(|| format!("writing {}", path.display()))?;
+    }
+    if let Some(directory) = &args.plots {
+        for (name, svg) in plot::all(&all) {
+            let path = directory.join(name);
+            std::fs::write(&path, svg).with_context(|| format!("writing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// One scenario under way.
+struct Bench {
+    scenario: Scenario,
+    times: usize,
+    host: Host,
+    setup: Setup,
+    policy: Policy,
+    steps: Vec<Step>,
+}
+
+impl Bench {
+    fn begin(scenario: Scenario, times: usize) -> Result<Self> {
+        let host = Host::start(&scenario)?;
+        let setup = host.setup()?;
+        let mut policy = scenario.policy();
+        Scenario::add_extra_group(&mut policy);
+        Ok(Bench { scenario, times, host, setup, policy, steps: Vec::new() })
+    }
+
+    fn run(mut self) -> Result<Figures> {
+        let agent_peak_rss_bytes = self.host.agent_peak_rss(&self.policy)?;
+        let mut nothing = Vec::new();
+        for _ in 0..self.times {
+            self.host.empty()?;
+            nothing.push(self.start()?.1);
+        }
+        self.note("from nothing", nothing);
+        let mut restarts = Vec::new();
+        for _ in 0..self.times {
+            restarts.push(self.start()?.1);
+        }
+        self.note("restart, unchanged", restarts);
+        let mut floor = Vec::new();
+        for _ in 0..self.times {
+            floor.push(self.host.floor()?.1);
+        }
+        let mut subject = self.start()?.0;
+        let flows = subject.flows();
+        self.policy_changes(&mut subject)?;
+        let member_latency = self.latency(&mut subject)?;
+        self.ports(&mut subject)?;
+        self.churn(&mut subject)?;
+        self.switch_restarts(&mut subject)?;
+        let scenario = self.scenario.to_string();
+        Ok(Figures { scenario, flows, floor, steps: self.steps, member_latency, agent_peak_rss_bytes })
+    }
+
+    fn note(&mut self, name: &'static str, costs: Vec<Cost>) {
+        self.steps.push(Step { name, costs });
+    }
+
+    /// A driver that begins, with all that costs it until the policy is applied.
+    fn start(&self) -> Result<(Subject, Cost)> {
+        let switch = self.host.switch_cpu()?;
+        let begun = Instant::now();
+        let mut subject = Subject::start(self.setup.clone())?;
+        subject.give(Policy::diff(&Policy::default(), &self.policy))?;
+        let cost = subject.until_settled((Duration::ZERO, switch), begun, || self.host.switch_cpu())?;
+        Ok((subject, cost))
+    }
+
+    /// There and back, so often: the policy changes by `change`.
+    fn there_and_back(
+        &mut self,
+        subject: &mut Subject,
+        [there, back]: [&'static str; 2],
+        change: impl Fn(&Scenario, &mut Policy),
+    ) -> Result<()> {
+        let mut changed = self.policy.clone();
+        change(&self.scenario, &mut changed);
+        let deltas = [Policy::diff(&self.policy, &changed), Policy::diff(&changed, &self.policy)];
+        let mut costs = [Vec::new(), Vec::new()];
+        for _ in 0..self.times {
+            for (delta, costs) in deltas.iter().zip(&mut costs) {
+                costs.push(self.change(subject, delta)?);
+            }
+        }
+        let [of_there, of_back] = costs;
+        self.note(there, of_there);
+        self.note(back, of_back);
+        Ok(())
+    }
+
+    fn change(&self, subject: &mut Subject, delta: &PolicyDelta) -> Result<Cost> {
+        subject.change(delta.clone(), || self.host.switch_cpu())
+    }
+
+    fn policy_changes(&mut self, subject: &mut Subject) -> Result<()> {
+        let member = self.scenario.members;
+        self.there_and_back(subject, ["+1 member", "-1 member"], |scenario, policy| {
+            scenario.add_port(policy, member);
+        })?;
+        self.there_and_back(subject, ["+1 rule", "-1 rule"], |_, policy| Scenario::toggle_rule(policy))?;
+        self.there_and_back(subject, ["a port joins a group", "and leaves it"], |_, policy| {
+            Scenario::change_groups(policy, 0);
+        })
+    }
+
+    /// Members that come and go, one after the other.
+    fn latency(&self, subject: &mut Subject) -> Result<Latency> {
+        let (mut taken, mut applied) = (Vec::new(), Vec::new());
+        for number in 0..REPEATS / 2 {
+            let mut changed = self.policy.clone();
+            self.scenario.add_port(&mut changed, self.scenario.members + number);
+            let deltas = [Policy::diff(&self.policy, &changed), Policy::diff(&changed, &self.policy)];
+            let more = self.change(subject, &deltas[0])?;
+            taken.push(more.taken);
+            applied.push(more.applied);
+            self.change(subject, &deltas[1])?;
+        }
+        let [mut taken, mut applied] = [taken, applied];
+        taken.sort_by(f64::total_cmp);
+        applied.sort_by(f64::total_cmp);
+        let of = |times: &[f64], percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+        Ok(Latency {
+            count: taken.len(),
+            taken_p50: of(&taken, 50),
+            taken_p99: of(&taken, 99),
+            applied_p50: of(&applied, 50),
+            applied_p99: of(&applied, 99),
+        })
+    }
+
+    /// A member's device is plugged in and out, by ovs-vsctl, whose own time is in that of the step.
+    fn ports(&mut self, subject: &mut Subject) -> Result<()> {
+        let number = self.scenario.ports;
+        if u32::from(number) >= self.scenario.members {
+            let mut changed = self.policy.clone();
+            self.scenario.add_port(&mut changed, u32::from(number));
+            let delta = Policy::diff(&self.policy, &changed);
+            self.change(subject, &delta)?;
+            self.policy = changed;
+        }
+        let (mut plugs, mut unplugs) = (Vec::new(), Vec::new());
+        for _ in 0..self.times {
+            let before = (subject.cpu()?, self.host.switch_cpu()?, Instant::now());
+            self.host.plug(number)?;
+            plugs.push(subject.until_settled((before.0, before.1), before.2, || self.host.switch_cpu())?);
+            let before = (subject.cpu()?, self.host.switch_cpu()?, Instant::now());
+            self.host.unplug(number)?;
+            unplugs.push(subject.until_settled((before.0, before.1), before.2, || self.host.switch_cpu())?);
+        }
+        self.note("+1 port", plugs);
+        self.note("-1 port", unplugs);
+        Ok(())
+    }
+
+    /// Members, rules and ports' groups change without a pause.
+    fn churn(&mut self, subject: &mut Subject) -> Result<()> {
+        let mut costs = Vec::new();
+        for _ in 0..self.times {
+            let mut sum = Cost::default();
+            let mut now = self.policy.clone();
+            for number in 0..CHURN {
+                let mut next = now.clone();
+                match number % 5 {
+                    0 | 1 => self.scenario.add_port(&mut next, self.scenario.members + 1 + number),
+                    2 => _ = next.ports.remove(&port_id(self.scenario.members + number)),
+                    3 => Scenario::change_groups(&mut next, number % u32::from(self.scenario.ports)),
+                    _ => Scenario::toggle_rule(&mut next),
+                }
+                sum.add(&self.change(subject, &Policy::diff(&now, &next))?);
+                now = next;
+            }
+            self.change(subject, &Policy::diff(&now, &self.policy))?;
+            costs.push(sum);
+        }
+        self.note("churn, 100 changes in turn", costs);
+        Ok(())
+    }
+
+    fn switch_restarts(&mut self, subject: &mut Subject) -> Result<()> {
+        let mut costs = Vec::new();
+        for _ in 0..self.times {
+            let before = subject.cpu()?;
+            self.host.restart_switch()?;
+            let begun = Instant::now();
+            let host = &self.host;
+            costs.push(subject.until_settled((before, Duration::ZERO), begun, || host.switch_cpu())?);
+        }
+        self.note("ovs-vswitchd restarts", costs);
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! What is measured: a host's ports, the members of their groups, and the rules between them.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use policy::{
+    Direction, Ethertype, GroupId, MacAddr, Policy, Port, PortId, PortProtocol, PortRange, Remote, Rule,
+    SecurityGroup, Service,
+};
+
+/// The group that all ports of a default scenario are in, and that more members and rules come to in any.
+const FIRST_GROUP: usize = 0;
+/// Groups of a rich scenario; a port is in [`GROUPS_OF_A_PORT`] of them.
+const RICH_GROUPS: usize = 10;
+const GROUPS_OF_A_PORT: usize = 5;
+const RULES_OF_A_GROUP: u16 = 20;
+/// The group that any port can join, and the rule that the first group can have besides.
+const EXTRA: &str = "extra";
+const ONE_MORE: &str = "one-more";
+
+/// Which rules there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shape {
+    /// One group as Neutron makes it: to anybody, from its members.
+    Default,
+    /// Ten groups of twenty rules with ranges, prefixes and remote groups; each port is in five of them.
+    Rich,
+}
+
+/// A shape, so many local ports, and so many members in all, each with an IPv4 and an IPv6 address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) shape: Shape,
+    pub(crate) ports: u16,
+    pub(crate) members: u32,
+}
+
+impl std::fmt::Display for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shape = match self.shape {
+            Shape::Default => "default",
+            Shape::Rich => "rich",
+        };
+        write!(f, "{shape}-{}-{}", self.ports, self.members)
+    }
+}
+
+impl std::str::FromStr for Scenario {
+    type Err = anyhow::Error;
+
+    /// `default-PORTS-MEMBERS` or `rich-PORTS-MEMBERS`.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let words: Vec<&str> = text.split('-').collect();
+        let [shape, ports, members] = words[..] else { bail!("not SHAPE-PORTS-MEMBERS: {text}") };
+        let shape = match shape {
+            "default" => Shape::Default,
+            "rich" => Shape::Rich,
+            other => bail!("no shape {other:?}; there are default and rich"),
+        };
+        let (ports, members) =
+            (ports.parse().context("how many ports")?, members.parse().context("how many members")?);
+        if u32::from(ports) > members {
+            bail!("{ports} ports are more than {members} members");
+        }
+        Ok(Scenario { shape, ports, members })
+    }
+}
+
+impl Scenario {
+    /// Those that anchors were measured with.
+    pub(crate) fn all() -> Vec<Scenario> {
+        let default = [(10, 500), (100, 500), (500, 500), (100, 2000), (500, 10_000)];
+        let default = default.map(|(ports, members)| Scenario { shape: Shape::Default, ports, members });
+        let rich = Scenario { shape: Shape::Rich, ports: 100, members: 500 };
+        default.into_iter().chain([rich]).collect()
+    }
+
+    /// The policy; ports 0 to `ports` are local.
+    pub(crate) fn policy(&self) -> Policy {
+        let groups = match self.shape {
+            Shape::Default => vec![default_group()],
+            Shape::Rich => (0..RICH_GROUPS).map(rich_group).collect(),
+        };
+        let mut policy = Policy {
+            groups: groups.into_iter().map(|group| (group.id.clone(), Arc::new(group))).collect(),
+            ..Policy::default()
+        };
+        for number in 0..self.members {
+            self.add_port(&mut policy, number);
+        }
+        policy
+    }
+
+    /// Member `number` joins.
+    pub(crate) fn add_port(&self, policy: &mut Policy, number: u32) {
+        let port = port(number, self.groups_of(number));
+        policy.ports.insert(port.id.clone(), Arc::new(port));
+    }
+
+    /// The port leaves the group that any port can join, or joins it.
+    pub(crate) fn change_groups(policy: &mut Policy, number: u32) {
+        if let Some(held) = policy.ports.get_mut(&port_id(number)) {
+            let mut port = Port::clone(held);
+            let extra = GroupId::from(EXTRA);
+            if !port.security_groups.remove(&extra) {
+                port.security_groups.insert(extra);
+            }
+            *held = Arc::new(port);
+        }
+    }
+
+    /// A group without members that any port can join.
+    pub(crate) fn add_extra_group(policy: &mut Policy) {
+        let rule = rule("extra-1", Direction::Ingress, Ethertype::Ipv4, tcp(8080, 8090), Remote::Any);
+        let group = group(EXTRA, vec![rule]);
+        policy.groups.insert(group.id.clone(), Arc::new(group));
+    }
+
+    /// One more rule in the first group, or one less if it is there.
+    pub(crate) fn toggle_rule(policy: &mut Policy) {
+        if let Some(held) = policy.groups.get_mut(&group_id(FIRST_GROUP)) {
+            let mut group = SecurityGroup::clone(held);
+            let count = group.rules.len();
+            group.rules.retain(|rule| rule.id.as_str() != ONE_MORE);
+            if group.rules.len() == count {
+                let service = tcp(443, 443);
+                group.rules.push(rule(ONE_MORE, Direction::Ingress, Ethertype::Ipv4, service, Remote::Any));
+                group.rules.sort_by(|one, other| one.id.cmp(&other.id));
+            }
+            *held = Arc::new(group);
+        }
+    }
+
+    fn groups_of(&self, number: u32) -> BTreeSet<GroupId> {
+        match self.shape {
+            Shape::Default => [group_id(FIRST_GROUP)].into(),
+            Shape::Rich => {
+                let first = usize::try_from(number).unwrap_or(0) % RICH_GROUPS;
+                (first..first + GROUPS_OF_A_PORT).map(|group| group_id(group % RICH_GROUPS)).collect()
+            }
+        }
+    }
+}
+
+fn default_group() -> SecurityGroup {
+    let id = group_id(FIRST_GROUP);
+    let members = || Remote::Group(id.clone());
+    let rules = [
+        rule("e4", Direction::Egress, Ethertype::Ipv4, Service::Any, Remote::Any),
+        rule("e6", Direction::Egress, Ethertype::Ipv6, Service::Any, Remote::Any),
+        rule("i4", Direction::Ingress, Ethertype::Ipv4, Service::Any, members()),
+        rule("i6", Direction::Ingress, Ethertype::Ipv6, Service::Any, members()),
+    ];
+    group(&id.to_string(), rules.into())
+}
+
+/// Rules of all kinds in turn: to anybody, ranges from members, ranges from prefixes, of both families.
+fn rich_group(number: usize) -> SecurityGroup {
+    let id = group_id(number);
+    let mut rules: Vec<Rule> = (0..RULES_OF_A_GROUP)
+        .map(|turn| {
+            let [_, octet] = turn.to_be_bytes();
+            let low = 1000 + 100 * turn;
+            let members = Remote::Group(id.clone());
+            let prefix =
+                Remote::Prefix(ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, octet, 0, 0), 16).into());
+            let (direction, ethertype, service, remote) = match turn % 5 {
+                0 => (Direction::Egress, Ethertype::Ipv4, udp(low, low + 37), Remote::Any),
+                1 => (Direction::Ingress, Ethertype::Ipv4, tcp(low, low + 37), members),
+                2 => (Direction::Ingress, Ethertype::Ipv4, udp(low, low + 63), prefix),
+                3 => (Direction::Ingress, Ethertype::Ipv6, tcp(low, low + 99), members),
+                _ => (Direction::Egress, Ethertype::Ipv6, Service::Any, Remote::Any),
+            };
+            rule(&format!("{id}-{turn}"), direction, ethertype, service, remote)
+        })
+        .collect();
+    rules.sort_by(|one, other| one.id.cmp(&other.id));
+    group(&id.to_string(), rules)
+}
+
+fn group(id: &str, rules: Vec<Rule>) -> SecurityGroup {
+    SecurityGroup { id: id.into(), name: id.to_owned(), stateful: true, rules }
+}
+
+fn group_id(number: usize) -> GroupId {
+    format!("sg-{number}").as_str().into()
+}
+
+fn rule(id: &str, direction: Direction, ethertype: Ethertype, service: Service, remote: Remote) -> Rule {
+    Rule { id: id.into(), direction, ethertype, service, remote }
+}
+
+fn tcp(min: u16, max: u16) -> Service {
+    Service::Ports { protocol: PortProtocol::Tcp, range: Some(PortRange { min, max }) }
+}
+
+fn udp(min: u16, max: u16) -> Service {
+    Service::Ports { protocol: PortProtocol::Udp, range: Some(PortRange { min, max }) }
+}
+
+/// The port of a member.
+pub(crate) fn port_id(number: u32) -> PortId {
+    format!("port-{number}").as_str().into()
+}
+
+fn port(number: u32, security_groups: BTreeSet<GroupId>) -> Port {
+    let [a, b, c, d] = number.to_be_bytes();
+    let low = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
+    let addresses = [
+        IpAddr::V4(Ipv4Addr::new(10, b, c, d)),
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, low[0], low[1])),
+    ];
+    Port {
+        id: port_id(number),
+        network_id: "net".into(),
+        mac: MacAddr([0xfa, 0x16, 0x3e, b, c, d]),
+        fixed_ips: addresses.into(),
+        allowed_address_pairs: BTreeSet::new(),
+        security_groups,
+        port_security_enabled: true,
+        device_owner: "compute:nova".into(),
+        host: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_is_named_by_its_shape_and_size() {
+        let named: Scenario = "rich-100-500".parse().unwrap();
+        assert_eq!(named, Scenario { shape: Shape::Rich, ports: 100, members: 500 });
+        assert_eq!(named.to_string(), "rich-100-500");
+        for wrong in ["rich-100", "poor-1-2", "default-500-10", "default-x-10"] {
+            assert!(wrong.parse::<Scenario>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_member_has_addresses_of_its_own() {
+        let policy = Scenario { shape: Shape::Rich, ports: 10, members: 1000 }.policy();
+        let addresses: BTreeSet<IpAddr> =
+            policy.ports.values().flat_map(|port| port.fixed_ips.clone()).collect();
+        assert_eq!(addresses.len(), 2000);
+        assert!(policy.groups.values().all(|group| group.rules.len() == 20));
+        assert!(policy.ports.values().all(|port| port.security_groups.len() == 5));
+    }
+}
