@@ -165,7 +165,7 @@ impl Rules {
             self.asked.keys().flatten().map(|id| clause(*id, CLAUSE_SERVICE)).collect();
         // Hard flows and clauses stand at different priorities, so a cell is wholly one or the other.
         let actions = if clauses.is_empty() { vec![self.admitted.clone()] } else { clauses };
-        FlowBody { cookie, actions }
+        FlowBody { cookie, actions: actions.into() }
     }
 }
 

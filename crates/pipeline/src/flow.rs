@@ -1,6 +1,7 @@
 //! Flows as the renderer speaks of them, and the few actions it uses.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rust_openflow::{
     Action, Ct, CtZone, FRAG_ANY, FRAG_LATER, Field, Flow, FlowKey, Match, PortNo, Subfield,
@@ -45,8 +46,8 @@ impl Part {
 pub struct FlowBody {
     /// What [`crate::cookie()`] made.
     pub cookie: u64,
-    /// The actions, in order.
-    pub actions: Vec<Action>,
+    /// The actions, in order. Clones share them: a body is kept as wanted, as held and as sent.
+    pub actions: Arc<[Action]>,
 }
 
 /// One change of the flow tables.
@@ -66,7 +67,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn set(&mut self, flow: Flow) {
-        let body = FlowBody { cookie: flow.cookie, actions: flow.actions };
+        let body = FlowBody { cookie: flow.cookie, actions: flow.actions.into() };
         let key = FlowKey { table: flow.table, priority: flow.priority, matches: flow.matches };
         self.ops.insert(key, Some(body));
     }
@@ -100,7 +101,7 @@ impl Journal {
 }
 
 pub(crate) fn flow_at(key: FlowKey, body: FlowBody) -> Flow {
-    Flow::new(key.table, key.priority, key.matches, body.actions).with_cookie(body.cookie)
+    Flow::new(key.table, key.priority, key.matches, body.actions.to_vec()).with_cookie(body.cookie)
 }
 
 /// A flow of `kind` about `object`.

@@ -86,7 +86,7 @@ impl Host {
         let Batch { ops, .. } = renderer.commit(&mut self.pool).unwrap();
         let mut wanted = Flows::new();
         apply(&mut wanted, ops);
-        let body = |flow: &Flow| FlowBody { cookie: flow.cookie, actions: flow.actions.clone() };
+        let body = |flow: &Flow| FlowBody { cookie: flow.cookie, actions: flow.actions.clone().into() };
         for (key, old) in &self.flows {
             let new = wanted.get(key);
             if new != Some(old) {

@@ -158,7 +158,7 @@ fn what_a_restart_finds_of_a_set_out_of_use_is_left_over_and_nothing_else() {
     let old = before.set_of_port();
     let mut left = 0;
     for (key, flow) in before.flows.iter().filter(|(key, _)| !after.flows.contains_key(*key)) {
-        let body = FlowBody { cookie: flow.cookie, actions: flow.actions.clone() };
+        let body = FlowBody { cookie: flow.cookie, actions: flow.actions.clone().into() };
         let is_left = after.renderer.left_over(key, &body, None).is_some();
         let is_of_set = key.matches.get(SET).map(|(value, _)| value) == Some(old);
         let is_of_remote = flow.to_string().contains("conj");

@@ -299,8 +299,18 @@ impl Client {
     /// Dropping the future before the end drops the bundle, or if the switch was asked to commit already,
     /// leaves its fate unknown.
     pub async fn send_bundle(&self, flow_mods: &[FlowMod]) -> Result<(), BundleError> {
-        let Ok(size) = u32::try_from(flow_mods.len()) else {
-            return Err(BundleError::refused(format!("{} flow-mods are too many", flow_mods.len())));
+        self.send_bundle_of(flow_mods.len(), |index| flow_mods[index].clone()).await
+    }
+
+    /// As [`send_bundle`](Self::send_bundle), of `count` flow-mods that are made when their turn comes: `flow_mod` is called
+    /// with each number below `count` in order, and once more with that of each that the switch refuses.
+    pub async fn send_bundle_of(
+        &self,
+        count: usize,
+        flow_mod: impl Fn(usize) -> FlowMod,
+    ) -> Result<(), BundleError> {
+        let Ok(size) = u32::try_from(count) else {
+            return Err(BundleError::refused(format!("{count} flow-mods are too many")));
         };
         if size == 0 {
             return Ok(());
@@ -315,19 +325,22 @@ impl Client {
             state.bundles.insert(id, promise);
             OpenBundle { shared: &self.shared, id }
         };
-        self.fill(&bundle, flow_mods).await?;
+        self.fill(&bundle, (0..count).map(&flow_mod)).await?;
         let fate = fate.await.unwrap_or(BundleFate::Lost { committing: true, error: ClientError::Closed });
         match fate {
             BundleFate::Known(Ok(())) => Ok(()),
-            BundleFate::Known(Err(refusal)) => Err(BundleError::of_refusal(&refusal, flow_mods)),
+            BundleFate::Known(Err(refusal)) => Err(BundleError::of_refusal(&refusal, count, &flow_mod)),
             BundleFate::Lost { committing: true, error } => Err(BundleError::unknown(error.to_string())),
             BundleFate::Lost { committing: false, error } => Err(BundleError::refused(error.to_string())),
         }
     }
 
     /// Adds the flow-mods as fast as the output drains, then asks to commit.
-    async fn fill(&self, bundle: &OpenBundle<'_>, flow_mods: &[FlowMod]) -> Result<(), BundleError> {
-        let mut rest = flow_mods.iter();
+    async fn fill(
+        &self,
+        bundle: &OpenBundle<'_>,
+        mut rest: impl Iterator<Item = FlowMod>,
+    ) -> Result<(), BundleError> {
         let mut next = rest.next();
         loop {
             // Listens before it looks, so that space that appears in between is not missed.
@@ -340,7 +353,7 @@ impl Client {
                     // The fate says so.
                     return Ok(());
                 }
-                while let Some(flow_mod) = next {
+                while let Some(flow_mod) = &next {
                     if state.connection.output_length() >= OUTPUT_HIGH_WATER {
                         break;
                     }

@@ -1,6 +1,7 @@
 //! What a flow matches.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
@@ -38,11 +39,11 @@ const MAX_BYTES: usize = 4096;
 /// masks, fields with an empty mask left out. Two matches are equal exactly if they match the same frames in
 /// the same terms.
 ///
-/// It is kept as the bytes of its OXM fields, which makes it small, and quick to encode and compare. The
-/// order of matches among each other has no meaning beyond being one.
+/// It is kept as the bytes of its OXM fields, which makes it small, and quick to encode and compare; clones share
+/// them. The order of matches among each other has no meaning beyond being one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Match {
-    oxm: Box<[u8]>,
+    oxm: Arc<[u8]>,
 }
 
 /// A match field that this crate does not know, as it stood on the wire.
@@ -212,7 +213,7 @@ impl Match {
         oxm.extend_from_slice(&self.oxm[..start]);
         oxm.extend_from_slice(tlv);
         oxm.extend_from_slice(&self.oxm[end..]);
-        self.oxm = oxm.into_boxed_slice();
+        self.oxm = oxm.into();
     }
 
     /// Reads the OXM fields of a match that fill `bytes`.

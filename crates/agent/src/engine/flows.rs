@@ -203,12 +203,12 @@ fn stands_among_ours(flow: &Flow) -> bool {
 /// A flow as map entry.
 fn split(flow: Flow) -> (FlowKey, FlowBody) {
     let Flow { table, priority, cookie, matches, actions, options: _ } = flow;
-    (FlowKey { table, priority, matches }, FlowBody { cookie, actions })
+    (FlowKey { table, priority, matches }, FlowBody { cookie, actions: actions.into() })
 }
 
 /// The flow that a key and a body make.
 pub fn join(key: &FlowKey, body: &FlowBody) -> Flow {
-    Flow::new(key.table, key.priority, key.matches.clone(), body.actions.clone()).with_cookie(body.cookie)
+    Flow::new(key.table, key.priority, key.matches.clone(), body.actions.to_vec()).with_cookie(body.cookie)
 }
 
 /// How many changes of each kind.

@@ -118,10 +118,15 @@ impl BundleError {
         BundleError { outcome: BundleOutcome::Unknown, ..Self::refused(reason) }
     }
 
-    pub(super) fn of_refusal(refusal: &BundleRefusal, flow_mods: &[FlowMod]) -> Self {
+    pub(super) fn of_refusal(
+        refusal: &BundleRefusal,
+        count: usize,
+        flow_mod: impl Fn(usize) -> FlowMod,
+    ) -> Self {
+        let text = |index: usize| (index < count).then(|| flow_mod(index).to_string());
         let failed = refusal.failed.iter().map(|failure| FailedFlow {
             index: failure.index,
-            flow: flow_mods.get(failure.index).map(ToString::to_string).unwrap_or_default(),
+            flow: text(failure.index).unwrap_or_default(),
             error: failure.error.error,
         });
         BundleError {

@@ -251,7 +251,7 @@ impl OpenvSwitch {
             }
             Effect::FlushZones(link, zones) => self.ask(link, |switch, answers| switch.flush(zones, answers)),
             Effect::Bundle(link, changes) if self.dry_run => {
-                self.planned.extend(switch::flow_mods(&changes));
+                self.planned.extend(changes.iter().map(switch::flow_mod));
                 self.pretend(link, SwitchEvent::Bundled(Ok(())));
             }
             Effect::Bundle(link, changes) => self.bundle(link, changes),

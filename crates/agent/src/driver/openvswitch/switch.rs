@@ -72,10 +72,10 @@ impl Switch {
     }
 
     pub(super) fn bundle(&mut self, changes: &Arc<[FlowChange]>, answers: mpsc::Sender<Answer>) {
-        let flow_mods: Vec<FlowMod> = flow_mods(changes).collect();
+        let changes = Arc::clone(changes);
         self.run(answers, async move |client| {
-            let sent = client.send_bundle(&flow_mods).await;
-            Ok(SwitchEvent::Bundled(sent.map_err(|error| failure(error, &flow_mods))))
+            let sent = client.send_bundle_of(changes.len(), |index| flow_mod(&changes[index])).await;
+            Ok(SwitchEvent::Bundled(sent.map_err(|error| failure(error, &changes))))
         });
     }
 
@@ -142,27 +142,27 @@ fn is_drift(news: &News) -> bool {
     }
 }
 
-/// The changes as OpenFlow says them.
+/// The change as OpenFlow says it.
 ///
 /// A modification leaves the cookie as it is (OpenFlow 1.4, 7.3.4.1): where that is to change too, the flow is added
 /// in the place of the old one, and its counters begin anew.
-pub(super) fn flow_mods(changes: &[FlowChange]) -> impl Iterator<Item = FlowMod> {
-    changes.iter().map(|change| match change {
+pub(super) fn flow_mod(change: &FlowChange) -> FlowMod {
+    match change {
         Change::Modify { key, old, new } if old.cookie == new.cookie => {
             FlowMod::modify_strict(&join(key, new))
         }
         Change::Add { key, new } | Change::Modify { key, new, .. } => FlowMod::add(&join(key, new)),
         Change::Delete { key, .. } => FlowMod::delete_strict(key),
-    })
+    }
 }
 
 /// Flow-mods that cannot be said in OpenFlow, such as those larger than a message.
-fn unsendable(flow_mods: &[FlowMod]) -> Vec<Refusal> {
+fn unsendable(changes: &[FlowChange]) -> Vec<Refusal> {
     let mut buffer = BytesMut::new();
     let mut refusals = Vec::new();
-    for (index, flow_mod) in flow_mods.iter().enumerate() {
+    for (index, change) in changes.iter().enumerate() {
         buffer.clear();
-        if let Err(error) = Message::FlowMod(flow_mod.clone()).encode(Xid(0), &mut buffer) {
+        if let Err(error) = Message::FlowMod(flow_mod(change)).encode(Xid(0), &mut buffer) {
             refusals.push(Refusal { index: Some(index), error: error.to_string() });
         }
     }
@@ -171,10 +171,10 @@ fn unsendable(flow_mods: &[FlowMod]) -> Vec<Refusal> {
 
 /// What is to blame. A refusal that blames no flow leaves nothing to leave out: as with an answer that never came, the
 /// connection is begun anew.
-fn failure(error: BundleError, flow_mods: &[FlowMod]) -> BundleFailure {
+fn failure(error: BundleError, changes: &[FlowChange]) -> BundleFailure {
     let mut refusals: Vec<Refusal> = error.failed.iter().map(refusal).collect();
     if error.outcome == BundleOutcome::Refused && refusals.is_empty() {
-        refusals = unsendable(flow_mods);
+        refusals = unsendable(changes);
     }
     if error.outcome == BundleOutcome::Unknown || refusals.is_empty() {
         return BundleFailure::Unknown { reason: error.to_string() };

@@ -623,8 +623,8 @@ impl World {
     /// A change that does not fit what the switch holds is a failure of the engine's.
     fn apply(&mut self, changes: &[FlowChange]) {
         for change in changes {
-            let held = self.flows.get(change.key()).map(|flow| (flow.cookie, &flow.actions));
-            let expected = change.old_value().map(|old| (old.cookie, &old.actions));
+            let held = self.flows.get(change.key()).map(|flow| (flow.cookie, &*flow.actions));
+            let expected = change.old_value().map(|old| (old.cookie, &*old.actions));
             assert!(held == expected || self.surprised, "{change:?} does not fit the switch: {held:?}");
             self.put(change);
         }
