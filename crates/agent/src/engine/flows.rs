@@ -35,6 +35,9 @@ pub(super) struct Flows {
     audit: bool,
     /// Nothing has been committed yet.
     fresh: bool,
+    /// What the switch was read to hold before anything was committed, and does not any more: the generations that the renderer knows
+    /// are of connections that it may have admitted.
+    vanished: BTreeMap<FlowKey, FlowBody>,
     pub(super) debt: Debt,
 }
 
@@ -48,6 +51,7 @@ impl Flows {
             left_over: BTreeMap::new(),
             audit: false,
             fresh: true,
+            vanished: BTreeMap::new(),
             debt: Debt::default(),
         }
     }
@@ -55,7 +59,14 @@ impl Flows {
     /// The switch holds `flows` and nothing else.
     pub(super) fn read_back(&mut self, flows: Vec<Flow>) {
         let ours = flows.into_iter().filter(|flow| is_ours(flow.cookie)).map(Flow::canonical).map(split);
-        self.tracker.replace_actual(ours);
+        if self.fresh && self.tracker.iter_actual().next().is_some() {
+            let ours: BTreeMap<FlowKey, FlowBody> = ours.collect();
+            let gone = self.tracker.iter_actual().filter(|(key, body)| ours.get(*key) != Some(*body));
+            self.vanished.extend(gone.map(|(key, body)| (key.clone(), body.clone())));
+            self.tracker.replace_actual(ours);
+        } else {
+            self.tracker.replace_actual(ours);
+        }
         for (key, body) in std::mem::take(&mut self.withheld) {
             self.tracker.want(key, body);
         }
@@ -92,6 +103,10 @@ impl Flows {
                     self.hold_back(change.key(), old, change.new_value());
                 }
             }
+        }
+        for (key, old) in std::mem::take(&mut self.vanished) {
+            self.debt.revalidate = true;
+            self.renderer.shrunk_by(&key, &old, self.tracker.desired(&key));
         }
         Ok(Some(drift))
     }

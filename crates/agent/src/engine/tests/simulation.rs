@@ -55,6 +55,8 @@ enum Step {
     FailMode(bool),
     /// Somebody else deletes one flow in so many.
     Vandal(usize),
+    /// Or those of the rules.
+    NoRules,
     Stolen,
     /// The process ends, at once, and another begins.
     Restart,
@@ -246,6 +248,14 @@ impl Simulation {
                 let told = world.others_change(|flows| flows.retain(delete));
                 world.give(told.into_iter().collect());
             }
+            Step::NoRules => {
+                let is_rule = |flow: &Flow| {
+                    pipeline::decode_cookie(flow.cookie)
+                        .is_some_and(|(kind, _)| kind == pipeline::FlowKind::Rule)
+                };
+                let told = world.others_change(|flows| flows.retain(|_, flow| !is_rule(flow)));
+                world.give(told.into_iter().collect());
+            }
             Step::Stolen if !self.away => {
                 world.give(vec![Event::Database(DatabaseEvent::Stolen)]);
                 world.give(vec![Event::Database(DatabaseEvent::Locked)]);
@@ -396,6 +406,32 @@ fn a_bundle_that_comes_after_the_read_back_brings_no_connections_back() {
         Step::LateBundle,
         Step::LoseAnswer(false),
         Step::Policy(5, false),
+        Step::Drain,
+    ]);
+}
+
+/// World 6533. What is read back first is not compared for want of a generation, and gone when it is read again; the rule that
+/// it had goes meanwhile. Its connections carry a generation that is known from the first reading.
+#[test]
+fn flows_that_go_before_they_were_compared_bring_no_connections_back() {
+    all_is_well_after([
+        Step::RefuseWrites(true),
+        Step::Stolen,
+        Step::Drain,
+        Step::Policy(5, false),
+        Step::FailMode(false),
+    ]);
+}
+
+/// The same, where not all of them go.
+#[test]
+fn a_rule_that_goes_before_it_was_compared_brings_no_connections_back() {
+    all_is_well_after([
+        Step::RefuseWrites(true),
+        Step::Stolen,
+        Step::Drain,
+        Step::Policy(5, false),
+        Step::NoRules,
         Step::Drain,
     ]);
 }
