@@ -8,11 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use pipeline::Zone;
+use pipeline::{FlowKind, Zone, decode_cookie};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use rust_openflow::{Flow, FlowKey};
 use verify::Meaning;
 
 use super::judge::Judge;
@@ -241,21 +240,14 @@ impl Simulation {
             }
             Step::Vandal(nth) => {
                 let mut number = 0;
-                let delete = |_: &FlowKey, _: &mut Flow| {
+                world.others_delete(|_| {
                     number += 1;
-                    number % nth != 0
-                };
-                let told = world.others_change(|flows| flows.retain(delete));
-                world.give(told.into_iter().collect());
+                    number % nth == 0
+                });
             }
-            Step::NoRules => {
-                let is_rule = |flow: &Flow| {
-                    pipeline::decode_cookie(flow.cookie)
-                        .is_some_and(|(kind, _)| kind == pipeline::FlowKind::Rule)
-                };
-                let told = world.others_change(|flows| flows.retain(|_, flow| !is_rule(flow)));
-                world.give(told.into_iter().collect());
-            }
+            Step::NoRules => world.others_delete(|flow| {
+                decode_cookie(flow.cookie).is_some_and(|(kind, _)| kind == FlowKind::Rule)
+            }),
             Step::Stolen if !self.away => {
                 world.give(vec![Event::Database(DatabaseEvent::Stolen)]);
                 world.give(vec![Event::Database(DatabaseEvent::Locked)]);

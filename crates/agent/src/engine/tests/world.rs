@@ -266,6 +266,12 @@ impl World {
         Some(Event::Switch(self.link, SwitchEvent::Drift))
     }
 
+    /// Somebody else deletes flows; the switch tells of it.
+    pub(super) fn others_delete(&mut self, mut is_gone: impl FnMut(&Flow) -> bool) {
+        let told = self.others_change(|flows| flows.retain(|_, flow| !is_gone(flow)));
+        self.give(told.into_iter().collect());
+    }
+
     pub(super) fn rows(&mut self, rows: Vec<RowChange>) {
         self.changed();
         self.give(vec![Event::Database(DatabaseEvent::Rows(rows))]);
