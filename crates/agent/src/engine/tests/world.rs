@@ -485,7 +485,9 @@ impl World {
     }
 
     fn settled(&mut self) {
-        let refused = !self.faults.refused.is_empty();
+        // What was refused stays closed until the next connection, and is told of.
+        let faults = self.engine.health().faults;
+        let refused = faults.iter().any(|fault| fault.reason.starts_with("the switch refuses"));
         if let Some(judge) = self.judge.as_mut().filter(|_| self.stragglers.is_none()) {
             let seen = judge.settled(self.flows.values(), refused);
             self.broken = self.broken.take().or(seen.err());
