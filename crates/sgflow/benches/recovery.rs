@@ -54,13 +54,7 @@ impl Agent {
 
     /// Processor time of all of its threads.
     fn cpu(&self) -> Result<Duration> {
-        let mut sum = 0;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // proc(5): time on a processor, in nanoseconds, is the first number.
-            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-            sum += text.split(' ').next().context("numbers")?.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(sum))
+        Ok(lab::process::cpu(self.child.id())?)
     }
 }
 
