@@ -106,6 +106,11 @@ fn what_is_missing_in_the_switch_or_as_it_should_be_is_no_loss() {
     assert_eq!(from_to(&all, &all), [].into());
     assert_eq!(from_to(&policy(TO, &[]), &all), [].into());
     assert_eq!(from_to(&policy(TO_MEMBERS, &[1]), &all), [].into());
+    // The same service for one more remote.
+    let own = "{id: to-a, direction: egress, ethertype: IPv4, remote_group_id: a}";
+    let more = policy(&[TO_MEMBERS, own].join(", "), &[1]);
+    assert_eq!(from_to(&policy(TO_MEMBERS, &[1]), &more), [].into());
+    assert_eq!(from_to(&more, &policy(TO_MEMBERS, &[1])), ["egress"].into());
 }
 
 /// Somebody who gave a later one may have revoked what carries ours.
@@ -113,6 +118,13 @@ fn what_is_missing_in_the_switch_or_as_it_should_be_is_no_loss() {
 fn a_generation_that_is_later_than_ours() {
     let all = policy(&[TO, FROM].join(", "), &[]);
     let held = rendered(&all, &Table::new()).1;
+    // And who gave the same revoked nothing.
+    let same = |(key, body): (&FlowKey, &FlowBody)| {
+        let other =
+            FlowBody { cookie: body.cookie, actions: body.actions.iter().cycle().take(2).cloned().collect() };
+        (key.clone(), if key.table == egress_commit::TABLE { other } else { body.clone() })
+    };
+    assert_eq!(proven_again(&held.iter().map(same).collect(), &all), [].into());
     for (table, direction) in [(egress_commit::TABLE, "egress"), (ingress_commit::TABLE, "ingress")] {
         let (mut renderer, wanted) = rendered(&all, &held);
         let stamp = |(key, body): (&FlowKey, &FlowBody)| {
@@ -126,6 +138,7 @@ fn a_generation_that_is_later_than_ours() {
         let (_, after) = mark.split_once("->ct_mark").unwrap();
         for (mark, expected) in [("0xfff", BTreeSet::from([direction])), ("0x1", BTreeSet::new())] {
             let theirs: Flow = format!("{before}set_field:{mark}->ct_mark{after}").parse().unwrap();
+            assert_ne!(theirs.to_string(), text);
             let theirs = FlowBody { cookie: ours.cookie, actions: theirs.canonical().actions.into() };
             renderer.shrunk_by(&key, &theirs, Some(&ours));
             let batch = renderer.commit(&mut GenerationPool::new(300, 400)).unwrap();
