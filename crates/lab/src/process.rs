@@ -283,3 +283,14 @@ fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
     spawner.send((command, reply)).map_err(|e| gone(e.to_string()))?;
     answer.recv().map_err(|e| gone(e.to_string()))?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_the_first_number() {
+        assert_eq!(of_schedstat("2000000 17 3\n"), Some(Duration::from_millis(2)));
+        assert_eq!(of_schedstat("\n"), None);
+    }
+}

@@ -7,14 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use common::traffic::{BY_GROUP, BY_PREFIX, ends, policy, until_heard};
-use common::{Agent, document, eventually, flows, ovs, status, stdout, verify};
+use common::{Agent, document, flows, is_exact, ovs, status, stdout};
 use lab::Ovs;
-
-/// The agent comes to have done all there is to do, and that is exactly the policy.
-fn is_exact(ovs: &Ovs) {
-    let exact = || verify(ovs, &[]).status.code() == Some(0);
-    eventually("converged", || stdout(&status(ovs, &[])).starts_with("converged") && exact());
-}
 
 /// What makes no flow: how the bridge takes fragments, and the tries of its tables.
 fn is_prepared(ovs: &Ovs) {

@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::traffic::{BY_ANYBODY, BY_GROUP, BY_PREFIX, Over, ends, policy, until_heard};
-use common::{Agent, document, eventually, ovs, plug, status, stdout, verify};
-use lab::Ovs;
+use common::{Agent, document, is_exact, ovs, plug};
+use lab::{Ovs, process};
 use serde_json::json;
 
 /// Changes a second, of each kind, if the machine can.
@@ -90,16 +90,16 @@ fn interfaces(ovs: &Ovs, is_over: &AtomicBool) -> usize {
     })
 }
 
-/// What the agent holds at the moment and has held at most (proc(5), `status`), in KiB, and its open files.
+/// The memory that the agent holds at the moment and has held at most, in KiB, and its open files.
 fn held(agent: &Agent) -> [u64; 3] {
-    let process = format!("/proc/{}", agent.child.id());
-    let status = fs::read_to_string(format!("{process}/status")).expect("it runs");
-    let size = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number")
-    };
-    let files = fs::read_dir(format!("{process}/fd")).expect("it runs").count();
-    [size("VmRSS:"), size("VmHWM:"), u64::try_from(files).expect("few")]
+    let pid = agent.child.id();
+    let kibibytes = |bytes: Result<u64, lab::Error>| bytes.expect("it runs") / 1024;
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
+    [
+        kibibytes(process::rss_bytes(pid)),
+        kibibytes(process::peak_rss_bytes(pid)),
+        u64::try_from(files).expect("few"),
+    ]
 }
 
 fn signal(ovs: &Ovs, signal: &str) {
@@ -122,7 +122,7 @@ fn a_storm_while_the_switch_stalls_takes_no_memory_and_ends_as_the_policy_of_now
         document(&ovs, &changed(number));
         agent.wait_for("policy read", 1 + number);
     }
-    eventually("converged", || stdout(&status(&ovs, &[])).starts_with("converged"));
+    is_exact(&ovs);
     let [_, quiet, files] = held(&agent);
     let is_over = AtomicBool::new(false);
     let (mut most_files, mut counts) = (0, (0, 0));
@@ -146,8 +146,7 @@ fn a_storm_while_the_switch_stalls_takes_no_memory_and_ends_as_the_policy_of_now
     ovs.vsctl(&["set", "Interface", "tap4", "external_ids:iface-id=p-4"]).expect("a port");
     document(&ovs, &changed(1));
     until_heard(&sender, &receiver);
-    let exact = || verify(&ovs, &[]).status.code() == Some(0);
-    eventually("converged", || stdout(&status(&ovs, &[])).starts_with("converged") && exact());
+    is_exact(&ovs);
     let [now, most, _] = held(&agent);
     println!(
         "{} documents and {} transactions in {} s: {quiet} KiB at most before, {most} KiB at most, {now} KiB now",

@@ -19,8 +19,8 @@ use host::{Floor, Host};
 use scenario::{Scenario, port_id};
 use subject::{Cost, Subject};
 
-/// Members that come and go to tell what the slowest of a hundred take.
-const REPEATS: u32 = 200;
+/// Members that come and go, to tell what the slowest of them take.
+const REPEATS: u32 = 100;
 /// Changes of a churn.
 const CHURN: u32 = 100;
 
@@ -129,7 +129,7 @@ impl Bench {
         self.note("restart, unchanged", restarts);
         let mut floor = Vec::new();
         for _ in 0..self.times {
-            floor.push(self.host.floor()?.1);
+            floor.push(self.host.floor()?);
         }
         let mut subject = self.start()?.0;
         let flows = subject.flows();
@@ -196,7 +196,7 @@ impl Bench {
     /// Members that come and go, one after the other.
     fn latency(&self, subject: &mut Subject) -> Result<Latency> {
         let (mut taken, mut applied) = (Vec::new(), Vec::new());
-        for number in 0..REPEATS / 2 {
+        for number in 0..REPEATS {
             let mut changed = self.policy.clone();
             self.scenario.add_port(&mut changed, self.scenario.members + number);
             let deltas = [Policy::diff(&self.policy, &changed), Policy::diff(&changed, &self.policy)];
@@ -205,7 +205,6 @@ impl Bench {
             applied.push(more.applied);
             self.change(subject, &deltas[1])?;
         }
-        let [mut taken, mut applied] = [taken, applied];
         taken.sort_by(f64::total_cmp);
         applied.sort_by(f64::total_cmp);
         let of = |times: &[f64], percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];

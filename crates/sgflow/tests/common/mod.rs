@@ -117,6 +117,12 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The agent comes to have done all there is to do, and that is exactly the document's policy.
+pub fn is_exact(ovs: &Ovs) {
+    let exact = || verify(ovs, &[]).status.code() == Some(0);
+    eventually("converged", || stdout(&status(ovs, &[])).starts_with("converged") && exact());
+}
+
 /// Where a test's agent has its API.
 pub fn socket(ovs: &Ovs) -> PathBuf {
     ovs.rundir().join("sgflow.sock")
