@@ -56,38 +56,52 @@ pub async fn vswitchd_socket(rundir: &Path) -> Result<PathBuf, UnixctlError> {
     Ok(rundir.join(format!("ovs-vswitchd.{pid}.ctl")))
 }
 
-/// A command that was sent and not answered yet.
+/// A connection to a control socket. It can be kept: the daemon reads the next command when it has answered the one before
+/// (lib/unixctl.c: `run_connection`). After an error it is of no more use.
 #[derive(Debug)]
-pub struct Pending {
+pub struct Control {
     socket: PathBuf,
-    method: String,
     stream: UnixStream,
+    /// The command that was sent and not answered yet.
+    method: &'static str,
 }
 
-/// Sends one command without parameters.
-pub async fn send(socket: &Path, method: &str) -> Result<Pending, UnixctlError> {
-    let io = |reason| UnixctlError::Io { path: socket.to_owned(), reason };
-    let mut stream = UnixStream::connect(socket).await.map_err(io)?;
-    let request = json!({"id": 0, "method": method, "params": []}).to_string();
-    stream.write_all(request.as_bytes()).await.map_err(io)?;
-    Ok(Pending { socket: socket.to_owned(), method: method.to_owned(), stream })
-}
+impl Control {
+    /// Connects to a control socket.
+    pub async fn connect(socket: PathBuf) -> Result<Self, UnixctlError> {
+        match UnixStream::connect(&socket).await {
+            Ok(stream) => Ok(Control { socket, stream, method: "" }),
+            Err(reason) => Err(UnixctlError::Io { path: socket, reason }),
+        }
+    }
 
-impl Pending {
-    /// Waits for the answer, at most `within`.
-    pub async fn answer(self, within: Duration) -> Result<String, UnixctlError> {
-        let method = self.method.clone();
+    /// Sends a command without parameters and waits for its answer, at most `within`.
+    pub async fn ask(&mut self, method: &'static str, within: Duration) -> Result<String, UnixctlError> {
+        self.send(method).await?;
+        self.answer(within).await
+    }
+
+    /// Sends a command without parameters, which [`Control::answer`] is to follow.
+    pub async fn send(&mut self, method: &'static str) -> Result<(), UnixctlError> {
+        self.method = method;
+        let request = json!({"id": 0, "method": method, "params": []}).to_string();
+        self.stream.write_all(request.as_bytes()).await.map_err(|reason| self.io(reason))
+    }
+
+    /// Waits for the answer to the command that was sent, at most `within`.
+    pub async fn answer(&mut self, within: Duration) -> Result<String, UnixctlError> {
+        let method = self.method.to_owned();
         let answer = tokio::time::timeout(within, self.read()).await;
         answer.map_err(|_| UnixctlError::Timeout { method, seconds: within.as_secs() })?
     }
 
-    async fn read(mut self) -> Result<String, UnixctlError> {
-        let io = |reason| UnixctlError::Io { path: self.socket.clone(), reason };
-        let refused = |reason: String| UnixctlError::Refused { method: self.method.clone(), reason };
+    async fn read(&mut self) -> Result<String, UnixctlError> {
+        let method = self.method;
+        let refused = |reason: String| UnixctlError::Refused { method: method.to_owned(), reason };
         let mut answer = Vec::new();
         loop {
-            if self.stream.read_buf(&mut answer).await.map_err(io)? == 0 {
-                return Err(io(std::io::ErrorKind::UnexpectedEof.into()));
+            if self.stream.read_buf(&mut answer).await.map_err(|reason| self.io(reason))? == 0 {
+                return Err(self.io(std::io::ErrorKind::UnexpectedEof.into()));
             }
             match serde_json::from_slice::<Value>(&answer) {
                 Ok(reply) => {
@@ -102,6 +116,10 @@ impl Pending {
             }
         }
     }
+
+    fn io(&self, reason: std::io::Error) -> UnixctlError {
+        UnixctlError::Io { path: self.socket.clone(), reason }
+    }
 }
 
 #[cfg(test)]
@@ -109,7 +127,7 @@ mod tests {
     use super::*;
     use tokio::net::UnixListener;
 
-    /// What `call` makes of `pieces`, sent one after the other as the answer.
+    /// What `ask` makes of `pieces`, sent one after the other as the answer.
     async fn answered_with(pieces: &'static [&'static str]) -> Result<String, UnixctlError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ctl");
@@ -124,8 +142,8 @@ mod tests {
             }
             serde_json::from_slice::<Value>(&request[..length]).unwrap()
         });
-        let pending = send(&path, "revalidator/wait").await.unwrap();
-        let result = pending.answer(Duration::from_secs(10)).await;
+        let mut control = Control::connect(path).await.unwrap();
+        let result = control.ask("revalidator/wait", Duration::from_secs(10)).await;
         assert_eq!(server.await.unwrap(), json!({"id": 0, "method": "revalidator/wait", "params": []}));
         result
     }
@@ -150,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_that_goes_is_an_error() {
         assert!(matches!(answered_with(&["{"]).await, Err(UnixctlError::Io { .. })));
-        let nowhere = send(Path::new("/nonexistent/ctl"), "x").await;
+        let nowhere = Control::connect("/nonexistent/ctl".into()).await;
         assert!(matches!(nowhere, Err(UnixctlError::Io { .. })));
     }
 

@@ -259,8 +259,8 @@ impl OpenvSwitch {
                 self.pretend(link, SwitchEvent::Revalidated(Revalidation::Confirmed));
             }
             Effect::Revalidate(link) => {
-                let (rundir, max_revalidator) = (self.rundir.clone(), self.max_revalidator);
-                self.ask(link, |switch, answers| switch.revalidate(rundir, max_revalidator, answers));
+                let max_revalidator = self.max_revalidator;
+                self.ask(link, |switch, answers| switch.revalidate(max_revalidator, answers));
             }
         }
     }
@@ -270,9 +270,9 @@ impl OpenvSwitch {
     }
 
     fn connect(&mut self, link: LinkId) {
-        let (target, answers) = (self.target.clone(), self.answers.clone());
+        let (target, rundir, answers) = (self.target.clone(), self.rundir.clone(), self.answers.clone());
         tokio::spawn(async move {
-            let answer = match Switch::connect(link, &target, answers.clone()).await {
+            let answer = match Switch::connect(link, &target, rundir, answers.clone()).await {
                 Ok(switch) => Answer::Connected(Box::new(switch)),
                 Err(reason) => Answer::Event(Event::Switch(link, SwitchEvent::Lost { reason })),
             };

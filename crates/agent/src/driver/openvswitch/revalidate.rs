@@ -20,7 +20,7 @@
 //! so the question goes first, a barrier makes sure that it has been read (ovs-vswitchd serves both in one loop), then the
 //! flow-mod that begins the round, and another barrier for the turn in which the revalidators are told of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use rust_openflow::{Field, FlowKey, FlowMod, Match, Message, PortNo};
 use tracing::warn;
 
 use crate::engine::Revalidation;
-use crate::unixctl::{self, UnixctlError};
+use crate::unixctl::{Control, UnixctlError, vswitchd_socket};
 
 const ROUND: &str = "revalidator/wait";
 /// Says which datapath it is, first of all: `system@ovs-system:`; and how many flows each revalidator looks after:
@@ -51,24 +51,42 @@ const FEWEST_ROUNDS: usize = 3;
 /// 200,000.
 const MOST_ROUNDS: usize = FEWEST_ROUNDS + 18;
 
-/// Returns when the caches hold nothing that the tables do not say; an error is one of the connection.
-pub(super) async fn caches(
-    client: &Client,
-    rundir: Option<&Path>,
-    max_revalidator: Duration,
-) -> Result<Revalidation, ClientError> {
-    let reason = match rundir {
-        None => "the switch is on another host".to_owned(),
-        Some(rundir) => match rounds(client, rundir).await {
-            Ok(()) => return Ok(Revalidation::Confirmed),
-            Err(Failure::Switch(error)) => return Err(error),
-            Err(Failure::Control(error)) => error.to_string(),
-        },
-    };
-    // One round begins after `max_revalidator` at the latest, after the one that may have been under way.
-    let time = 2 * max_revalidator;
-    tokio::time::sleep(time).await;
-    Ok(Revalidation::Waited { reason, time })
+/// The caches of one ovs-vswitchd.
+#[derive(Debug)]
+pub(super) struct Caches {
+    /// The directory of its control socket; `None` if it is on another host.
+    rundir: Option<PathBuf>,
+    switchd: Option<Switchd>,
+}
+
+impl Caches {
+    /// Those of the ovs-vswitchd with its control socket in `rundir`, if it is on this host.
+    pub(super) fn new(rundir: Option<PathBuf>) -> Self {
+        Caches { rundir, switchd: None }
+    }
+
+    /// Returns when the caches hold nothing that the tables do not say; an error is one of the connection.
+    pub(super) async fn follow(
+        &mut self,
+        client: &Client,
+        max_revalidator: Duration,
+    ) -> Result<Revalidation, ClientError> {
+        let reason = match &self.rundir {
+            None => "the switch is on another host".to_owned(),
+            Some(rundir) => match follow(client, rundir, self.switchd.take()).await {
+                Ok(switchd) => {
+                    self.switchd = Some(switchd);
+                    return Ok(Revalidation::Confirmed);
+                }
+                Err(Failure::Switch(error)) => return Err(error),
+                Err(Failure::Control(error)) => error.to_string(),
+            },
+        };
+        // One round begins after `max_revalidator` at the latest, after the one that may have been under way.
+        let time = 2 * max_revalidator;
+        tokio::time::sleep(time).await;
+        Ok(Revalidation::Waited { reason, time })
+    }
 }
 
 enum Failure {
@@ -88,35 +106,80 @@ impl From<UnixctlError> for Failure {
     }
 }
 
-async fn rounds(client: &Client, rundir: &Path) -> Result<(), Failure> {
-    let socket = unixctl::vswitchd_socket(rundir).await?;
-    let cached = ask(&socket, CACHED).await?;
-    client.barrier().await?;
-    let is_kernel = cached.starts_with(KERNEL);
-    let mixes_up = !is_kernel && mixes_up_flows(&ask(&socket, VERSION).await?);
-    let passes_over = !is_kernel && !mixes_up;
-    if mixes_up {
-        tell_of_the_purge();
-        ask(&socket, PURGE).await?;
-    }
-    let (mut before, mut between) = (0, flows(&cached));
-    for asked in 1..=MOST_ROUNDS {
-        round(client, &socket).await?;
-        let now = if passes_over { flows(&ask(&socket, CACHED).await?) } else { between };
-        // The round that ended last began after the one before it had ended, and that was asked for after `before`.
-        if asked >= FEWEST_ROUNDS && now >= before {
-            break;
-        }
-        (before, between) = (between, now);
-    }
-    if mixes_up {
-        ask(&socket, PURGE).await?;
-    }
-    Ok(())
+/// A process of ovs-vswitchd: what it says of itself is asked once.
+#[derive(Debug)]
+struct Switchd {
+    control: Control,
+    is_kernel: bool,
+    mixes_up: bool,
 }
 
-async fn ask(socket: &Path, command: &str) -> Result<String, UnixctlError> {
-    unixctl::send(socket, command).await?.answer(PATIENCE).await
+/// Has the caches follow, by the connection there was or a new one, which then is good for the next time.
+async fn follow(client: &Client, rundir: &Path, known: Option<Switchd>) -> Result<Switchd, Failure> {
+    let mut switchd = match known {
+        Some(switchd) => switchd,
+        None => Switchd::connect(vswitchd_socket(rundir).await?).await?,
+    };
+    if switchd.mixes_up {
+        switchd.purged_rounds(client).await?;
+    } else {
+        switchd.rounds(client).await?;
+    }
+    Ok(switchd)
+}
+
+impl Switchd {
+    async fn connect(socket: PathBuf) -> Result<Self, UnixctlError> {
+        let mut control = Control::connect(socket).await?;
+        let is_kernel = control.ask(CACHED, PATIENCE).await?.starts_with(KERNEL);
+        let mixes_up = !is_kernel && mixes_up_flows(&control.ask(VERSION, PATIENCE).await?);
+        if mixes_up {
+            tell_of_the_purge();
+        }
+        Ok(Switchd { control, is_kernel, mixes_up })
+    }
+
+    async fn purged_rounds(&mut self, client: &Client) -> Result<(), Failure> {
+        self.command_in_a_turn(client, PURGE).await?;
+        for _ in 0..FEWEST_ROUNDS {
+            self.round(client).await?;
+        }
+        self.control.ask(PURGE, PATIENCE).await?;
+        Ok(())
+    }
+
+    async fn rounds(&mut self, client: &Client) -> Result<(), Failure> {
+        let cached = self.command_in_a_turn(client, CACHED).await?;
+        let (mut before, mut between) = (0, flows(&cached));
+        for asked in 1..=MOST_ROUNDS {
+            self.round(client).await?;
+            let now =
+                if self.is_kernel { between } else { flows(&self.control.ask(CACHED, PATIENCE).await?) };
+            // The round that ended last began after the one before it had ended, and that was asked for after `before`.
+            if asked >= FEWEST_ROUNDS && now >= before {
+                break;
+            }
+            (before, between) = (between, now);
+        }
+        Ok(())
+    }
+
+    /// After it, the revalidators know of what was changed before it.
+    async fn command_in_a_turn(&mut self, client: &Client, command: &'static str) -> Result<String, Failure> {
+        let answer = self.control.ask(command, PATIENCE).await?;
+        client.barrier().await?;
+        Ok(answer)
+    }
+
+    async fn round(&mut self, client: &Client) -> Result<(), Failure> {
+        self.control.send(ROUND).await?;
+        client.barrier().await?;
+        client.confirmed(&Message::FlowMod(no_op())).await?;
+        // The revalidators are told in the turn after that of the flow-mod, and a switch that has nothing to do takes its time for it.
+        client.barrier().await?;
+        self.control.answer(PATIENCE).await?;
+        Ok(())
+    }
 }
 
 fn tell_of_the_purge() {
@@ -143,16 +206,6 @@ fn mixes_up_flows(version: &str) -> bool {
     }
 }
 
-async fn round(client: &Client, socket: &Path) -> Result<(), Failure> {
-    let question = unixctl::send(socket, ROUND).await?;
-    client.barrier().await?;
-    client.confirmed(&Message::FlowMod(no_op())).await?;
-    // The revalidators are told in the turn after that of the flow-mod, and a switch that has nothing to do takes its time for it.
-    client.barrier().await?;
-    question.answer(PATIENCE).await?;
-    Ok(())
-}
-
 /// How many flows are cached, in the words of the switch.
 fn flows(cached: &str) -> u64 {
     let counts = cached.lines().filter_map(|line| line.split_once("(keys ")?.1.strip_suffix(')'));
@@ -168,7 +221,6 @@ fn no_op() -> FlowMod {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
 
     use bytes::BytesMut;
     use rust_openflow::message::{Framer, Header};
@@ -186,16 +238,20 @@ mod tests {
 
     /// The main loop of ovs-vswitchd and its revalidators, as unkind as they may be: what is sent as an answer to one part
     /// of the loop is there for the next part, and a round ends, and the next one begins, whenever that is too early.
-    struct Switchd {
+    struct Model {
         datapath: &'static str,
         version: &'static str,
         openflow: UnixListener,
         peer: Option<(UnixStream, Framer)>,
         control: UnixListener,
+        /// What reads the next command, and what waits for the end of a round.
+        controls: Vec<UnixStream>,
         questions: Vec<UnixStream>,
-        /// Changes of the flow tables that were made, and that the revalidators know of.
+        accepted: u32,
+        /// Changes of the flow tables that were made, and that the revalidators know of; and the one that is waited for.
         made: u32,
         told: u32,
+        change: u32,
         /// What the round under way began with.
         known: u32,
         /// Cached flows that are not as the tables say.
@@ -203,22 +259,25 @@ mod tests {
         rounds: u32,
     }
 
-    impl Switchd {
+    impl Model {
         fn new(datapath: &'static str, version: &'static str, rundir: &Path) -> Self {
             std::fs::write(rundir.join("ovs-vswitchd.pid"), "1\n").unwrap();
             let openflow = UnixListener::bind(rundir.join("br-int.mgmt")).unwrap();
             let control = UnixListener::bind(rundir.join("ovs-vswitchd.1.ctl")).unwrap();
-            let (peer, questions) = (None, Vec::new());
-            let (made, told, known, stale, rounds) = (0, 0, 0, STALE, 0);
-            Switchd {
+            let (peer, controls, questions) = (None, Vec::new(), Vec::new());
+            let (accepted, made, told, change, known, stale, rounds) = (0, 0, 0, 0, 0, 0, 0);
+            Model {
                 datapath,
                 version,
                 openflow,
                 peer,
                 control,
+                controls,
                 questions,
+                accepted,
                 made,
                 told,
+                change,
                 known,
                 stale,
                 rounds,
@@ -236,6 +295,7 @@ mod tests {
         async fn type_run(&mut self) {
             for mut question in self.questions.drain(..) {
                 question.write_all(answer("").as_bytes()).await.unwrap();
+                self.controls.push(question);
             }
             self.told = self.made;
         }
@@ -267,39 +327,56 @@ mod tests {
 
         async fn unixctl_server_run(&mut self) {
             while let Ok(accepted) = tokio::time::timeout(A_MOMENT, self.control.accept()).await {
-                let (mut stream, _) = accepted.unwrap();
+                self.controls.push(accepted.unwrap().0);
+                self.accepted += 1;
+            }
+            for mut stream in std::mem::take(&mut self.controls) {
                 let mut request = [0; 256];
-                let length = stream.read(&mut request).await.unwrap();
+                let asked = tokio::time::timeout(A_MOMENT, stream.read(&mut request)).await;
+                let length = match asked {
+                    Ok(Ok(length @ 1..)) => length,
+                    Ok(_) => continue,
+                    Err(_) => {
+                        self.controls.push(stream);
+                        continue;
+                    }
+                };
                 let request: Value = serde_json::from_slice(&request[..length]).unwrap();
-                let result = match request["method"].as_str().unwrap() {
+                match request["method"].as_str().unwrap() {
                     ROUND => {
                         self.round_ends();
                         self.questions.push(stream);
-                        continue;
                     }
-                    CACHED => {
-                        let (datapath, one, other) =
-                            (self.datapath, self.stale / 3, self.stale - self.stale / 3);
-                        format!(
-                            "{datapath}:\n  flows         : (current 9) (avg 9) (max 9) (limit 10000)\n\n  \
-                             4: (keys {one})\n  5: (keys {other})\n"
-                        )
+                    command => {
+                        stream.write_all(answer(&self.command(command)).as_bytes()).await.unwrap();
+                        self.controls.push(stream);
                     }
-                    VERSION => format!("ovs-vswitchd (Open vSwitch) {}\n", self.version),
-                    PURGE => {
-                        self.stale = if self.stale == STALE { 1 } else { 0 };
-                        String::new()
-                    }
-                    other => panic!("{other}"),
-                };
-                stream.write_all(answer(&result).as_bytes()).await.unwrap();
+                }
+            }
+        }
+
+        fn command(&mut self, command: &str) -> String {
+            match command {
+                CACHED => {
+                    let (datapath, one, other) = (self.datapath, self.stale / 3, self.stale - self.stale / 3);
+                    format!(
+                        "{datapath}:\n  flows         : (current 9) (avg 9) (max 9) (limit 10000)\n\n  \
+                         4: (keys {one})\n  5: (keys {other})\n"
+                    )
+                }
+                VERSION => format!("ovs-vswitchd (Open vSwitch) {}\n", self.version),
+                PURGE => {
+                    self.stale = if self.stale == STALE { 1 } else { 0 };
+                    String::new()
+                }
+                other => panic!("{other}"),
             }
         }
 
         /// A round is over, and the next one begins.
         fn round_ends(&mut self) {
             self.rounds += 1;
-            if self.known > 0 && self.stale > 0 {
+            if self.known >= self.change && self.stale > 0 {
                 // As measured (docs/decisions/0009).
                 self.stale = match self.datapath.starts_with(KERNEL) {
                     true => 0,
@@ -315,42 +392,55 @@ mod tests {
         json!({"id": 0, "result": result, "error": null}).to_string()
     }
 
-    /// A change of the tables that the caches follow.
-    async fn waited_for(datapath: &'static str, version: &'static str) -> Switchd {
+    /// Two changes of the tables that the caches follow; what was stale in the end, and how many rounds it took, of each.
+    async fn waited_for(datapath: &'static str, version: &'static str) -> [(u32, u32); 2] {
         let rundir = tempfile::tempdir().unwrap();
-        let mut switchd = Switchd::new(datapath, version, rundir.path());
-        let path: PathBuf = rundir.path().to_owned();
-        let mut changed_and_waited = tokio::spawn(async move {
-            let target = format!("unix:{}", path.join("br-int.mgmt").display());
-            let (client, _events) = Client::connect(&target).await.unwrap();
-            client.confirmed(&Message::FlowMod(no_op())).await.unwrap();
-            caches(&client, Some(&path), Duration::ZERO).await.unwrap()
-        });
-        while !changed_and_waited.is_finished() {
+        let mut switchd = Model::new(datapath, version, rundir.path());
+        let target = format!("unix:{}", rundir.path().join("br-int.mgmt").display());
+        let mut caches = Caches::new(Some(rundir.path().to_owned()));
+        let mut connected = tokio::spawn(async move { Client::connect(&target).await.unwrap() });
+        while !connected.is_finished() {
             switchd.turn().await;
         }
-        assert_eq!((&mut changed_and_waited).await.unwrap(), Revalidation::Confirmed);
-        switchd
+        let (client, _events) = (&mut connected).await.unwrap();
+        let mut results = [(0, 0); 2];
+        for result in &mut results {
+            (switchd.change, switchd.stale, switchd.rounds) = (switchd.made + 1, STALE, 0);
+            let client = client.clone();
+            let mut changed_and_waited = tokio::spawn(async move {
+                client.confirmed(&Message::FlowMod(no_op())).await.unwrap();
+                let followed = caches.follow(&client, Duration::ZERO).await.unwrap();
+                (followed, caches)
+            });
+            while !changed_and_waited.is_finished() {
+                switchd.turn().await;
+            }
+            let followed;
+            (followed, caches) = (&mut changed_and_waited).await.unwrap();
+            assert_eq!(followed, Revalidation::Confirmed);
+            *result = (switchd.stale, switchd.rounds);
+        }
+        assert_eq!(switchd.accepted, 1, "a connection to the control socket is kept");
+        results
     }
 
     #[tokio::test]
     async fn a_round_that_has_not_heard_of_the_change_is_not_waited_for() {
-        let switchd = waited_for("system@ovs-system", "3.1.0").await;
-        assert_eq!(switchd.stale, 0);
-        assert_eq!(switchd.rounds, 3, "each costs time");
+        let each_costs_time = (0, 3);
+        assert_eq!(waited_for("system@ovs-system", "3.1.0").await, [each_costs_time; 2]);
     }
 
     #[tokio::test]
     async fn flows_that_rounds_passed_over_are_waited_for() {
-        let switchd = waited_for("netdev@ovs-netdev", "3.1.3").await;
-        assert_eq!(switchd.stale, 0);
-        assert_eq!(switchd.rounds, 1 + 11 + 2, "eleven halve 4000 to nothing, in two nothing happens");
+        let eleven_halve_them_to_nothing_and_in_two_nothing_happens = (0, 1 + 11 + 2);
+        let expected = [eleven_halve_them_to_nothing_and_in_two_nothing_happens; 2];
+        assert_eq!(waited_for("netdev@ovs-netdev", "3.1.3").await, expected);
     }
+
     #[tokio::test]
     async fn flows_that_may_have_been_mixed_up_are_taken_away() {
-        let switchd = waited_for("netdev@ovs-netdev", "3.1.0").await;
-        assert_eq!(switchd.stale, 0);
-        assert_eq!(switchd.rounds, 3, "between the first time and the last");
+        let between_the_first_time_and_the_last = (0, 3);
+        assert_eq!(waited_for("netdev@ovs-netdev", "3.1.0").await, [between_the_first_time_and_the_last; 2]);
     }
 
     #[test]

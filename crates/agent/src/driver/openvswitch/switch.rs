@@ -12,10 +12,11 @@ use rust_openflow::client::{BundleError, BundleOutcome, Client, EventStream, Fai
 use rust_openflow::connection::{ConnectionConfig, Event as OpenFlowEvent};
 use rust_openflow::message::{FlowMonitor, FlowUpdate, FragMode, MonitorFlags, Xid};
 use rust_openflow::{FlowFilter, FlowMod, Message};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::{Answer, revalidate};
+use super::Answer;
+use super::revalidate::Caches;
 use crate::engine::{BundleFailure, Event, FlowChange, LinkId, Refusal, SwitchEvent, concerns_us, join};
 
 /// The number of our flow monitor; it means something on this connection only.
@@ -26,6 +27,8 @@ const MONITOR: u32 = 1;
 pub(super) struct Switch {
     link: LinkId,
     client: Client,
+    /// Of the ovs-vswitchd at the other end, for as long as the connection lasts.
+    caches: Arc<Mutex<Caches>>,
     tasks: JoinSet<()>,
 }
 
@@ -35,6 +38,7 @@ impl Switch {
     pub(super) async fn connect(
         link: LinkId,
         target: &Target,
+        rundir: Option<PathBuf>,
         answers: mpsc::Sender<Answer>,
     ) -> Result<Self, String> {
         let connected = Client::connect_with(target, ConnectionConfig::default()).await;
@@ -44,7 +48,8 @@ impl Switch {
         monitored.map_err(|error| format!("the switch does not tell of changes of its flows: {error}"))?;
         let mut tasks = JoinSet::new();
         tasks.spawn(watch(link, events, answers));
-        Ok(Switch { link, client, tasks })
+        let caches = Arc::new(Mutex::new(Caches::new(rundir)));
+        Ok(Switch { link, client, caches, tasks })
     }
 
     pub(super) fn link(&self) -> LinkId {
@@ -79,14 +84,10 @@ impl Switch {
         });
     }
 
-    pub(super) fn revalidate(
-        &mut self,
-        rundir: Option<PathBuf>,
-        max_revalidator: Duration,
-        answers: mpsc::Sender<Answer>,
-    ) {
+    pub(super) fn revalidate(&mut self, max_revalidator: Duration, answers: mpsc::Sender<Answer>) {
+        let caches = Arc::clone(&self.caches);
         self.run(answers, async move |client| {
-            let revalidation = revalidate::caches(&client, rundir.as_deref(), max_revalidator).await;
+            let revalidation = caches.lock().await.follow(&client, max_revalidator).await;
             revalidation.map(SwitchEvent::Revalidated).map_err(|error| error.to_string())
         });
     }
