@@ -145,7 +145,9 @@ impl<K: Ord + Clone, V: Eq + Clone> Tracker<K, V> {
 
     /// Every difference, in the order of the keys.
     pub fn pending(&self) -> Vec<Change<K, V>> {
-        self.pending.iter().filter_map(|key| self.change(key)).collect()
+        let mut changes = Vec::with_capacity(self.pending.len());
+        changes.extend(self.pending.iter().filter_map(|key| self.change(key)));
+        changes
     }
 
     /// True when the datapath holds what is wanted and nothing else.

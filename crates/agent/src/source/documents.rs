@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use thiserror::Error;
@@ -12,11 +13,11 @@ const MAX_TOTAL_BYTES: u64 = 1 << 30;
 /// Names that end so are documents; others in the directory are not ours.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// The texts of a policy, one or several files that belong together.
+/// The texts of a policy, one or several files that belong together. Cloning shares them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Documents {
     /// Name and text of each file, in the order of the names.
-    pub files: Vec<(String, String)>,
+    pub files: Vec<(String, Arc<str>)>,
 }
 
 /// Documents that cannot be had. The policy in force stays as it is.
@@ -66,7 +67,7 @@ impl Documents {
             if text.trim().is_empty() {
                 return Err(DocumentsError::Empty { path: file });
             }
-            files.push((file.display().to_string(), text));
+            files.push((file.display().to_string(), text.into()));
         }
         if files.is_empty() {
             return Err(DocumentsError::NoDocuments { path: path.to_owned() });
@@ -76,7 +77,7 @@ impl Documents {
 
     /// As [`policy::document::parse`] wants them.
     pub fn as_pairs(&self) -> Vec<(&str, &str)> {
-        self.files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
+        self.files.iter().map(|(name, text)| (name.as_str(), &**text)).collect()
     }
 }
 

@@ -150,7 +150,7 @@ mod tests {
     async fn next(readings: &mut mpsc::Receiver<Reading>) -> String {
         let reading = tokio::time::timeout(Duration::from_secs(30), readings.recv()).await;
         match reading.expect("a change is told").expect("the source lives") {
-            Ok(documents) => documents.files.iter().map(|(_, text)| text.as_str()).collect(),
+            Ok(documents) => documents.files.iter().map(|(_, text)| &**text).collect(),
             Err(error) => format!("error {}", error.to_string().rsplit(": ").next().unwrap_or_default()),
         }
     }

@@ -10,7 +10,7 @@
 //!    security_groups: [sg-1]}
 //! ```
 //!
-//! Files become trees (`node`), trees become objects one by one (`objects`, `rule`), objects become a policy
+//! What stands in files becomes trees (`node`), trees become objects one by one (`objects`, `rule`), objects become a policy
 //! (`assemble`), which is where duplicates and references are looked at and refused objects replaced.
 
 mod assemble;
@@ -33,7 +33,7 @@ use crate::Policy;
 
 pub use diagnostic::{Diagnostic, ObjectId};
 
-use objects::Drafts;
+use objects::{Drafts, FileObjects};
 
 /// What a document says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,8 +64,8 @@ pub fn parse(files: &[(&str, &str)], previous: Option<&Policy>) -> Parsed {
     let mut sound = true;
     for (name, text) in files {
         let file: Arc<str> = Arc::from(*name);
-        match node::read(name, text) {
-            Ok(root) => sound &= objects::read_file(&mut drafts, &file, &root),
+        match node::read(name, text, || FileObjects::new(Arc::clone(&file))) {
+            Ok(objects) => sound &= objects.add_to(&mut drafts),
             Err(node::SyntaxError { line, reason }) => {
                 sound = false;
                 let (object, field) = ("document".to_owned(), "syntax".to_owned());

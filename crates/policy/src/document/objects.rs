@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::{AddressGroup, AddressGroupId, AddressPair, GroupId, Port, PortId, Rule, RuleId};
+use crate::{AddressGroup, AddressGroupId, AddressPair, GroupId, NetworkId, Port, PortId, Rule, RuleId};
 
 use super::diagnostic::{Diagnostic, ObjectId};
 use super::fields::{Fields, Place};
-use super::node::{Node, Value};
+use super::node::{Entries, Node, Value};
 
 /// An object as it was read: `object` is none if it is malformed, `id` if even that could not be read.
 #[derive(Debug)]
@@ -49,6 +49,20 @@ pub(super) struct Drafts {
     pub(super) address_groups: Vec<Draft<AddressGroupId, AddressGroup>>,
     pub(super) ports: Vec<PortDraft>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// What many ports name, once.
+    networks: BTreeSet<NetworkId>,
+    named_groups: BTreeSet<GroupId>,
+}
+
+/// The same id, held once.
+fn once<I: Ord + Clone>(held: &mut BTreeSet<I>, id: I) -> I {
+    match held.get(&id) {
+        Some(same) => same.clone(),
+        None => {
+            held.insert(id.clone());
+            id
+        }
+    }
 }
 
 const GROUP_FIELDS: [&str; 4] = ["id", "name", "stateful", "security_group_rules"];
@@ -66,6 +80,21 @@ const PORT_FIELDS: [&str; 9] = [
 ];
 
 impl Drafts {
+    /// Those of a further file.
+    fn append(&mut self, more: Drafts) {
+        fn join<T>(all: &mut Vec<T>, more: Vec<T>) {
+            match all.is_empty() {
+                true => *all = more,
+                false => all.extend(more),
+            }
+        }
+        join(&mut self.groups, more.groups);
+        join(&mut self.rules, more.rules);
+        join(&mut self.address_groups, more.address_groups);
+        join(&mut self.ports, more.ports);
+        join(&mut self.diagnostics, more.diagnostics);
+    }
+
     /// Reads a security group and the rules inside it. `path` names the object's place in its file, for one
     /// whose id cannot be read.
     pub(super) fn read_group(&mut self, file: &Arc<str>, path: &str, node: &Node) {
@@ -121,7 +150,7 @@ impl Drafts {
             fields.rename(ObjectId::Port(id.clone()));
         }
         fields.refuse_misspelt(&PORT_FIELDS);
-        let network_id = fields.id("network_id");
+        let network_id = fields.id("network_id").map(|id| once(&mut self.networks, id));
         fields.required("mac_address");
         let mac = fields.station("mac_address");
         let fixed_ips = read_fixed_ips(&mut fields);
@@ -129,7 +158,7 @@ impl Drafts {
         let mut groups = Vec::new();
         for (index, node) in fields.list("security_groups").iter().enumerate() {
             let id = fields.id_of::<GroupId>(&format!("security_groups[{index}]"), node);
-            groups.extend(id.map(|id| (node.line, id)));
+            groups.extend(id.map(|id| (node.line, once(&mut self.named_groups, id))));
         }
         let port_security_enabled = fields.boolean("port_security_enabled", true);
         let device_owner = fields.text("device_owner").unwrap_or_default().to_owned();
@@ -176,47 +205,77 @@ fn read_address_pairs(fields: &mut Fields<'_>) -> BTreeSet<AddressPair> {
     pairs
 }
 
-/// Reads one file's mapping of kinds to objects: the API's envelopes, singular and plural. What is wrong here is
-/// wrong with the document as a whole; the answer tells whether nothing was.
-pub(super) fn read_file(drafts: &mut Drafts, file: &Arc<str>, root: &Node) -> bool {
-    type Read = fn(&mut Drafts, &Arc<str>, &str, &Node);
-    let kinds: [(&str, &str, Read); 4] = [
-        ("security_groups", "security_group", |drafts, file, path, node| drafts.read_group(file, path, node)),
-        ("security_group_rules", "security_group_rule", |drafts, file, path, node| {
-            drafts.read_rule(file, path, node, None);
-        }),
-        ("address_groups", "address_group", |drafts, file, path, node| {
-            drafts.read_address_group(file, path, node);
-        }),
-        ("ports", "port", |drafts, file, path, node| drafts.read_port(file, path, node)),
-    ];
-    let mut fields = Fields::new(&Place { file: Arc::clone(file), line: root.line }, "document", root);
-    let entries: &[(String, Node)] = match &root.value {
-        Value::Map(entries) => entries,
-        _ => &[],
-    };
-    for (key, node) in entries {
-        let plural = kinds.iter().find(|(plural, ..)| plural == key);
-        let singular = kinds.iter().find(|(_, singular, _)| singular == key);
-        match (plural, singular, &node.value) {
-            (Some(_), _, Value::Null) => {}
-            (Some((.., read)), _, Value::List(nodes)) => {
+/// The lists that a document has, the envelope of a single object of each, and how such an object is read.
+type Kind = (&'static str, &'static str, fn(&mut Drafts, &Arc<str>, &str, &Node));
+const KINDS: [Kind; 4] = [
+    ("security_groups", "security_group", Drafts::read_group),
+    ("security_group_rules", "security_group_rule", |drafts, file, path, node| {
+        drafts.read_rule(file, path, node, None);
+    }),
+    ("address_groups", "address_group", Drafts::read_address_group),
+    ("ports", "port", Drafts::read_port),
+];
+
+/// One file's objects, by the API's envelopes, singular and plural.
+#[derive(Debug)]
+pub(super) struct FileObjects {
+    file: Arc<str>,
+    drafts: Drafts,
+    /// What is wrong with the document as a whole.
+    problems: Vec<Diagnostic>,
+}
+
+impl FileObjects {
+    pub(super) fn new(file: Arc<str>) -> Self {
+        FileObjects { file, drafts: Drafts::default(), problems: Vec::new() }
+    }
+
+    /// Adds the objects to those of other files; tells whether the document as a whole is sound.
+    pub(super) fn add_to(self, drafts: &mut Drafts) -> bool {
+        let sound = self.problems.is_empty();
+        drafts.append(self.drafts);
+        drafts.diagnostics.extend(self.problems);
+        sound
+    }
+
+    fn complain(&mut self, line: u64, field: &str, reason: String) {
+        let (file, object) = (Arc::clone(&self.file), "document".to_owned());
+        self.problems.push(Diagnostic { file, line, object, field: field.to_owned(), reason });
+    }
+}
+
+impl Entries for FileObjects {
+    fn wants_elements(&self, key: &str) -> bool {
+        KINDS.iter().any(|(plural, ..)| *plural == key)
+    }
+
+    fn element(&mut self, key: &str, index: usize, node: &Node) {
+        if let Some((.., read)) = KINDS.iter().find(|(plural, ..)| *plural == key) {
+            read(&mut self.drafts, &self.file, &format!("{key}[{index}]"), node);
+        }
+    }
+
+    fn value(&mut self, key: &str, node: &Node) {
+        let singular = KINDS.iter().find(|(_, singular, _)| *singular == key);
+        match (self.wants_elements(key), singular, &node.value) {
+            (true, _, Value::Null) => {}
+            (true, _, Value::List(nodes)) => {
                 for (index, node) in nodes.iter().enumerate() {
-                    read(drafts, file, &format!("{key}[{index}]"), node);
+                    self.element(key, index, node);
                 }
             }
-            (Some(_), _, other) => {
-                fields.complain(node.line, key, format_args!("expected a list, found {}", other.kind()));
+            (true, _, other) => {
+                self.complain(node.line, key, format!("expected a list, found {}", other.kind()));
             }
-            (None, Some((.., read)), _) => read(drafts, file, key, node),
-            (None, None, _) => {
-                let known = kinds.map(|(plural, ..)| plural).join(", ");
-                fields.complain(node.line, key, format_args!("unknown key; a document has {known}"));
+            (false, Some((.., read)), _) => read(&mut self.drafts, &self.file, key, node),
+            (false, None, _) => {
+                let known = KINDS.map(|(plural, ..)| plural).join(", ");
+                self.complain(node.line, key, format!("unknown key; a document has {known}"));
             }
         }
     }
-    let problems = fields.finish();
-    let sound = problems.is_empty();
-    drafts.diagnostics.extend(problems);
-    sound
+
+    fn no_mapping(&mut self, node: &Node) {
+        self.complain(node.line, "object", format!("expected a mapping, found {}", node.value.kind()));
+    }
 }
