@@ -27,9 +27,13 @@ const CHURN: u32 = 100;
 /// Options of `sgflow bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchArgs {
-    /// What is measured: SHAPE-PORTS-MEMBERS, with shape default or rich; without this, all that docs/benchmarks shows
+    /// What is measured: SHAPE-PORTS-MEMBERS, with shape default, rich, overlap or groups; without this, those of the anchors
     #[arg(long, value_name = "NAME")]
     scenario: Vec<Scenario>,
+
+    /// Besides, measure what is large: many ports, members, groups, overlapping rules
+    #[arg(long)]
+    big: bool,
 
     /// How often each step is measured; medians are printed
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -75,7 +79,13 @@ struct Figures {
 /// Runs the benchmarks and prints their figures.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     ensure!(args.times > 0, "--times: at least one");
-    let scenarios = if args.scenario.is_empty() { Scenario::all() } else { args.scenario.clone() };
+    let mut scenarios = args.scenario.clone();
+    if scenarios.is_empty() {
+        scenarios = Scenario::all();
+    }
+    if args.big {
+        scenarios.extend(Scenario::big());
+    }
     let mut all = Vec::new();
     for scenario in scenarios {
         eprintln!("{scenario} …");
@@ -187,6 +197,15 @@ impl Bench {
         self.there_and_back(subject, ["+1 member", "-1 member"], |scenario, policy| {
             scenario.add_port(policy, member);
         })?;
+        if self.scenario.members > 2 * u32::from(self.scenario.ports) {
+            self.there_and_back(
+                subject,
+                ["all others leave", "and come, in one delta"],
+                |scenario, policy| {
+                    scenario.leave_only_local(policy);
+                },
+            )?;
+        }
         self.there_and_back(subject, ["+1 rule", "-1 rule"], |_, policy| Scenario::toggle_rule(policy))?;
         self.there_and_back(subject, ["a port joins a group", "and leaves it"], |_, policy| {
             Scenario::change_groups(policy, 0);

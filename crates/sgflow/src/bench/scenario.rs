@@ -16,6 +16,10 @@ const FIRST_GROUP: usize = 0;
 const RICH_GROUPS: usize = 10;
 const GROUPS_OF_A_PORT: usize = 5;
 const RULES_OF_A_GROUP: u16 = 20;
+/// Rules of the one group of an overlap scenario.
+const OVERLAPPING_RULES: u16 = 1000;
+/// Groups of a groups scenario.
+const MANY_GROUPS: usize = 2000;
 /// The group that any port can join, and the rule that the first group can have besides.
 const EXTRA: &str = "extra";
 const ONE_MORE: &str = "one-more";
@@ -27,6 +31,23 @@ pub(crate) enum Shape {
     Default,
     /// Ten groups of twenty rules with ranges, prefixes and remote groups; each port is in five of them.
     Rich,
+    /// One group of a thousand rules for ranges that overlap, from anybody, from its members and from prefixes.
+    Overlap,
+    /// Two thousand groups as Neutron makes them; each port is in two of them.
+    Groups,
+}
+
+impl Shape {
+    const ALL: [Shape; 4] = [Shape::Default, Shape::Rich, Shape::Overlap, Shape::Groups];
+
+    fn name(self) -> &'static str {
+        match self {
+            Shape::Default => "default",
+            Shape::Rich => "rich",
+            Shape::Overlap => "overlap",
+            Shape::Groups => "groups",
+        }
+    }
 }
 
 /// A shape, so many local ports, and so many members in all, each with an IPv4 and an IPv6 address.
@@ -39,25 +60,19 @@ pub(crate) struct Scenario {
 
 impl std::fmt::Display for Scenario {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shape = match self.shape {
-            Shape::Default => "default",
-            Shape::Rich => "rich",
-        };
-        write!(f, "{shape}-{}-{}", self.ports, self.members)
+        write!(f, "{}-{}-{}", self.shape.name(), self.ports, self.members)
     }
 }
 
 impl std::str::FromStr for Scenario {
     type Err = anyhow::Error;
 
-    /// `default-PORTS-MEMBERS` or `rich-PORTS-MEMBERS`.
+    /// `SHAPE-PORTS-MEMBERS`.
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let words: Vec<&str> = text.split('-').collect();
         let [shape, ports, members] = words[..] else { bail!("not SHAPE-PORTS-MEMBERS: {text}") };
-        let shape = match shape {
-            "default" => Shape::Default,
-            "rich" => Shape::Rich,
-            other => bail!("no shape {other:?}; there are default and rich"),
+        let Some(shape) = Shape::ALL.into_iter().find(|known| known.name() == shape) else {
+            bail!("no shape {shape:?}; there are {}", Shape::ALL.map(Shape::name).join(", "));
         };
         let (ports, members) =
             (ports.parse().context("how many ports")?, members.parse().context("how many members")?);
@@ -77,11 +92,24 @@ impl Scenario {
         default.into_iter().chain([rich]).collect()
     }
 
+    /// What large clouds and odd ones ask of a host.
+    pub(crate) fn big() -> Vec<Scenario> {
+        let big = [
+            (Shape::Default, 1000, 1000),
+            (Shape::Default, 100, 100_000),
+            (Shape::Overlap, 400, 1000),
+            (Shape::Groups, 1000, 10_000),
+        ];
+        big.map(|(shape, ports, members)| Scenario { shape, ports, members }).into()
+    }
+
     /// The policy; ports 0 to `ports` are local.
     pub(crate) fn policy(&self) -> Policy {
         let groups = match self.shape {
-            Shape::Default => vec![default_group()],
+            Shape::Default => vec![default_group(FIRST_GROUP)],
             Shape::Rich => (0..RICH_GROUPS).map(rich_group).collect(),
+            Shape::Overlap => vec![overlap_group()],
+            Shape::Groups => (0..MANY_GROUPS).map(default_group).collect(),
         };
         let mut policy = Policy {
             groups: groups.into_iter().map(|group| (group.id.clone(), Arc::new(group))).collect(),
@@ -97,6 +125,13 @@ impl Scenario {
     pub(crate) fn add_port(&self, policy: &mut Policy, number: u32) {
         let port = port(number, self.groups_of(number));
         policy.ports.insert(port.id.clone(), Arc::new(port));
+    }
+
+    /// Only the local ports are left.
+    pub(crate) fn leave_only_local(&self, policy: &mut Policy) {
+        policy.ports = (0..u32::from(self.ports))
+            .filter_map(|number| policy.ports.remove_entry(&port_id(number)))
+            .collect();
     }
 
     /// The port leaves the group that any port can join, or joins it.
@@ -134,18 +169,22 @@ impl Scenario {
     }
 
     fn groups_of(&self, number: u32) -> BTreeSet<GroupId> {
+        let number = usize::try_from(number).unwrap_or(0);
         match self.shape {
-            Shape::Default => [group_id(FIRST_GROUP)].into(),
+            Shape::Default | Shape::Overlap => [group_id(FIRST_GROUP)].into(),
             Shape::Rich => {
-                let first = usize::try_from(number).unwrap_or(0) % RICH_GROUPS;
+                let first = number % RICH_GROUPS;
                 (first..first + GROUPS_OF_A_PORT).map(|group| group_id(group % RICH_GROUPS)).collect()
+            }
+            Shape::Groups => {
+                [number, number + MANY_GROUPS / 2].map(|group| group_id(group % MANY_GROUPS)).into()
             }
         }
     }
 }
 
-fn default_group() -> SecurityGroup {
-    let id = group_id(FIRST_GROUP);
+fn default_group(number: usize) -> SecurityGroup {
+    let id = group_id(number);
     let members = || Remote::Group(id.clone());
     let rules = [
         rule("e4", Direction::Egress, Ethertype::Ipv4, Service::Any, Remote::Any),
@@ -174,6 +213,30 @@ fn rich_group(number: usize) -> SecurityGroup {
                 _ => (Direction::Egress, Ethertype::Ipv6, Service::Any, Remote::Any),
             };
             rule(&format!("{id}-{turn}"), direction, ethertype, service, remote)
+        })
+        .collect();
+    rules.sort_by(|one, other| one.id.cmp(&other.id));
+    group(&id.to_string(), rules)
+}
+
+/// Each range overlaps those of the sixteen rules before it and after it.
+fn overlap_group() -> SecurityGroup {
+    let id = group_id(FIRST_GROUP);
+    let mut rules: Vec<Rule> = (0..OVERLAPPING_RULES)
+        .map(|turn| {
+            let [_, octet] = turn.to_be_bytes();
+            let low = 1024 + 61 * turn;
+            let service = tcp(low, low + 61 * 16 + turn % 7);
+            let (ethertype, remote) = match turn % 4 {
+                0 => (Ethertype::Ipv4, Remote::Any),
+                1 => (Ethertype::Ipv4, Remote::Group(id.clone())),
+                2 => (Ethertype::Ipv6, Remote::Group(id.clone())),
+                _ => {
+                    let prefix = ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, octet & 0x3f, 0, 0), 16);
+                    (Ethertype::Ipv4, Remote::Prefix(prefix.into()))
+                }
+            };
+            rule(&format!("{id}-{turn}"), Direction::Ingress, ethertype, service, remote)
         })
         .collect();
     rules.sort_by(|one, other| one.id.cmp(&other.id));
@@ -237,6 +300,26 @@ mod tests {
         for wrong in ["rich-100", "poor-1-2", "default-500-10", "default-x-10"] {
             assert!(wrong.parse::<Scenario>().is_err(), "{wrong}");
         }
+        for scenario in Scenario::all().into_iter().chain(Scenario::big()) {
+            assert_eq!(scenario.to_string().parse::<Scenario>().unwrap(), scenario);
+        }
+    }
+
+    #[test]
+    fn big_scenarios_are_what_they_are_named_for() {
+        let overlap = Scenario { shape: Shape::Overlap, ports: 2, members: 2 }.policy();
+        assert_eq!(overlap.groups.values().map(|group| group.rules.len()).collect::<Vec<_>>(), [1000]);
+        let groups = Scenario { shape: Shape::Groups, ports: 1000, members: 1000 }.policy();
+        let used: BTreeSet<&GroupId> = groups.ports.values().flat_map(|port| &port.security_groups).collect();
+        assert_eq!((groups.groups.len(), used.len()), (2000, 2000));
+    }
+
+    #[test]
+    fn all_but_the_local_ports_can_leave() {
+        let scenario = Scenario { shape: Shape::Default, ports: 2, members: 5 };
+        let mut policy = scenario.policy();
+        scenario.leave_only_local(&mut policy);
+        assert_eq!(policy.ports.keys().map(PortId::as_str).collect::<Vec<_>>(), ["port-0", "port-1"]);
     }
 
     #[test]
