@@ -88,6 +88,7 @@ pub(crate) struct Cells {
     members: BTreeMap<(Direction, Member), BTreeSet<RemoteId>>,
     dirty_rules: BTreeSet<FlowKey>,
     dirty_members: BTreeSet<(Direction, Member)>,
+    shrinks: bool,
 }
 
 impl Cells {
@@ -116,6 +117,7 @@ impl Cells {
                 self.rules.remove(&key);
             }
             self.dirty_rules.insert(key);
+            self.shrinks = true;
         }
         last
     }
@@ -132,10 +134,17 @@ impl Cells {
         let Some(remotes) = self.members.get_mut(&(direction, member)) else { return };
         if remotes.remove(&remote) {
             self.dirty_members.insert((direction, member));
+            self.shrinks = true;
         }
         if remotes.is_empty() {
             self.members.remove(&(direction, member));
         }
+    }
+
+    /// Whether something was taken back or let go since the last time, be it that its flow stays for the sake of another rule
+    /// or remote.
+    pub(crate) fn take_shrinks(&mut self) -> bool {
+        std::mem::take(&mut self.shrinks)
     }
 
     /// Writes what changed since the last time.

@@ -345,3 +345,32 @@ pub(crate) fn network_port_flows(ofport: OfPort, attachment: NetworkPort) -> Vec
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn neighbours_share_a_chunk_and_no_chunk_is_larger_than_a_flow_may_be() {
+        let mut chunks: BTreeMap<u16, u16> = BTreeMap::new();
+        for ofport in 0..=u16::MAX {
+            *chunks.entry(chunk_of(OfPort(ofport))).or_default() += 1;
+        }
+        assert!(chunks.values().all(|ports| *ports == CHUNK_PORTS));
+        assert_eq!(chunk_of(OfPort(32)), chunk_of(OfPort(63)));
+    }
+
+    #[test]
+    fn a_network_without_ports_is_forgotten() {
+        let mut networks = Networks::default();
+        let access = NetworkPort::Access(Vlan(10));
+        networks.attach(OfPort(1), access);
+        networks.flush(&mut Journal::default());
+        assert_eq!(networks.networks.len(), 1);
+        networks.detach(OfPort(1), access);
+        networks.flush(&mut Journal::default());
+        assert!(networks.networks.is_empty());
+    }
+}

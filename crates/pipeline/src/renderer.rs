@@ -225,15 +225,15 @@ impl Renderer {
         }
         self.place_ports(pool)?;
         self.redefine_groups();
-        self.shrinks |= self.sets.has_bumps();
         self.sets.flush(&mut self.journal, || pool.take())?;
         self.cells.flush(&mut self.journal);
         self.networks.flush(&mut self.journal);
         let ops = self.journal.take();
         let removes = ops.iter().any(|op| matches!(op, FlowOp::Remove(_)));
+        let shrinks = std::mem::take(&mut self.shrinks) | self.cells.take_shrinks() | removes;
         Ok(Batch {
             ops,
-            shrinks: std::mem::take(&mut self.shrinks) || removes,
+            shrinks,
             retires: self.sets.has_retired(),
             refused: std::mem::take(&mut self.refused),
         })
@@ -253,6 +253,8 @@ impl Renderer {
             Target { cells: &mut self.cells, remotes: &mut self.remotes, journal: &mut self.journal };
         self.sets.sweep(&mut target);
         self.cells.flush(&mut self.journal);
+        // Nobody goes by it any more.
+        self.cells.take_shrinks();
         self.journal.take()
     }
 
@@ -367,6 +369,7 @@ impl Renderer {
                 None => self.rendered_network_ports.remove(&ofport),
             };
             if let Some(old) = old {
+                self.shrinks |= Some(old) != new;
                 old_flows.extend(network_port_flows(ofport, old));
                 self.networks.detach(ofport, old);
             }

@@ -262,15 +262,9 @@ impl Sets {
         self.bumps.extend(sets);
     }
 
-    pub(crate) fn has_bumps(&self) -> bool {
-        !self.bumps.is_empty()
-    }
-
     /// How many generations [`Sets::flush`] takes at most, apart from those of sets yet to be created.
     pub(crate) fn generations_needed(&self) -> usize {
-        // A set is dirty from its creation until it gets its first generations.
-        let unnumbered = self.dirty.iter().filter(|id| self.sets[id].generations.is_none()).count();
-        self.bumps.len() + 2 * unnumbered
+        self.bumps.len()
     }
 
     pub(crate) fn has_retired(&self) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use pipeline::layout::{egress_ip, ingress_base};
 use pipeline::{Batch, Binding, Config, FlowOp, GenerationPool, Known, OfPort, Renderer, Vlan, Zone};
 use policy::{
     Direction, Ethertype, GroupId, MacAddr, PolicyDelta, Port, PortId, PortProtocol, PortRange, Remote, Rule,
@@ -177,4 +178,24 @@ fn saying_the_same_again_costs_nothing() {
     };
     let batch = host.change(delta);
     assert!(batch.ops.is_empty() && !batch.shrinks, "{batch:?}");
+}
+
+#[test]
+fn only_a_set_with_stateless_rules_asks_for_them() {
+    let flows_with = |stateful: bool, direction: Direction| {
+        let mut host = Host::new(1, 1);
+        let mut group = SecurityGroup::clone(&default_group(None));
+        group.stateful = stateful;
+        group.rules.retain(|rule| rule.direction == direction);
+        let groups = vec![("default".into(), Some(Arc::new(group)))];
+        let ops = host.change(PolicyDelta { groups, ..PolicyDelta::default() }).ops;
+        // In the tables in which a set's frames are asked for their connection, and before that for stateless rules.
+        let asks = |table: u8| {
+            ops.iter().filter(|op| matches!(op, FlowOp::Set(flow) if flow.table == table)).count()
+        };
+        (asks(egress_ip::TABLE), asks(ingress_base::TABLE))
+    };
+    assert_eq!(flows_with(true, Direction::Egress), (0, 0));
+    assert_eq!(flows_with(false, Direction::Egress), (1, 0));
+    assert_eq!(flows_with(false, Direction::Ingress), (0, 2), "of two ethertypes");
 }

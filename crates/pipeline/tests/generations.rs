@@ -1,26 +1,28 @@
 //! Generations are taken only where they were reserved, and what a commit says that it needs is enough.
 #![allow(clippy::unwrap_used, reason = "helpers of a test that cannot go on")]
 
-use pipeline::{
-    Batch, Binding, Config, GenerationPool, GenerationsExhausted, Known, OfPort, Renderer, Vlan, Zone,
-};
-use policy::{Policy, document};
+use std::sync::Arc;
 
-/// The rules of two groups, which of them each of two ports carries.
-fn policy(rules: [&str; 2], of_ports: [&str; 2]) -> Policy {
+use pipeline::{
+    Batch, Binding, Config, FlowOp, GenerationPool, GenerationsExhausted, Known, OfPort, Renderer, Vlan, Zone,
+};
+use policy::{Policy, SecurityGroup, document};
+
+/// The rules of two groups, which of them each port carries.
+fn policy<const PORTS: usize>(rules: [&str; 2], of_ports: [&str; PORTS]) -> Policy {
     let group = |name: &str, rules: &str| format!("{{id: {name}, security_group_rules: [{rules}]}}");
-    let port = |number: u8, groups: &str| {
+    let port = |(number, groups): (usize, &&str)| {
+        let number = number + 1;
         format!(
             "{{id: p-{number}, network_id: n, mac_address: 'fa:16:3e:00:00:0{number}', \
              fixed_ips: [{{ip_address: 10.0.0.{number}}}], security_groups: [{groups}]}}"
         )
     };
     let text = format!(
-        "security_groups: [{}, {}]\nports: [{}, {}]\n",
+        "security_groups: [{}, {}, {{id: c}}, {{id: s, stateful: false, security_group_rules: [{STATELESS}]}}]\nports: [{}]\n",
         group("a", rules[0]),
         group("b", rules[1]),
-        port(1, of_ports[0]),
-        port(2, of_ports[1])
+        of_ports.iter().enumerate().map(port).collect::<Vec<_>>().join(", ")
     );
     let parsed = document::parse(&[("policy.yaml", &text)], None);
     assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
@@ -32,6 +34,8 @@ const OUT: &str = "{id: out, direction: egress, ethertype: IPv4}";
 const BOTH: &str = "{id: web, direction: ingress, ethertype: IPv4, protocol: tcp}, \
                     {id: more, direction: egress, ethertype: IPv4}";
 
+const STATELESS: &str = "{id: less, direction: ingress, ethertype: IPv4, protocol: udp}";
+
 struct Host {
     renderer: Renderer,
     policy: Policy,
@@ -42,7 +46,7 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let mut renderer = Renderer::new(&Config::default(), Known::default());
-        for number in 1..=2 {
+        for number in 1..=4 {
             let binding = Binding { ofport: OfPort(number), vlan: Vlan(10), zone: Zone(0x1000 + number) };
             renderer.bind(&format!("p-{number}").as_str().into(), Some(binding));
         }
@@ -79,6 +83,52 @@ fn a_commit_takes_no_more_than_it_asked_for_and_nothing_without() {
     assert_eq!(taken([WEB, OUT], ["a", "a, b"]), 3, "a new set");
     assert_eq!(taken([BOTH, OUT], ["a", "a, b"]), 0, "growth");
     assert_eq!(taken(["", OUT], ["a", "a, b"]), 3, "two directions less in one set, one less in the other");
+}
+
+#[test]
+fn a_group_in_many_sets_asks_for_two_a_set() {
+    let mut host = Host::new();
+    let sets = ["a", "a, b", "a, c", "a, b, c"];
+    host.apply(policy([BOTH, OUT], sets));
+    assert_eq!(host.apply(policy(["", OUT], sets)).1, 6, "in two of them OUT still admits all that goes out");
+}
+
+#[test]
+fn a_stateless_rule_that_goes_has_no_connections_to_prove() {
+    let mut host = Host::new();
+    host.apply(policy([WEB, OUT], ["a, s"]));
+    let mut without = policy([WEB, OUT], ["a, s"]);
+    let mut group = SecurityGroup::clone(&without.groups[&"s".into()]);
+    group.rules.clear();
+    without.groups.insert("s".into(), Arc::new(group));
+    assert_eq!(host.apply(without).1, 0);
+}
+
+/// Caches may know it still, also where flows only change: the member is one of another group too, for the same service.
+#[test]
+fn a_member_or_rule_less_shrinks_also_where_no_flow_goes() {
+    let from = |id: &str, group: &str| {
+        format!("{{id: {id}, direction: ingress, ethertype: IPv4, protocol: tcp, remote_group_id: {group}}}")
+    };
+    let udp = "{id: udp, direction: ingress, ethertype: IPv4, protocol: udp, remote_group_id: b}";
+    let stateless = |rules: &[String], groups: &str| {
+        let mut policy = policy([&rules.join(", "), ""], ["a", groups]);
+        let mut group = SecurityGroup::clone(&policy.groups[&"a".into()]);
+        group.stateful = false;
+        policy.groups.insert("a".into(), Arc::new(group));
+        policy
+    };
+    let all = [from("of-b", "b"), from("of-c", "c"), udp.to_owned()];
+    for (less, which) in [(stateless(&all, "c"), "member"), (stateless(&all[1..], "b, c"), "rule")] {
+        let mut host = Host::new();
+        // The second port is elsewhere.
+        host.renderer.bind(&"p-2".into(), None);
+        host.apply(stateless(&all, "b, c"));
+        let (batch, taken) = host.apply(less);
+        assert!(batch.ops.iter().all(|op| matches!(op, FlowOp::Set(_))), "{which}: {:?}", batch.ops);
+        assert!(batch.shrinks, "{which}");
+        assert_eq!(taken, 0);
+    }
 }
 
 #[test]
