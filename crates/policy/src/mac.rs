@@ -103,6 +103,7 @@ mod tests {
         }
         assert_eq!(wanted.to_string(), "fa:16:3e:00:ab:01");
         assert_eq!(wanted.to_u64(), 0xfa16_3e00_ab01);
+        assert_eq!(MacAddr::from(wanted.octets()), wanted);
     }
 
     #[test]
@@ -127,6 +128,9 @@ mod tests {
         // The example of RFC 2464, section 4: 34-56-78-9A-BC-DE.
         let mac = MacAddr([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
         assert_eq!(mac.link_local().to_string(), "fe80::3656:78ff:fe9a:bcde");
+        // Nova's are local: there the bit goes.
+        let local = MacAddr([0xfa, 0x16, 0x3e, 0, 0, 1]);
+        assert_eq!(local.link_local().to_string(), "fe80::f816:3eff:fe00:1");
         assert!(!mac.is_group());
         assert!(MacAddr::BROADCAST.is_group());
     }

@@ -116,6 +116,17 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_one_kind_is_a_change() {
+        let changed = [
+            PolicyDelta { groups: vec![("g".into(), None)], ..PolicyDelta::default() },
+            PolicyDelta { address_groups: vec![("a".into(), None)], ..PolicyDelta::default() },
+            PolicyDelta { ports: vec![("p".into(), None)], ..PolicyDelta::default() },
+        ];
+        assert!(changed.iter().all(|delta| !delta.is_empty()));
+        assert!(PolicyDelta::default().is_empty());
+    }
+
+    #[test]
     fn what_is_left_over_is_gone() {
         let delta = Policy::diff(&policy(&[("a", &[]), ("b", &[])]), &Policy::default());
         assert_eq!(delta.address_groups, [("a".into(), None), ("b".into(), None)]);
