@@ -1,0 +1,14 @@
+//! Netfilter's netlink: what ipset, conntrack and nftables share.
+//!
+//! netlink(7); the kernel's `include/uapi/linux/netlink.h` and `include/uapi/linux/netfilter/nfnetlink.h`. A [`Request`] is a message
+//! with its attributes, a [`Socket`] sends it and waits until the kernel has done it, and [`Messages`] and [`Attributes`] read
+//! what comes back. Nothing of this knows what the messages mean.
+#![forbid(unsafe_code)]
+
+mod attribute;
+mod message;
+mod socket;
+
+pub use attribute::{Attribute, Attributes};
+pub use message::{Malformed, Message, Messages, Request, Subsystem};
+pub use socket::{Error, Refusal, Socket};
