@@ -1,0 +1,379 @@
+//! Which sets there are to be: one for each remote that a rule of a local port names, and family; and what is in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use policy::{AddressGroup, AddressGroupId, Ethertype, GroupId, PolicyDelta, Port, PortId, SecurityGroup};
+
+use crate::cover::{Cover, Edit};
+use crate::name::set_name;
+
+/// The other end of a rule, where that has members.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Remote {
+    /// The members of a security group.
+    Group(GroupId),
+    /// The addresses of an address group.
+    AddressGroup(AddressGroupId),
+}
+
+impl Remote {
+    fn of(remote: &policy::Remote) -> Option<Self> {
+        match remote {
+            policy::Remote::Any | policy::Remote::Prefix(_) => None,
+            policy::Remote::Group(id) => Some(Remote::Group(id.clone())),
+            policy::Remote::AddressGroup(id) => Some(Remote::AddressGroup(id.clone())),
+        }
+    }
+}
+
+/// What is to be done to the sets, one after the other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SetOp {
+    /// From now on there shall be a set, empty at first.
+    Create {
+        /// Its name.
+        set: String,
+        /// Of its members.
+        ethertype: Ethertype,
+    },
+    /// There shall be none of that name any more.
+    Destroy {
+        /// Its name.
+        set: String,
+    },
+    /// The set shall hold this prefix, which is none of 0 bits.
+    Add {
+        /// The name of the set.
+        set: String,
+        /// What it shall hold.
+        net: IpNet,
+    },
+    /// It shall not hold it any more.
+    Remove {
+        /// The name of the set.
+        set: String,
+        /// What it shall not hold.
+        net: IpNet,
+    },
+}
+
+type Key = (Remote, Ethertype);
+
+/// A set that a rule names.
+#[derive(Debug)]
+struct Named {
+    set: String,
+    /// How many rules of local ports' groups name it.
+    rules: u32,
+    elements: Elements,
+}
+
+/// What is in a set.
+#[derive(Debug)]
+enum Elements {
+    /// Each member's own prefix, and how many members bring it.
+    Each(BTreeMap<IpNet, u32>),
+    /// The fewest that hold the same.
+    Fewest(Cover),
+}
+
+/// See the module's documentation. A change costs what it changes: no set is walked but one that comes or goes, no port or rule
+/// but those of the change.
+#[derive(Debug)]
+pub struct Sets {
+    compress: bool,
+    groups: BTreeMap<GroupId, Arc<SecurityGroup>>,
+    address_groups: BTreeMap<AddressGroupId, Arc<AddressGroup>>,
+    ports: BTreeMap<PortId, Arc<Port>>,
+    local: BTreeSet<PortId>,
+    /// How many local ports carry a group.
+    carried: BTreeMap<GroupId, u32>,
+    /// How many ports, or entries, bring an address to a remote.
+    members: BTreeMap<Remote, BTreeMap<IpNet, u32>>,
+    named: BTreeMap<Key, Named>,
+    /// Of the sets that are.
+    names: BTreeSet<String>,
+    ops: Vec<SetOp>,
+}
+
+impl Sets {
+    /// No policy, no ports. With `compress`, neighbouring addresses become prefixes that hold exactly the same.
+    pub fn new(compress: bool) -> Self {
+        Sets {
+            compress,
+            groups: BTreeMap::new(),
+            address_groups: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            local: BTreeSet::new(),
+            carried: BTreeMap::new(),
+            members: BTreeMap::new(),
+            named: BTreeMap::new(),
+            names: BTreeSet::new(),
+            ops: Vec::new(),
+        }
+    }
+
+    /// The policy changed.
+    pub fn apply_policy(&mut self, delta: &PolicyDelta) {
+        for (id, group) in &delta.groups {
+            self.set_group(id, group.clone());
+        }
+        for (id, group) in &delta.address_groups {
+            self.set_address_group(id, group.clone());
+        }
+        for (id, port) in &delta.ports {
+            self.set_port(id, port.clone());
+        }
+    }
+
+    /// A port came to this host, or went.
+    pub fn bind(&mut self, port: &PortId, is_local: bool) {
+        let changed = if is_local { self.local.insert(port.clone()) } else { self.local.remove(port) };
+        let Some(policy) = self.ports.get(port).filter(|_| changed).cloned() else { return };
+        match is_local {
+            true => self.carry(&policy),
+            false => self.carry_no_more(&policy),
+        }
+    }
+
+    /// What is to be done since the last time.
+    pub fn take(&mut self) -> Vec<SetOp> {
+        std::mem::take(&mut self.ops)
+    }
+
+    /// The set of a remote's members, if a rule of a local port names it.
+    pub fn set_of(&self, remote: &Remote, ethertype: Ethertype) -> Option<&str> {
+        self.named.get(&(remote.clone(), ethertype)).map(|named| named.set.as_str())
+    }
+
+    fn set_group(&mut self, id: &GroupId, new: Option<Arc<SecurityGroup>>) {
+        let old = match &new {
+            Some(group) => self.groups.insert(id.clone(), Arc::clone(group)),
+            None => self.groups.remove(id),
+        };
+        if self.carried.contains_key(id) {
+            // Added first, so that what both name is not taken away in between.
+            self.name(new.as_deref());
+            self.name_no_more(old.as_deref());
+        }
+    }
+
+    fn set_address_group(&mut self, id: &AddressGroupId, new: Option<Arc<AddressGroup>>) {
+        let old = match &new {
+            Some(group) => self.address_groups.insert(id.clone(), Arc::clone(group)),
+            None => self.address_groups.remove(id),
+        };
+        let held =
+            |group: Option<Arc<AddressGroup>>| group.map(|group| group.addresses.clone()).unwrap_or_default();
+        self.change_members(&Remote::AddressGroup(id.clone()), &held(old), &held(new));
+    }
+
+    fn set_port(&mut self, id: &PortId, new: Option<Arc<Port>>) {
+        let old = match &new {
+            Some(port) => self.ports.insert(id.clone(), Arc::clone(port)),
+            None => self.ports.remove(id),
+        };
+        let held = |port: &Option<Arc<Port>>| port.as_deref().map(members).unwrap_or_default();
+        let groups = |port: &Option<Arc<Port>>| {
+            port.as_deref().map(|port| port.security_groups.clone()).unwrap_or_default()
+        };
+        let (old_members, new_members) = (held(&old), held(&new));
+        let (old_groups, new_groups) = (groups(&old), groups(&new));
+        let nobody = BTreeSet::new();
+        for group in old_groups.union(&new_groups) {
+            let before = if old_groups.contains(group) { &old_members } else { &nobody };
+            let after = if new_groups.contains(group) { &new_members } else { &nobody };
+            self.change_members(&Remote::Group(group.clone()), before, after);
+        }
+        if self.local.contains(id) {
+            if let Some(port) = &new {
+                self.carry(port);
+            }
+            if let Some(port) = &old {
+                self.carry_no_more(port);
+            }
+        }
+    }
+
+    /// A local port's groups are those of one port more.
+    fn carry(&mut self, port: &Port) {
+        for group in groups_that_filter(port) {
+            let count = self.carried.entry(group.clone()).or_default();
+            *count += 1;
+            if *count == 1 {
+                let group = self.groups.get(group).cloned();
+                self.name(group.as_deref());
+            }
+        }
+    }
+
+    fn carry_no_more(&mut self, port: &Port) {
+        for group in groups_that_filter(port) {
+            let count = self.carried.get_mut(group).expect("only what was carried is carried no more");
+            *count -= 1;
+            if *count == 0 {
+                self.carried.remove(group);
+                let group = self.groups.get(group).cloned();
+                self.name_no_more(group.as_deref());
+            }
+        }
+    }
+
+    /// The rules of a group name their remotes.
+    fn name(&mut self, group: Option<&SecurityGroup>) {
+        for key in keys(group) {
+            if let Some(named) = self.named.get_mut(&key) {
+                named.rules += 1;
+                continue;
+            }
+            let set = self.free_name(&key);
+            self.ops.push(SetOp::Create { set: set.clone(), ethertype: key.1 });
+            let elements = match self.compress {
+                true => Elements::Fewest(Cover::default()),
+                false => Elements::Each(BTreeMap::new()),
+            };
+            let mut named = Named { set, rules: 1, elements };
+            for net in self.members.get(&key.0).into_iter().flat_map(BTreeMap::keys) {
+                if Ethertype::of(net) == key.1 {
+                    named.hold(*net, &mut self.ops);
+                }
+            }
+            self.named.insert(key, named);
+        }
+    }
+
+    fn name_no_more(&mut self, group: Option<&SecurityGroup>) {
+        for key in keys(group) {
+            let named = self.named.get_mut(&key).expect("only what was named is named no more");
+            named.rules -= 1;
+            if named.rules == 0 {
+                let named = self.named.remove(&key).expect("it was there just now");
+                self.names.remove(&named.set);
+                self.ops.push(SetOp::Destroy { set: named.set });
+            }
+        }
+    }
+
+    /// The name of a remote's set; another one where ids are so alike that their names are one.
+    fn free_name(&mut self, (remote, ethertype): &Key) -> String {
+        let mut name = set_name(remote, *ethertype);
+        for more in 1.. {
+            if self.names.insert(name.clone()) {
+                break;
+            }
+            let cut: String = set_name(remote, *ethertype).chars().take(24).collect();
+            name = format!("{cut}~{more}");
+        }
+        name
+    }
+
+    fn change_members(&mut self, remote: &Remote, before: &BTreeSet<IpNet>, after: &BTreeSet<IpNet>) {
+        for net in after.difference(before) {
+            let count = self.members.entry(remote.clone()).or_default().entry(*net).or_default();
+            *count += 1;
+            if *count == 1
+                && let Some(named) = self.named.get_mut(&(remote.clone(), Ethertype::of(net)))
+            {
+                named.hold(*net, &mut self.ops);
+            }
+        }
+        for net in before.difference(after) {
+            let members = self.members.get_mut(remote).expect("only what was brought is taken away");
+            let count = members.get_mut(net).expect("only what was brought is taken away");
+            *count -= 1;
+            if *count > 0 {
+                continue;
+            }
+            members.remove(net);
+            if members.is_empty() {
+                self.members.remove(remote);
+            }
+            if let Some(named) = self.named.get_mut(&(remote.clone(), Ethertype::of(net))) {
+                named.let_go(*net, &mut self.ops);
+            }
+        }
+    }
+}
+
+impl Named {
+    fn hold(&mut self, net: IpNet, ops: &mut Vec<SetOp>) {
+        let edit = match &mut self.elements {
+            Elements::Each(counts) => {
+                let mut add = elements(net);
+                add.retain(|element| {
+                    let count = counts.entry(*element).or_default();
+                    *count += 1;
+                    *count == 1
+                });
+                Edit { add, remove: Vec::new() }
+            }
+            Elements::Fewest(cover) => in_elements(cover.add(net)),
+        };
+        self.tell(edit, ops);
+    }
+
+    fn let_go(&mut self, net: IpNet, ops: &mut Vec<SetOp>) {
+        let edit = match &mut self.elements {
+            Elements::Each(counts) => {
+                let mut remove = elements(net);
+                remove.retain(|element| {
+                    let count = counts.get_mut(element).expect("only what is held is let go");
+                    *count -= 1;
+                    *count == 0 && counts.remove(element).is_some()
+                });
+                Edit { add: Vec::new(), remove }
+            }
+            Elements::Fewest(cover) => in_elements(cover.remove(net)),
+        };
+        self.tell(edit, ops);
+    }
+
+    fn tell(&self, edit: Edit, ops: &mut Vec<SetOp>) {
+        ops.extend(edit.add.into_iter().map(|net| SetOp::Add { set: self.set.clone(), net }));
+        ops.extend(edit.remove.into_iter().map(|net| SetOp::Remove { set: self.set.clone(), net }));
+    }
+}
+
+/// A port that is trusted is not filtered, whatever groups it carries.
+fn groups_that_filter(port: &Port) -> impl Iterator<Item = &GroupId> {
+    port.security_groups.iter().filter(|_| !port.is_trusted())
+}
+
+/// The sets that the rules of a group name, each once a rule.
+fn keys(group: Option<&SecurityGroup>) -> Vec<Key> {
+    let rules = group.into_iter().flat_map(|group| &group.rules);
+    rules.filter_map(|rule| Some((Remote::of(&rule.remote)?, rule.ethertype))).collect()
+}
+
+/// The members that a port brings to its groups, but those whose prefix is so short that they count only for frames with their MAC
+/// (semantics, "members of a security group"): a set of addresses cannot say that, and would open the group to the world.
+fn members(port: &Port) -> BTreeSet<IpNet> {
+    let is_bound = |net: &IpNet| match net {
+        IpNet::V4(net) => net.prefix_len() < 8,
+        IpNet::V6(net) => net.prefix_len() < 16,
+    };
+    let own = port.fixed_ips.iter().map(|ip| IpNet::from(*ip));
+    own.chain(port.allowed_address_pairs.iter().map(|pair| pair.ip).filter(|net| !is_bound(net))).collect()
+}
+
+/// A prefix as a set can hold it: everything is its two halves.
+fn elements(net: IpNet) -> Vec<IpNet> {
+    match net.prefix_len() {
+        0 => net.subnets(1).expect("halves are longer").collect(),
+        _ => vec![net],
+    }
+}
+
+/// A half that becomes part of everything, or stays of it, is no change.
+fn in_elements(edit: Edit) -> Edit {
+    let elements = |nets: Vec<IpNet>| nets.into_iter().flat_map(elements).collect::<Vec<_>>();
+    let (mut add, mut remove) = (elements(edit.add), elements(edit.remove));
+    if add.len() > 1 || remove.len() > 1 {
+        let both: BTreeSet<IpNet> = add.iter().filter(|net| remove.contains(net)).copied().collect();
+        add.retain(|net| !both.contains(net));
+        remove.retain(|net| !both.contains(net));
+    }
+    Edit { add, remove }
+}

@@ -1,0 +1,220 @@
+//! Whatever happens to policy and ports, the sets are those of a cold start, and each operation fits what is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hybrid::{Remote, SetOp, Sets};
+use ipnet::IpNet;
+use policy::{Ethertype, Policy, PortId, document};
+use proptest::prelude::*;
+
+/// The kernel, as far as the operations tell.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Kernel(BTreeMap<String, BTreeSet<IpNet>>);
+
+impl Kernel {
+    fn apply(&mut self, ops: Vec<SetOp>) {
+        for op in ops {
+            match op.clone() {
+                SetOp::Create { set, .. } => assert!(self.0.insert(set, BTreeSet::new()).is_none(), "{op:?}"),
+                SetOp::Destroy { set } => assert!(self.0.remove(&set).is_some(), "{op:?}"),
+                SetOp::Add { set, net } => {
+                    assert!(net.prefix_len() > 0, "{op:?}");
+                    assert!(self.set(&set).insert(net), "{op:?}");
+                }
+                SetOp::Remove { set, net } => assert!(self.set(&set).remove(&net), "{op:?}"),
+            }
+        }
+    }
+
+    fn set(&mut self, name: &str) -> &mut BTreeSet<IpNet> {
+        self.0.get_mut(name).unwrap_or_else(|| panic!("{name} is not there"))
+    }
+
+    /// Each set with the fewest prefixes that hold the same addresses.
+    fn aggregated(&self) -> BTreeMap<String, Vec<IpNet>> {
+        let of = |nets: &BTreeSet<IpNet>| IpNet::aggregate(&nets.iter().copied().collect());
+        self.0.iter().map(|(set, nets)| (set.clone(), of(nets))).collect()
+    }
+}
+
+fn cold(policy: &Policy, local: &BTreeSet<PortId>, compress: bool) -> Kernel {
+    let mut sets = Sets::new(compress);
+    for port in local {
+        sets.bind(port, true);
+    }
+    sets.apply_policy(&Policy::diff(&Policy::default(), policy));
+    let mut kernel = Kernel::default();
+    kernel.apply(sets.take());
+    kernel
+}
+
+fn parsed(text: &str) -> Policy {
+    let parsed = document::parse(&[("policy.yaml", text)], None);
+    assert!(parsed.diagnostics.is_empty(), "{text}\n{:?}", parsed.diagnostics);
+    parsed.policy
+}
+
+fn sets_of(text: &str, local: &[&str], compress: bool) -> BTreeMap<String, Vec<String>> {
+    let local = local.iter().map(|port| PortId::from(*port)).collect();
+    let kernel = cold(&parsed(text), &local, compress);
+    let shown = |nets: &BTreeSet<IpNet>| nets.iter().map(ToString::to_string).collect();
+    kernel.0.iter().map(|(set, nets)| (set.clone(), shown(nets))).collect()
+}
+
+const TWO_PORTS: &str = "
+security_groups:
+- {id: web, security_group_rules: [{id: r1, direction: ingress, ethertype: IPv4, remote_group_id: db}]}
+- {id: db, security_group_rules: [{id: r2, direction: ingress, ethertype: IPv6, remote_address_group_id: all}]}
+address_groups:
+- {id: all, addresses: [0.0.0.0/0, '::/0']}
+ports:
+- {id: p-1, network_id: n, mac_address: 'fa:16:3e:00:00:01', fixed_ips: [{ip_address: 10.0.0.2}, {ip_address: '2001:db8::2'}],
+   security_groups: [web]}
+- {id: p-2, network_id: n, mac_address: 'fa:16:3e:00:00:02', fixed_ips: [{ip_address: 10.0.0.3}], security_groups: [db, web],
+   allowed_address_pairs: [{ip_address: 0.0.0.0/0}, {ip_address: 10.9.0.0/16}]}
+";
+
+#[test]
+fn only_what_rules_of_local_ports_name_is_there_and_only_in_its_family() {
+    assert_eq!(sets_of(TWO_PORTS, &[], false), BTreeMap::new());
+    let db = ("NIPv4db".to_owned(), vec!["10.0.0.3/32".to_owned(), "10.9.0.0/16".to_owned()]);
+    assert_eq!(sets_of(TWO_PORTS, &["p-1"], false), [db.clone()].into());
+    let both = sets_of(TWO_PORTS, &["p-1", "p-2"], false);
+    assert_eq!(both["NIPv4db"], db.1, "everything would open it");
+    let [(name, halves)] = &both.iter().filter(|(name, _)| *name != "NIPv4db").collect::<Vec<_>>()[..] else {
+        panic!("{both:?}")
+    };
+    assert!(name.starts_with("NIPv6all~"), "{name}");
+    assert_eq!(halves, &&["::/1", "8000::/1"].map(str::to_owned).to_vec());
+}
+
+#[test]
+fn a_trusted_port_is_a_member_and_names_nothing() {
+    let text =
+        TWO_PORTS.replace("security_groups: [web]}", "security_groups: [web], port_security_enabled: false}");
+    assert_eq!(sets_of(&text, &["p-1"], false), BTreeMap::new());
+}
+
+/// Addresses that neighbour, overlap and are each other's halves.
+const ADDRESSES: [&str; 9] = [
+    "10.0.0.0",
+    "10.0.0.1",
+    "10.0.0.2/31",
+    "10.0.0.0/30",
+    "0.0.0.0/0",
+    "0.0.0.0/1",
+    "128.0.0.0/1",
+    "::/0",
+    "8000::/1",
+];
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// What the three groups' rules name, what the two address groups hold, which groups and addresses the three ports have.
+    Policy(Policy),
+    Bind(u8, bool),
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let some = |of: &'static [&'static str]| proptest::sample::subsequence(of, 0..=of.len());
+    let rules = proptest::collection::vec((any::<bool>(), 0u8..4, any::<bool>()), 0..4);
+    let groups = proptest::collection::vec(rules, 3);
+    let address_groups = proptest::collection::vec(some(&ADDRESSES), 2);
+    let ports =
+        proptest::collection::vec((some(&["g0", "g1", "g2"]), some(&ADDRESSES[..4]), any::<bool>()), 3);
+    (groups, address_groups, ports).prop_map(|(groups, address_groups, ports)| {
+        let mut text = "security_groups:\n".to_owned();
+        for (number, rules) in groups.iter().enumerate() {
+            let rule = |(at, (is_group, of, v6)): (usize, &(bool, u8, bool))| {
+                let remote = if *is_group { format!("remote_group_id: g{of}") } else { format!("remote_address_group_id: a{}", of % 2) };
+                let family = if *v6 { "IPv6" } else { "IPv4" };
+                format!("{{id: r{number}-{at}, direction: ingress, ethertype: {family}, {remote}}}")
+            };
+            let rules: Vec<String> = rules.iter().enumerate().map(rule).collect();
+            text += &format!("- {{id: g{number}, security_group_rules: [{}]}}\n", rules.join(", "));
+        }
+        text += "address_groups:\n";
+        for (number, addresses) in address_groups.iter().enumerate() {
+            let addresses: Vec<String> = addresses.iter().map(|address| format!("'{address}'")).collect();
+            text += &format!("- {{id: a{number}, addresses: [{}]}}\n", addresses.join(", "));
+        }
+        text += "ports:\n";
+        for (number, (groups, addresses, secure)) in ports.iter().enumerate() {
+            let pairs: Vec<String> = addresses.iter().map(|address| format!("{{ip_address: '{address}'}}")).collect();
+            text += &format!(
+                "- {{id: p{number}, network_id: n, mac_address: 'fa:16:3e:00:00:0{number}', security_groups: [{}], \
+                 allowed_address_pairs: [{}], port_security_enabled: {secure}}}\n",
+                groups.join(", "),
+                pairs.join(", "),
+            );
+        }
+        parsed(&text)
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        policy().prop_map(Step::Policy),
+        (0u8..4, any::<bool>()).prop_map(|(port, is)| Step::Bind(port, is))
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn history_does_not_matter(steps in proptest::collection::vec(step(), 1..12), compress in any::<bool>()) {
+        let mut sets = Sets::new(compress);
+        let mut kernel = Kernel::default();
+        let (mut policy, mut local) = (Policy::default(), BTreeSet::new());
+        for step in steps {
+            match step {
+                Step::Policy(next) => {
+                    sets.apply_policy(&Policy::diff(&policy, &next));
+                    policy = next;
+                }
+                Step::Bind(port, is_local) => {
+                    let port: PortId = format!("p{port}").as_str().into();
+                    sets.bind(&port, is_local);
+                    if is_local { local.insert(port); } else { local.remove(&port); }
+                }
+            }
+            kernel.apply(sets.take());
+            prop_assert_eq!(&kernel, &cold(&policy, &local, compress));
+            prop_assert_eq!(kernel.aggregated(), cold(&policy, &local, !compress).aggregated());
+            for group in policy.groups.keys() {
+                let remote = Remote::Group(group.clone());
+                let name = sets.set_of(&remote, Ethertype::Ipv4);
+                prop_assert!(name.is_none_or(|name| kernel.0.contains_key(name)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_member_costs_its_own_operations_whatever_the_size_of_its_set() {
+    for size in [10u32, 10_000] {
+        let mut policy = parsed(TWO_PORTS);
+        let template = Arc::clone(&policy.ports[&"p-2".into()]);
+        let member = |number: u32| {
+            let mut port = policy::Port::clone(&template);
+            port.id = format!("m-{number}").as_str().into();
+            port.fixed_ips = [std::net::Ipv4Addr::from_bits(0x0b00_0000 + 2 * number).into()].into();
+            port.allowed_address_pairs.clear();
+            (port.id.clone(), Arc::new(port))
+        };
+        policy.ports.extend((0..size).map(member));
+        for compress in [false, true] {
+            let mut sets = Sets::new(compress);
+            sets.bind(&"p-1".into(), true);
+            sets.apply_policy(&Policy::diff(&Policy::default(), &policy));
+            sets.take();
+            let mut more = policy.clone();
+            more.ports.extend([member(size)]);
+            sets.apply_policy(&Policy::diff(&policy, &more));
+            assert_eq!(sets.take().len(), 1);
+            sets.apply_policy(&Policy::diff(&more, &policy));
+            assert_eq!(sets.take().len(), 1);
+        }
+    }
+}
