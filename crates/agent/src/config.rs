@@ -147,6 +147,10 @@ pub struct Config {
     pub set_fail_mode: bool,
     /// The bridge's OpenFlow socket, when it is not `<bridge>.mgmt` beside the database's.
     pub openflow: Option<String>,
+    /// Whether to keep the members of remotes as the kernel's sets besides, for rules of the host's own.
+    pub ipset_mirror: bool,
+    /// Whether neighbouring addresses in these sets become prefixes that hold exactly the same.
+    pub ipset_compress: bool,
     /// The Open_vSwitch database.
     pub ovsdb: Ovsdb,
     /// Where the policy comes from.
@@ -200,6 +204,10 @@ pub struct AgentSettings {
     pub set_fail_mode: Option<bool>,
     /// See [`Config::openflow`].
     pub openflow: Option<String>,
+    /// See [`Config::ipset_mirror`].
+    pub ipset_mirror: Option<bool>,
+    /// See [`Config::ipset_compress`].
+    pub ipset_compress: Option<bool>,
 }
 
 /// `[ovsdb]`.
@@ -298,6 +306,8 @@ impl Settings {
                 network_ports: a.network_ports.or(b.network_ports),
                 set_fail_mode: a.set_fail_mode.or(b.set_fail_mode),
                 openflow: a.openflow.or(b.openflow),
+                ipset_mirror: a.ipset_mirror.or(b.ipset_mirror),
+                ipset_compress: a.ipset_compress.or(b.ipset_compress),
             },
             ovsdb: OvsdbSettings {
                 connection: o.connection.or(p.connection),
@@ -330,6 +340,8 @@ impl Settings {
             network_ports: agent.network_ports.unwrap_or_default().into_iter().collect(),
             set_fail_mode: agent.set_fail_mode.unwrap_or(false),
             openflow: agent.openflow,
+            ipset_mirror: agent.ipset_mirror.unwrap_or(false),
+            ipset_compress: agent.ipset_compress.unwrap_or(false),
             ovsdb,
             policy_source: policy.source.unwrap_or(SourceKind::File),
             policy_path: policy.path.unwrap_or_else(|| PathBuf::from("/etc/sgflow/policy.d")),
@@ -412,7 +424,7 @@ mod tests {
         refused(
             "[agent]\nbridge = \"br-int\"\n",
             &expect![
-                "line 2: unknown field `bridge`, expected one of `firewall_driver`, `integration_bridge`, `host`, `permitted_ethertypes`, `network_ports`, `set_fail_mode`, `openflow`"
+                "line 2: unknown field `bridge`, expected one of `firewall_driver`, `integration_bridge`, `host`, `permitted_ethertypes`, `network_ports`, `set_fail_mode`, `openflow`, `ipset_mirror`, `ipset_compress`"
             ],
         );
         refused(

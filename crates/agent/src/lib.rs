@@ -4,6 +4,7 @@
 //! - [`host`]: the host as its database tells it: bridge, plugs, conntrack zones. Pure too.
 //! - [`source`]: where the policy comes from.
 //! - [`driver`]: what enforces it: connections, and the engine between them.
+//! - [`mirror`]: members of remotes as the kernel's sets, beside a driver.
 //! - [`daemon`] and [`apply`]: source and driver put together, for good or for once.
 //! - [`api`]: the socket at which the commands of this host ask the daemon.
 //! - [`audit`]: what a switch holds, proved against the policy.
@@ -19,6 +20,7 @@ pub mod daemon;
 pub mod driver;
 pub mod engine;
 pub mod host;
+pub mod mirror;
 pub mod render;
 mod service;
 pub mod source;

@@ -186,6 +186,12 @@ impl<K: Ord + Clone, V: Eq + Clone> Tracker<K, V> {
         self.pairs.len() - unwanted
     }
 
+    /// How many objects the datapath holds, as far as is known. Costs the differences, not the maps.
+    pub fn actual_count(&self) -> usize {
+        let missing = self.pending.iter().filter(|key| self.actual(key).is_none()).count();
+        self.pairs.len() - missing
+    }
+
     /// Everything the datapath holds, as far as is known, in the order of the keys.
     pub fn iter_actual(&self) -> impl Iterator<Item = (&K, &V)> {
         self.pairs.iter().filter_map(|(key, pair)| pair.actual().map(|value| (key, value)))
@@ -294,6 +300,7 @@ mod tests {
                 }
                 prop_assert!(tracker.iter_desired().eq(desired.iter()));
                 prop_assert_eq!(tracker.desired_count(), desired.len());
+                prop_assert_eq!(tracker.actual_count(), actual.len());
                 prop_assert!(tracker.iter_actual().eq(actual.iter()));
                 prop_assert_eq!(tracker.is_converged(), desired == actual);
             }

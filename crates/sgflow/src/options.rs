@@ -6,7 +6,7 @@ use agent::config::{
     AgentSettings, ApiSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, OvsdbSettings,
     PolicySettings, Settings, SourceKind,
 };
-use agent::driver::Setup;
+use agent::driver::{MirrorOptions, Setup};
 use agent::engine;
 use clap::Args;
 
@@ -52,6 +52,28 @@ pub(crate) struct SettingsOptions {
     /// The bridge's OpenFlow socket, unix:PATH or tcp:HOST:PORT [default: BRIDGE.mgmt beside the database's]
     #[arg(long, value_name = "TARGET", env = "SGFLOW_OPENFLOW")]
     openflow: Option<String>,
+
+    /// Keep the members of remotes as ipsets besides, by Neutron's names, for rules of the host's own
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "SGFLOW_IPSET_MIRROR",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    ipset_mirror: Option<bool>,
+
+    /// In ipsets, put neighbouring addresses together into prefixes that hold exactly the same
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "SGFLOW_IPSET_COMPRESS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    ipset_compress: Option<bool>,
 
     /// The Open_vSwitch database, unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT
     /// [default: unix:/var/run/openvswitch/db.sock]
@@ -104,6 +126,8 @@ impl SettingsOptions {
                 network_ports: self.network_ports,
                 set_fail_mode: self.set_fail_mode,
                 openflow: self.openflow,
+                ipset_mirror: self.ipset_mirror,
+                ipset_compress: self.ipset_compress,
             },
             ovsdb: OvsdbSettings {
                 connection: self.ovsdb_connection,
@@ -129,6 +153,7 @@ pub(crate) fn setup(config: &Config, dry_run: bool) -> Setup {
             permitted_ethertypes: config.permitted_ethertypes.clone(),
             network_ports: config.network_ports.clone(),
         },
+        mirror: config.ipset_mirror.then_some(MirrorOptions { compress: config.ipset_compress }),
         dry_run,
     }
 }

@@ -8,7 +8,7 @@ use std::future::Future;
 use policy::PolicyDelta;
 
 pub use noop::Noop;
-pub use openvswitch::{Found, OpenvSwitch, Setup, SetupError};
+pub use openvswitch::{Found, MirrorOptions, OpenvSwitch, Setup, SetupError};
 
 use crate::engine::{Health, Report, Status};
 use crate::host::ClosedInterface;

@@ -109,7 +109,7 @@ pub enum Revalidation {
     },
 }
 
-/// Something to be done. Everything but `Disconnect`, `Report`, `Audited` and `WakeAt` is answered by one event.
+/// Something to be done. Everything but `Disconnect`, `Report`, `Audited`, `Local` and `WakeAt` is answered by one event.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Connect to the bridge: [`SwitchEvent::Connected`], then perhaps much later [`SwitchEvent::Lost`].
@@ -130,6 +130,8 @@ pub enum Effect {
     Report(Report),
     /// What was read back is so different from what is wanted; no answer.
     Audited(Arc<[FlowChange]>),
+    /// A port is on this host, or is not any more; told again whenever it is looked at. No answer.
+    Local(PortId, bool),
     /// Send [`Event::Tick`] at this time, and not at the one said before.
     WakeAt(Duration),
 }

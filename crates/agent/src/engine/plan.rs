@@ -290,6 +290,7 @@ impl Engine {
                 self.unrecorded.insert(port.clone());
             }
             renderer.bind(port, binding);
+            self.effects.push(Effect::Local(port.clone(), self.host.spot(port).is_some()));
         }
         let looked_at: BTreeSet<PortId> = inbox.changed.ports.union(&inbox.ports).cloned().collect();
         for port in looked_at {

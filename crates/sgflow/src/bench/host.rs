@@ -63,6 +63,7 @@ impl Host {
                 permitted_ethertypes: Default::default(),
                 network_ports: Default::default(),
             },
+            mirror: None,
             dry_run: false,
         })
     }

@@ -150,11 +150,21 @@ impl Agent {
 
     /// With these variables in its environment.
     pub fn start_in(ovs: &Ovs, more: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_by(ovs, &[], more, environment)
+    }
+
+    /// In the network namespace of the switch, as an agent of its host.
+    pub fn start_at_home(ovs: &Ovs, more: &[&str]) -> Self {
+        Self::start_by(ovs, &["nsenter", &format!("--net={}", ovs.netns().path())], more, &[])
+    }
+
+    /// By another program.
+    fn start_by(ovs: &Ovs, by: &[&str], more: &[&str], environment: &[(&str, &str)]) -> Self {
         let log = ovs.rundir().join("agent.log");
         let out = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let mut command = Command::new("setpriv");
         // Dies with the test, also when that is killed.
-        command.args(["--pdeathsig", "KILL"]).arg(sgflow().get_program()).arg("agent");
+        command.args(["--pdeathsig", "KILL"]).args(by).arg(sgflow().get_program()).arg("agent");
         command.args(["--policy", &ovs.rundir().join("policy.yaml").display().to_string()]);
         command.args(["--ovsdb", &ovs.db_remote()]).args(more);
         command.args(["--api-socket", &socket(ovs).display().to_string()]);

@@ -30,6 +30,7 @@ use crate::engine::{
     SwitchEvent,
 };
 use crate::host::{ClosedInterface, Spot};
+use crate::mirror::Mirror;
 use switch::Switch;
 
 /// Where the sockets of a host are when the database is reached over the network.
@@ -49,8 +50,17 @@ pub struct Setup {
     pub openflow: Option<String>,
     /// What the engine is for.
     pub engine: Options,
+    /// Keep the members of remotes as the kernel's sets besides.
+    pub mirror: Option<MirrorOptions>,
     /// Read everything, change nothing: [`OpenvSwitch::planned`] says what would be sent.
     pub dry_run: bool,
+}
+
+/// How the members of remotes are kept as the kernel's sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MirrorOptions {
+    /// Neighbouring addresses become prefixes that hold exactly the same.
+    pub compress: bool,
 }
 
 /// What a switch was found to hold.
@@ -70,6 +80,9 @@ pub enum SetupError {
     /// The OpenFlow socket's address.
     #[error("openflow: {0}")]
     OpenFlow(String),
+    /// The kernel's sets.
+    #[error("ipset_mirror: {0}")]
+    Mirror(String),
 }
 
 /// See the module's documentation.
@@ -87,6 +100,7 @@ pub struct OpenvSwitch {
     rundir: Option<PathBuf>,
     /// `other_config:max-revalidator` of the database.
     max_revalidator: Duration,
+    mirror: Option<Mirror>,
     switch: Option<Switch>,
     answers: mpsc::Sender<Answer>,
     answered: mpsc::Receiver<Answer>,
@@ -106,7 +120,9 @@ enum Answer {
 impl OpenvSwitch {
     /// Starts to connect. Must be called on a tokio runtime; the connections end when the driver is dropped.
     pub fn new(setup: Setup) -> Result<Self, SetupError> {
-        let Setup { remote, tls, openflow, engine, dry_run } = setup;
+        let Setup { remote, tls, openflow, engine, mirror, dry_run } = setup;
+        let mirror = mirror.filter(|_| !dry_run).map(|options| Mirror::start(options.compress)).transpose();
+        let mirror = mirror.map_err(|error| SetupError::Mirror(error.to_string()))?;
         let rundir = match &remote {
             Remote::Unix(path) => path.parent().unwrap_or(Path::new("")).to_owned(),
             Remote::Tcp(_) | Remote::Ssl(_) => PathBuf::from(DEFAULT_RUNDIR),
@@ -133,6 +149,7 @@ impl OpenvSwitch {
             target,
             rundir,
             max_revalidator: rows::DEFAULT_MAX_REVALIDATOR,
+            mirror,
             switch: None,
             answers,
             answered,
@@ -235,9 +252,19 @@ impl OpenvSwitch {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Report(report) => self.reports.push_back(report),
+            Effect::Report(report) => {
+                if let (Some(mirror), Report::Settled) = (&self.mirror, &report) {
+                    mirror.complete();
+                }
+                self.reports.push_back(report);
+            }
             Effect::Audited(drift) if self.dry_run => self.found.drift = drift,
             Effect::Audited(_) => {}
+            Effect::Local(port, is_local) => {
+                if let Some(mirror) = &self.mirror {
+                    mirror.local(port, is_local);
+                }
+            }
             Effect::WakeAt(time) => self.wake_at = Some(time),
             Effect::Connect(link) => self.connect(link),
             Effect::Disconnect(link) => _ = self.switch.take_if(|switch| switch.link() == link),
@@ -314,6 +341,9 @@ impl OpenvSwitch {
 
 impl Driver for OpenvSwitch {
     fn policy(&mut self, delta: PolicyDelta) {
+        if let Some(mirror) = &self.mirror {
+            mirror.policy(delta.clone());
+        }
         self.inbox.push(Event::Policy(delta));
     }
 
@@ -335,7 +365,9 @@ impl Driver for OpenvSwitch {
     }
 
     fn health(&self) -> Health {
-        self.engine.health()
+        let mut health = self.engine.health();
+        health.faults.extend(self.mirror.iter().flat_map(|mirror| mirror.status().faults));
+        health
     }
 
     fn status(&self) -> Status {

@@ -339,7 +339,9 @@ impl World {
             let lines = self.lines.as_mut().expect("there are lines");
             match effect {
                 Effect::Write(_) => lines.to_world[0].push_back(effect),
-                Effect::Report(_) | Effect::Audited(_) | Effect::WakeAt(_) => _ = self.perform(effect),
+                Effect::Report(_) | Effect::Audited(_) | Effect::Local(..) | Effect::WakeAt(_) => {
+                    self.perform(effect);
+                }
                 _ => lines.to_world[1].push_back(effect),
             }
         }
@@ -580,7 +582,7 @@ impl World {
                 self.reports.push(report);
                 Vec::new()
             }
-            Effect::Audited(_) => Vec::new(),
+            Effect::Audited(_) | Effect::Local(..) => Vec::new(),
             Effect::WakeAt(time) => {
                 self.wake_at = Some(time);
                 Vec::new()

@@ -1,0 +1,187 @@
+//! Members of remotes as the kernel's sets, for rules that match them: one message a member.
+//!
+//! [`hybrid::Sets`] says which sets there are to be and what is in them, [`Mirror`] keeps the kernel so. It lives on a thread of its own,
+//! in the network namespace in which it was started: netlink answers at once, and a large set takes its time.
+
+mod kernel;
+mod plan;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use hybrid::Sets;
+use ipset::Ipset;
+use policy::{PolicyDelta, PortId};
+use tracing::{debug, error, info, warn};
+
+use crate::engine::{Fault, SecurityEffect};
+pub use kernel::Kernel;
+pub use plan::{Drift, Plan};
+
+/// How often the kernel's sets are looked at: nothing tells when somebody else changes one.
+const AUDIT: Duration = Duration::from_secs(10);
+/// So many looks see how many elements there are, then one what they are.
+const LOOKS: u32 = 6;
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Order {
+    Policy(PolicyDelta),
+    Local(PortId, bool),
+    Complete,
+}
+
+/// How the sets are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MirrorStatus {
+    /// How many there are.
+    pub sets: usize,
+    /// How many prefixes they hold.
+    pub elements: usize,
+    /// How often somebody else had changed one.
+    pub mended: usize,
+    /// What is not as it should be.
+    pub faults: Vec<Fault>,
+}
+
+/// A mirror at work; it ends when dropped, and the sets stay as they are.
+#[derive(Debug)]
+pub struct Mirror {
+    orders: Sender<Order>,
+    status: Arc<Mutex<MirrorStatus>>,
+}
+
+impl Mirror {
+    /// Begins. With `compress`, neighbouring addresses become prefixes that hold exactly the same.
+    ///
+    /// # Errors
+    /// There is no netlink, no right to use it, or no thread to be had.
+    pub fn start(compress: bool) -> Result<Self, MirrorError> {
+        let (orders, ordered) = channel();
+        let status = Arc::new(Mutex::new(MirrorStatus::default()));
+        let mut worker = Worker {
+            sets: Sets::new(compress),
+            plan: Plan::new(),
+            kernel: Ipset::open()?,
+            status: Arc::clone(&status),
+            has_policy: false,
+            looks: 0,
+        };
+        // It ends with the sender.
+        thread::Builder::new().name("ipset".to_owned()).spawn(move || worker.work(&ordered))?;
+        Ok(Mirror { orders, status })
+    }
+
+    /// The policy changed.
+    pub fn policy(&self, delta: PolicyDelta) {
+        self.order(Order::Policy(delta));
+    }
+
+    /// A port came to this host, or went.
+    pub fn local(&self, port: PortId, is_local: bool) {
+        self.order(Order::Local(port, is_local));
+    }
+
+    /// All ports of this host have been told of, under a policy: what is left over of the time before can go. Until then a set that
+    /// nothing names may be one that is named in a moment.
+    pub fn complete(&self) {
+        self.order(Order::Complete);
+    }
+
+    /// How the sets are.
+    pub fn status(&self) -> MirrorStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            error!("the mirror of sets has ended; the sets stay as they are");
+        }
+    }
+}
+
+/// A mirror that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// The kernel's sets cannot be reached.
+    #[error(transparent)]
+    Ipset(#[from] ipset::Error),
+    /// No thread.
+    #[error("the mirror of sets: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+struct Worker {
+    sets: Sets,
+    plan: Plan,
+    kernel: Ipset,
+    status: Arc<Mutex<MirrorStatus>>,
+    has_policy: bool,
+    looks: u32,
+}
+
+impl Worker {
+    fn work(&mut self, orders: &Receiver<Order>) {
+        loop {
+            match orders.recv_timeout(AUDIT) {
+                Ok(order) => {
+                    self.take(order);
+                    // All that is there by now is one change.
+                    while let Ok(order) = orders.try_recv() {
+                        self.take(order);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Before there is a policy the sets of the time before stay as they are.
+            if self.has_policy {
+                self.put_in_force();
+            }
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Policy(delta) => {
+                self.sets.apply_policy(&delta);
+                self.has_policy = true;
+            }
+            Order::Local(port, is_local) => self.sets.bind(&port, is_local),
+            Order::Complete => self.plan.complete(),
+        }
+    }
+
+    fn look(&mut self) {
+        self.looks += 1;
+        let looked = self.plan.look(&mut self.kernel, self.looks % LOOKS == 0);
+        if let Err(reason) = looked {
+            warn!(%reason, "the kernel's sets cannot be looked at");
+        }
+    }
+
+    fn put_in_force(&mut self) {
+        self.plan.want(self.sets.take());
+        let done = self.plan.run(&mut self.kernel);
+        for Drift { set, missing, unwanted } in &done.drift {
+            warn!(%set, missing, unwanted, "somebody else changed a set; it is put right");
+        }
+        for (object, reason) in &done.failures {
+            error!(object, reason, "a set is not as it should be; trying again");
+        }
+        if done.added + done.deleted > 0 {
+            debug!(added = done.added, deleted = done.deleted, "sets changed");
+        }
+        if done.rebuilt > 0 {
+            info!(sets = done.rebuilt, "sets were filled anew and took the place of the old ones");
+        }
+        let faults =
+            self.plan.faults().map(|(object, reason)| Fault { object, reason, effect: SecurityEffect::Kept });
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.faults = faults.collect();
+        (status.sets, status.elements) = self.plan.counts();
+        status.mended += done.drift.len();
+    }
+}
