@@ -261,9 +261,7 @@ impl<'n> Fields<'n> {
 pub(super) fn number_in(value: &Value) -> Option<i128> {
     match value {
         Value::Integer(number) => Some(*number),
-        Value::Text(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            text.parse().ok()
-        }
+        Value::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
         _ => None,
     }
 }
@@ -292,7 +290,41 @@ fn within_two_edits(left: &str, right: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::within_two_edits;
+    use super::*;
+
+    #[test]
+    fn numbers_are_decimal_digits() {
+        let in_text = |text: &str| number_in(&Value::Text(text.to_owned()));
+        assert_eq!(in_text("080"), Some(80));
+        for text in ["", "+80", "-80", "8 0", "0x50", "80.0"] {
+            assert_eq!(in_text(text), None, "{text:?}");
+        }
+    }
+
+    /// By its definition.
+    fn distance(left: &[u8], right: &[u8]) -> usize {
+        let ([a, left_rest @ ..], [b, right_rest @ ..]) = (left, right) else {
+            return left.len().max(right.len());
+        };
+        let replaced = distance(left_rest, right_rest) + usize::from(a != b);
+        replaced.min(distance(left_rest, right) + 1).min(distance(left, right_rest) + 1)
+    }
+
+    #[test]
+    fn near_is_what_the_distance_says() {
+        let words = |length: u32| {
+            (0..3u32.pow(length)).map(move |number| {
+                (0..length).map(|at| b'a' + (number / 3u32.pow(at) % 3) as u8).collect::<Vec<u8>>()
+            })
+        };
+        let all: Vec<Vec<u8>> = (0..=5).flat_map(words).collect();
+        for left in &all {
+            for right in all.iter().step_by(7) {
+                let [l, r] = [left, right].map(|word| std::str::from_utf8(word).unwrap());
+                assert_eq!(within_two_edits(l, r), distance(left, right) <= 2, "{l} {r}");
+            }
+        }
+    }
 
     #[test]
     fn misspellings_are_near() {

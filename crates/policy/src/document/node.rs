@@ -357,6 +357,15 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_those_of_the_values_however_they_are_packed() {
+        let json = "{\"ports\":[{\"a\":[\"x\",\n\"y\"],\"b\":[[1,\n2]]},\n[],{}],\n\"z\":{\"q\":null}}";
+        assert_eq!(
+            taken("a.json", json).unwrap(),
+            "ports[0]=1:{a=1:[1:\"x\" 2:\"y\"] b=2:[2:[2:1 3:2]]} ports[1]=4:[] ports[2]=4:{} z=5:{q=5:null}"
+        );
+    }
+
+    #[test]
     fn only_the_lists_of_the_root_are_taken_apart() {
         for name in ["a.yaml", "a.json"] {
             let text = "{\"ports\": {\"ports\": [1]}, \"x\": [2, {\"ports\": [3]}]}";

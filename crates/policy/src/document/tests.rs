@@ -529,3 +529,13 @@ fn a_remote_group_need_not_be_defined() {
     assert_eq!(sound("{}"), Policy::default());
     assert_eq!(sound("ports:\nsecurity_groups: []"), Policy::default());
 }
+
+/// Fields that we do not know are the API's, and one as short as this is near too much.
+#[test]
+fn a_short_field_of_the_apis_is_no_misspelling() {
+    let parsed = parse(&[("a.yaml", "security_groups: [{id: g, rename: x, shared: true}]")], None);
+    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+    assert_eq!(parsed.policy.groups.len(), 1);
+    let parsed = parse(&[("a.yaml", "security_groups: [{id: g, statefu: false}]")], None);
+    assert_eq!(parsed.diagnostics.len(), 1, "seven letters are enough");
+}
