@@ -138,7 +138,7 @@ fn plug(number: u16) -> DummySpec {
 }
 
 /// Processor time of a command and what it starts.
-fn cpu_of(command: &mut Command) -> Result<Duration> {
+pub(super) fn cpu_of(command: &mut Command) -> Result<Duration> {
     let children = || -> Result<Duration> {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
         Ok(duration(usage.user_time()) + duration(usage.system_time()))

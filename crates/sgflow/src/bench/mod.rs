@@ -3,12 +3,13 @@
 
 mod document;
 mod host;
+mod ipset;
 mod plot;
 mod report;
 mod scenario;
 mod subject;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agent::driver::Setup;
@@ -34,6 +35,10 @@ pub(crate) struct BenchArgs {
     /// Besides, measure what is large: many ports, members, groups, overlapping rules
     #[arg(long)]
     big: bool,
+
+    /// Instead of flows, measure the kernel's sets with so many members
+    #[arg(long, value_name = "MEMBERS")]
+    ipset: Option<u32>,
 
     /// How often each step is measured; medians are printed
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -79,6 +84,14 @@ struct Figures {
 /// Runs the benchmarks and prints their figures.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     ensure!(args.times > 0, "--times: at least one");
+    if let Some(members) = args.ipset {
+        let figures = ipset::run(members, args.times)?;
+        println!("{}", ipset::table(&figures));
+        return match &args.json {
+            Some(path) => write(path, &serde_json::to_string(&figures)?),
+            None => Ok(()),
+        };
+    }
     let mut scenarios = args.scenario.clone();
     if scenarios.is_empty() {
         scenarios = Scenario::all();
@@ -94,15 +107,18 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         all.push(figures);
     }
     if let Some(path) = &args.json {
-        std::fs::write(path, report::json(&all)?).with_context(|| format!("writing {}", path.display()))?;
+        write(path, &report::json(&all)?)?;
     }
     if let Some(directory) = &args.plots {
         for (name, svg) in plot::all(&all) {
-            let path = directory.join(name);
-            std::fs::write(&path, svg).with_context(|| format!("writing {}", path.display()))?;
+            write(&directory.join(name), &svg)?;
         }
     }
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 /// One scenario under way.
