@@ -18,7 +18,7 @@ TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(TRIPLE)_RUNNER = $(SUDO)
 endif
 
-.PHONY: deps build test soak fuzz faults mutants bench lint deny demo clean
+.PHONY: deps build test soak fuzz faults mutants bench instructions lint deny demo clean
 
 build:
 	cargo build --release
@@ -91,6 +91,13 @@ mutants:
 BENCH_ARGS ?= --json docs/benchmarks/figures.json --plots docs/benchmarks
 bench: deps build
 	$(SUDO) $(TARGET_DIR)/release/sgflow bench $(BENCH_ARGS)
+
+# Instructions of the micro-benchmarks against those of docs/benchmarks/instructions.json; RECORD=1 takes over what is counted.
+# What is built does not depend on the caller's settings, or neither would what is counted.
+RECORD ?=
+instructions:
+	scripts/install-deps.sh valgrind jq
+	CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_DEBUG=0 CARGO_INCREMENTAL=0 RECORD=$(RECORD) scripts/count-instructions.sh
 
 deny:
 	cargo deny check licenses

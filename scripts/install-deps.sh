@@ -1,9 +1,10 @@
 #!/bin/bash
-# Installs the Debian packages that sgflow is built, shown and tested with; quick when they are there. No daemon of them
-# is started: sgflow runs a private Open vSwitch, and the machine's own, if any, stays as it is.
+# Installs the Debian packages that sgflow is built, shown and tested with, or those that are named; quick when they are there.
+# No daemon of them is started: sgflow runs a private Open vSwitch, and the machine's own, if any, stays as it is.
 set -euo pipefail
 
-packages=(
+packages=("$@")
+[ $# -gt 0 ] || packages=(
   gcc libc6-dev                             # the linker, and the C parts of the TLS library
   openvswitch-switch openvswitch-common     # ovsdb-server, ovs-vswitchd, ovs-vsctl, ovs-ofctl
   iproute2 ethtool iputils-ping util-linux  # namespaces as VMs

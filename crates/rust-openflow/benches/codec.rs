@@ -29,8 +29,12 @@ mod workload {
     }
 
     #[inline(never)]
-    pub(crate) fn bundle(connection: &mut Connection, flow_mods: &[FlowMod]) -> Bytes {
-        connection.bundle(flow_mods).expect("flow-mods can be encoded");
+    pub(crate) fn bundle(connection: &mut Connection, flows: &[Flow]) -> Bytes {
+        let id = connection.open_bundle(u32::try_from(flows.len()).expect("there are hundreds"));
+        for flow in flows {
+            connection.add_to_bundle(id, &FlowMod::add(flow)).expect("flow-mods can be encoded");
+        }
+        connection.commit_bundle(id);
         connection.take_output()
     }
 
@@ -54,15 +58,14 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let flows: Vec<Flow> = TABLE.lines().map(|line| line.parse().expect("ovs-ofctl printed it")).collect();
     let count = flows.len();
-    let flow_mods: Vec<FlowMod> = flows.iter().map(FlowMod::add).collect();
-    let messages: Vec<Message> = flow_mods.iter().cloned().map(Message::FlowMod).collect();
+    let messages: Vec<Message> = flows.iter().map(FlowMod::add).map(Message::FlowMod).collect();
     let replies: Vec<Bytes> = flows.chunks(FLOWS_OF_A_REPLY).map(reply).collect();
 
     criterion.bench_function(&format!("encode/{count} flow-mods"), |bencher| {
         bencher.iter(|| workload::encode(black_box(&messages)));
     });
     criterion.bench_function(&format!("encode a bundle/{count} flow-mods"), |bencher| {
-        let routine = |connection: &mut Connection| workload::bundle(connection, black_box(&flow_mods));
+        let routine = |connection: &mut Connection| workload::bundle(connection, black_box(&flows));
         bencher.iter_batched_ref(connection, routine, BatchSize::SmallInput);
     });
     criterion.bench_function(&format!("decode a dump/{count} flows"), |bencher| {
