@@ -29,9 +29,14 @@ pub fn unsupported(rule: &Rule) -> Option<&'static str> {
     }
 }
 
-/// Matches that together hold exactly the packets of the service: more than one where a port range is no prefix.
-pub(crate) fn service_matches(plane: Plane, ethertype: Ethertype, service: Service) -> Vec<Match> {
-    let base = family(plane, ethertype);
+/// Matches that together hold exactly the packets of the service among those of `base`, which says the [`family`]: more than one
+/// where a port range is no prefix.
+pub(crate) fn service_matches(
+    plane: Plane,
+    base: Match,
+    ethertype: Ethertype,
+    service: Service,
+) -> Vec<Match> {
     match service {
         Service::Any => vec![base],
         Service::Ports { protocol, range: None } => vec![with_protocol(plane, base, protocol.number())],

@@ -11,7 +11,7 @@ use crate::flow::Journal;
 use crate::layout::register;
 use crate::numbers::{Generation, SetId};
 use crate::remote::{Reference, RemoteKey, Remotes};
-use crate::service::{Plane, remote_fields, service_matches, unsupported};
+use crate::service::{Plane, family, remote_fields, service_matches, unsupported};
 use crate::set_flows::{SetView, set_flows};
 use crate::static_flows::MODE_EVERY_RULE;
 
@@ -370,15 +370,16 @@ fn rule_cells(
     let planes: &[Plane] = if stateful { &[Plane::Connection, Plane::Packet] } else { &[Plane::Packet] };
     let mut cells = Vec::new();
     for plane in planes {
-        let (v4, v6) = remote_fields(*plane, rule.direction);
-        for mut matches in service_matches(*plane, rule.ethertype, rule.service) {
-            matches = matches.with(register::SET, set);
-            if stateful && *plane == Plane::Packet {
-                matches = matches.with(register::MODE, MODE_EVERY_RULE);
-            }
-            if let Remote::Prefix(net) = &rule.remote {
-                matches = with_net(matches, net, v4, v6);
-            }
+        // A range of ports becomes many matches: what they share is said once.
+        let mut base = family(*plane, rule.ethertype).with(register::SET, set);
+        if stateful && *plane == Plane::Packet {
+            base = base.with(register::MODE, MODE_EVERY_RULE);
+        }
+        if let Remote::Prefix(net) = &rule.remote {
+            let (v4, v6) = remote_fields(*plane, rule.direction);
+            base = with_net(base, net, v4, v6);
+        }
+        for matches in service_matches(*plane, base, rule.ethertype, rule.service) {
             cells.push(RuleCell { plane: *plane, direction: rule.direction, set, matches, remote });
         }
     }
