@@ -172,7 +172,11 @@ impl Match {
     }
 
     fn get_stored(&self, field: Field) -> Option<(u128, u128)> {
-        self.iter().find(|(stored, ..)| *stored == field).map(|(_, value, mask)| (value, mask))
+        // In canonical form a field has one header: of the others that is read, and no more.
+        let header = field.oxm_header();
+        let (stored, value, mask) = self.entries().find(|entry| entry.oxm.header == header)?.known()?;
+        // A register that does not exist would go by the header of another.
+        (stored == field).then_some((value, mask))
     }
 
     /// Whether anything is said of the field, under whichever name.

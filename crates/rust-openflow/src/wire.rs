@@ -47,9 +47,10 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N)?);
-        Ok(array)
+        let short = DecodeError::Short { what: self.what, need: N, left: self.bytes.len() };
+        let (head, tail) = self.bytes.split_first_chunk().ok_or(short)?;
+        self.bytes = tail;
+        Ok(*head)
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
