@@ -32,7 +32,7 @@ mod workload {
     pub(crate) fn bundle(connection: &mut Connection, flows: &[Flow]) -> Bytes {
         let id = connection.open_bundle(u32::try_from(flows.len()).expect("there are hundreds"));
         for flow in flows {
-            connection.add_to_bundle(id, &FlowMod::add(flow)).expect("flow-mods can be encoded");
+            connection.add_to_bundle(id, FlowMod::add(flow)).expect("flow-mods can be encoded");
         }
         connection.commit_bundle(id);
         connection.take_output()

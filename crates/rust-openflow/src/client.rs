@@ -353,10 +353,9 @@ impl Client {
                     // The fate says so.
                     return Ok(());
                 }
-                while let Some(flow_mod) = &next {
-                    if state.connection.output_length() >= OUTPUT_HIGH_WATER {
-                        break;
-                    }
+                while state.connection.output_length() < OUTPUT_HIGH_WATER
+                    && let Some(flow_mod) = next.take()
+                {
                     let added = state.connection.add_to_bundle(bundle.id, flow_mod);
                     added.map_err(|error| BundleError::refused(error.to_string()))?;
                     next = rest.next();

@@ -298,7 +298,7 @@ fn a_bundle_refused_at_commit_names_its_flow() {
 fn a_bundle_that_is_given_up_is_discarded_without_a_word() {
     let mut harness = Harness::up();
     let id = harness.connection.open_bundle(2);
-    harness.connection.add_to_bundle(id, &FlowMod::add(&flow(1))).unwrap();
+    harness.connection.add_to_bundle(id, FlowMod::add(&flow(1))).unwrap();
     harness.connection.discard_bundle(id);
     let sent = harness.sent();
     let Some((discard, Message::BundleControl(control))) = sent.last() else { panic!() };

@@ -116,14 +116,14 @@ impl Connection {
     ///
     /// # Panics
     /// If the bundle is not being filled, or is full.
-    pub fn add_to_bundle(&mut self, id: BundleId, flow_mod: &FlowMod) -> Result<(), EncodeError> {
+    pub fn add_to_bundle(&mut self, id: BundleId, flow_mod: FlowMod) -> Result<(), EncodeError> {
         let bundle = self.find(id).expect("a bundle is filled between open_bundle and commit_bundle");
         assert!(
             bundle.phase == Phase::Filling && bundle.added < bundle.size,
             "more flow-mods than announced"
         );
         let xid = Xid(bundle.first.0 + 1 + bundle.added);
-        let message = Box::new(Message::FlowMod(flow_mod.clone()));
+        let message = Box::new(Message::FlowMod(flow_mod));
         self.put(
             xid,
             &Message::BundleAdd(BundleAdd { bundle: id.0, flags: BundleFlags::ATOMIC_ORDERED, message }),
@@ -160,7 +160,7 @@ impl Connection {
             .map_err(|_| EncodeError::OutOfRange { what: "messages in a bundle", value: u128::MAX })?;
         let id = self.open_bundle(size);
         for flow_mod in flow_mods {
-            if let Err(error) = self.add_to_bundle(id, flow_mod) {
+            if let Err(error) = self.add_to_bundle(id, flow_mod.clone()) {
                 self.discard_bundle(id);
                 return Err(error);
             }
