@@ -1,0 +1,218 @@
+"""Neutron's own Open vSwitch firewall driver on a bridge of a private switch, driven as neutron-openvswitch-agent drives it.
+
+What it enforces is a policy document of sgflow. A port of it is local when an Interface of the bridge carries its id
+(external_ids iface-id, and attached-mac with its MAC); the tag of that Port is its VLAN. Run it as root in the network
+namespace of the switch: the driver forks ovs-ofctl and conntrack.
+
+With --policy it enforces one document and ends, and the flows stay. Else it reads commands, a line each, and answers each
+with a line of JSON:
+
+    load FILE   reads a document and works out what the agent would give to the driver
+    apply       gives it to the driver: every port the first time, then those that the change concerns
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+
+from neutron.agent.common import ovs_lib
+from neutron.agent.linux.openvswitch_firewall import firewall
+from neutron.conf.agent import common as agent_conf
+from neutron.conf.agent import securitygroups_rpc
+from neutron.conf.plugins.ml2.drivers import agent as ml2_agent_conf
+from neutron.conf.plugins.ml2.drivers import ovs_conf
+from neutron.plugins.ml2.drivers.openvswitch.agent.openflow import br_cookie
+from neutron import privileged
+from neutron_lib.plugins.ml2 import ovs_constants
+from oslo_config import cfg
+from oslo_privsep import priv_context
+
+
+class Bridge(br_cookie.OVSBridgeCookieMixin, ovs_lib.OVSBridge):
+    """The bridge as the agent has it, as far as the driver uses it; it also counts what it hands to ovs-ofctl."""
+
+    ofctls = 0
+    flow_mods = 0
+
+    def run_ofctl(self, cmd, args, process_input=None):
+        self.ofctls += 1
+        if cmd.endswith("-flows") and process_input:
+            self.flow_mods += len(process_input.splitlines())
+        return super().run_ofctl(cmd, args, process_input)
+
+
+class Policy:
+    """What the agent is told of a document: the arguments of the driver's methods."""
+
+    def __init__(self, document, local):
+        groups = {group["id"]: group for group in document["security_groups"]}
+        self.rules = {group_id: rules_of(group) for group_id, group in groups.items()}
+        self.sources = {
+            group_id: {rule["remote_group_id"] for rule in rules if "remote_group_id" in rule}
+            for group_id, rules in self.rules.items()
+        }
+        self.members = {group_id: {} for group_id in set().union(*self.sources.values())}
+        # Families that some rule with that remote has: the server tells no other members.
+        families = {
+            (rule["remote_group_id"], rule["ethertype"])
+            for rules in self.rules.values() for rule in rules if "remote_group_id" in rule
+        }
+        for port in document["ports"]:
+            for ip in addresses_of(port):
+                family = "IPv6" if ":" in ip else "IPv4"
+                for group_id in port["security_groups"]:
+                    if (group_id, family) in families:
+                        self.members[group_id].setdefault(family, set()).add((ip, port["mac_address"]))
+        self.ports = {port["id"]: self.port(port) for port in document["ports"] if port["id"] in local}
+
+    def port(self, port):
+        sources = set().union(*(self.sources[group_id] for group_id in port["security_groups"]))
+        return {
+            **port,
+            "device": port["id"],
+            "fixed_ips": addresses_of(port),
+            "allowed_address_pairs": port.get("allowed_address_pairs", []),
+            "security_group_source_groups": sorted(sources),
+        }
+
+    def concerned(self, before):
+        """The ports that the agent has filtered anew when `before` becomes this."""
+        rules = {group_id for group_id in self.rules if self.rules[group_id] != before.rules.get(group_id)}
+        members = {group_id for group_id in self.members if self.members[group_id] != before.members.get(group_id)}
+        return [
+            port for port_id, port in self.ports.items()
+            if port != before.ports.get(port_id) or rules.intersection(port["security_groups"])
+            or members.intersection(port["security_group_source_groups"])
+        ]
+
+
+def addresses_of(port):
+    return [fixed_ip["ip_address"] for fixed_ip in port["fixed_ips"]]
+
+
+def rules_of(group):
+    """A group's rules as security_group_info_for_devices tells them."""
+    rules = []
+    for said in group["security_group_rules"]:
+        names = ["direction", "ethertype", "port_range_min", "port_range_max", "remote_group_id"]
+        rule = {name: said[name] for name in names if said.get(name) is not None}
+        rule["stateful"] = group.get("stateful", True)
+        if said.get("protocol") is not None:
+            rule["protocol"] = str(said["protocol"])
+        if said.get("remote_ip_prefix") is not None:
+            prefix = "source_ip_prefix" if said["direction"] == "ingress" else "dest_ip_prefix"
+            rule[prefix] = said["remote_ip_prefix"]
+        rules.append(rule)
+    return rules
+
+
+class Agent:
+    """The part of neutron-openvswitch-agent that gives work to the firewall driver."""
+
+    def __init__(self, bridge):
+        self.bridge = bridge
+        self.driver = None
+        self.before = None
+        self.policy = None
+        # What the agent does to the bridge and to a port before it comes to the firewall.
+        bridge.add_protocols(*firewall.OVSFirewallDriver.REQUIRED_PROTOCOLS)
+        bridge.add_flow(table=0, priority=0, actions=f"resubmit(,{ovs_constants.TRANSIENT_TABLE})")
+        bridge.add_flow(table=ovs_constants.TRANSIENT_TABLE, priority=1, actions="normal")
+        self.local = {port.vif_id: port.port_name for port in bridge.get_vif_ports()}
+        for name in self.local.values():
+            tag = bridge.db_get_val("Port", name, "tag")
+            config = {"tag": str(tag), "network_type": "vxlan"}
+            bridge.set_db_attribute("Port", name, "other_config", config)
+
+    def load(self, path):
+        with open(path, encoding="utf-8") as file:
+            self.policy = Policy(json.load(file), self.local)
+        return {"ports": len(self.concerned())}
+
+    def concerned(self):
+        return list(self.policy.ports.values()) if self.before is None else self.policy.concerned(self.before)
+
+    def apply(self):
+        ports = self.concerned()
+        ofctls, flow_mods = self.bridge.ofctls, self.bridge.flow_mods
+        begun = time.monotonic()
+        if self.driver is None:
+            self.driver = firewall.OVSFirewallDriver(self.bridge)
+        self.driver.filter_defer_apply_on()
+        groups = {group_id for port in ports for group_id in port["security_groups"]}
+        remotes = {group_id for port in ports for group_id in port["security_group_source_groups"]}
+        for group_id in sorted(groups):
+            self.driver.update_security_group_rules(group_id, self.policy.rules[group_id])
+        for group_id in sorted(remotes):
+            self.driver.update_security_group_members(group_id, self.policy.members[group_id])
+        for port in ports:
+            if self.driver.is_port_managed(port):
+                self.driver.update_port_filter(port)
+            else:
+                self.driver.prepare_port_filter(port)
+        self.driver.filter_defer_apply_off()
+        taken = time.monotonic() - begun
+        self.wait_for_conntrack()
+        self.before = self.policy
+        return {
+            "ports": len(ports),
+            "ofctls": self.bridge.ofctls - ofctls,
+            "flow_mods": self.bridge.flow_mods - flow_mods,
+            "taken": taken,
+            "settled": time.monotonic() - begun,
+        }
+
+    def wait_for_conntrack(self):
+        """The driver leaves connections to a thread of its own, which takes orders in turn: this one is the last."""
+        done = threading.Event()
+
+        def devices():
+            done.set()
+            yield from ()
+
+        self.driver.ipconntrack.delete_conntrack_state_by_rule(devices(), {})
+        done.wait()
+
+
+def configure(database):
+    """The agent's options, as they are without a configuration file."""
+    agent_conf.register_root_helper()
+    ml2_agent_conf.register_agent_opts()
+    ovs_conf.register_ovs_agent_opts()
+    securitygroups_rpc.register_securitygroups_opts()
+    cfg.CONF([], project="neutron", default_config_files=[], default_config_dirs=[])
+    cfg.CONF.set_override("ovsdb_connection", database, "OVS")
+    # We are root: what runs commands for the agent needs no sudo, it is forked. Now, before there are threads.
+    privileged.default.start(priv_context.Method.FORK)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rundir", required=True, help="where ovs-vswitchd has its sockets")
+    parser.add_argument("--db", required=True, help="where ovsdb-server listens, as unix:PATH")
+    parser.add_argument("--bridge", default="br-int")
+    parser.add_argument("--policy", metavar="FILE", help="enforce this document and end")
+    arguments = parser.parse_args()
+    os.environ["OVS_RUNDIR"] = arguments.rundir
+    configure(arguments.db)
+    agent = Agent(Bridge(arguments.bridge))
+    for line in [f"load {arguments.policy}", "apply"] if arguments.policy else sys.stdin:
+        command, _, path = line.strip().partition(" ")
+        answer = agent.load(path) if command == "load" else agent.apply()
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    status = 1
+    try:
+        main()
+        status = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        # A thread of the driver never ends, and sys.exit() waits for it.
+        os._exit(status)
