@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -373,7 +373,36 @@ impl Ovs {
         Ok(())
     }
 
-    /// Ends a program that [`Ovs::start_daemon`] started, if it still runs.
+    /// Starts another program beside the switch that is talked to by its standard input and output; its standard error goes
+    /// to `<rundir>/<name>.out`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_coprocess(
+        &mut self,
+        name: &str,
+        mut command: Command,
+    ) -> Result<(ChildStdin, ChildStdout), Error> {
+        let path = self.rundir().join(format!("{name}.out"));
+        command.stderr(fs::File::create(&path).tried(|| format!("make {}", path.display()))?);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).env(MARK, self.rundir());
+        let pid_file = self.rundir().join(format!("{name}.pid"));
+        let mut daemon = Daemon::start(name, command, &self.netns, self.lifetime(), Some(pid_file))?;
+        let pipes = daemon.pipes().expect("the command pipes both");
+        self.others.push(daemon);
+        Ok(pipes)
+    }
+
+    /// Process id of a program that [`Ovs::start_daemon`] or [`Ovs::start_coprocess`] started.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn daemon_pid(&self, name: &'static str) -> Result<u32, Error> {
+        let daemon = self.others.iter().find(|daemon| daemon.name() == name);
+        daemon.map(Daemon::pid).ok_or(Error::NotRunning(name))
+    }
+
+    /// Ends a program that [`Ovs::start_daemon`] or [`Ovs::start_coprocess`] started, if it still runs.
     pub fn stop_daemon(&mut self, name: &str) {
         let place = self.others.iter().position(|daemon| daemon.name() == name);
         if let Some(place) = place {
@@ -457,7 +486,7 @@ impl Ovs {
         let path = self.rundir().join(format!("{name}.out"));
         let what = || format!("make {}", path.display());
         let out = fs::File::create(&path).tried(what)?;
-        command.stdin(std::process::Stdio::null()).stderr(out.try_clone().tried(what)?).stdout(out);
+        command.stdin(Stdio::null()).stderr(out.try_clone().tried(what)?).stdout(out);
         let pid_file = self.rundir().join(format!("{name}.pid"));
         command.env(MARK, self.rundir());
         Daemon::start(name, command, netns.unwrap_or(&self.netns), self.lifetime(), Some(pid_file))
@@ -466,9 +495,9 @@ impl Ovs {
     /// One of Open vSwitch's own daemons: these write their pid files and logs themselves. What they say before they
     /// have a log is for whoever waits for them; a lab with a name outlives those, and must not hold their output open.
     fn daemon(&self, name: &str, mut command: Command) -> Result<Daemon, Error> {
-        command.env(MARK, self.rundir()).stdin(std::process::Stdio::null());
+        command.env(MARK, self.rundir()).stdin(Stdio::null());
         if self.prefix.is_some() {
-            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            command.stdout(Stdio::null()).stderr(Stdio::null());
         }
         Daemon::start(name, command, &self.netns, self.lifetime(), None)
     }

@@ -8,12 +8,13 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -41,6 +42,53 @@ pub fn cpu(pid: u32) -> Result<Duration, Error> {
         }
     }
     Ok(sum)
+}
+
+/// Processor time of a process, of its descendants that are there now, and of those that they waited for, in ticks of the
+/// kernel's clock: 10 ms as a rule.
+///
+/// # Errors
+/// There is no such process.
+pub fn cpu_of_tree(pid: u32) -> Result<Duration, Error> {
+    let mut family = vec![read_stat(pid)?];
+    let tried = || "/proc".to_owned();
+    let mut others = Vec::new();
+    for entry in fs::read_dir("/proc").tried(tried)? {
+        let name = entry.tried(tried)?.file_name();
+        // One that has ended meanwhile is in the time of whoever waited for it.
+        others.extend(name.to_str().and_then(|name| read_stat(name.parse().ok()?).ok()));
+    }
+    let mut looked_at = 0;
+    while let Some(parent) = family.get(looked_at).map(|stat| stat.pid) {
+        family.extend(others.iter().filter(|stat| stat.parent == parent).copied());
+        looked_at += 1;
+    }
+    let ticks: u64 = family.iter().map(|stat| stat.ticks).sum();
+    Ok(Duration::from_secs(ticks) / u32::try_from(clock_ticks_per_second()).unwrap_or(100))
+}
+
+/// What a process has used, and who its parent is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stat {
+    pid: u32,
+    parent: u32,
+    /// Its own time and that of children that it waited for.
+    ticks: u64,
+}
+
+fn read_stat(pid: u32) -> Result<Stat, Error> {
+    let path = PathBuf::from(format!("/proc/{pid}/stat"));
+    let text = fs::read_to_string(&path).tried(|| path.display().to_string())?;
+    parse_stat(pid, &text).ok_or_else(|| malformed(&path, &text))
+}
+
+/// proc(5), `/proc/pid/stat`: `pid (comm) state ppid …`, where comm may hold anything; utime, stime, cutime and cstime
+/// are fields 14 to 17.
+fn parse_stat(pid: u32, text: &str) -> Option<Stat> {
+    let (_, fields) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let times = fields.get(11..15)?.iter().map(|time| time.parse::<u64>());
+    Some(Stat { pid, parent: fields.get(1)?.parse().ok()?, ticks: times.sum::<Result<u64, _>>().ok()? })
 }
 
 /// Processor time of a thread of this process, by its number.
@@ -141,6 +189,11 @@ impl Daemon {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The other ends of its standard input and output, if its command pipes both.
+    pub(crate) fn pipes(&mut self) -> Option<(ChildStdin, ChildStdout)> {
+        self.child.stdin.take().zip(self.child.stdout.take())
     }
 
     /// Its exit status, if it has ended.
@@ -292,5 +345,30 @@ mod tests {
     fn processor_time_is_the_first_number() {
         assert_eq!(of_schedstat("2000000 17 3\n"), Some(Duration::from_millis(2)));
         assert_eq!(of_schedstat("\n"), None);
+    }
+
+    #[test]
+    fn a_name_may_hold_what_else_ends_it() {
+        let text = "7 (a) 1 (b)) S 3 7 7 0 -1 4194304 11 22 33 44 50 6 700 8000 20 0 1 0 9\n";
+        assert_eq!(parse_stat(7, text), Some(Stat { pid: 7, parent: 3, ticks: 8756 }));
+        assert_eq!(parse_stat(7, "7 (a) S 3"), None);
+    }
+
+    #[test]
+    fn the_time_of_a_tree_has_children_that_run_and_that_have_ended() {
+        // A shell whose child is done, whose other child is at work, and which itself waits.
+        let busy = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("sh -c '{busy}'; echo; sh -c '{busy}; echo; read -r _'; :")]);
+        let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = shell.stdout.take().unwrap();
+        let mut after_line = || {
+            io::Read::read_exact(&mut said, &mut [0]).unwrap();
+            cpu_of_tree(shell.id()).unwrap()
+        };
+        let (first, second) = (after_line(), after_line());
+        assert!(first > Duration::ZERO && second > first, "{first:?}, {second:?}");
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
     }
 }
