@@ -18,13 +18,17 @@ TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(TRIPLE)_RUNNER = $(SUDO)
 endif
 
-.PHONY: deps build test soak fuzz faults mutants bench instructions lint deny demo clean
+.PHONY: deps peers build test soak fuzz faults mutants bench instructions lint deny demo clean
 
 build:
 	cargo build --release
 
 deps:
 	scripts/install-deps.sh
+
+# Whom `make bench BENCH_ARGS="--peer neutron --peer ovn"` measures sgflow against.
+peers:
+	scripts/install-peers.sh $(abspath $(TARGET_DIR))/peers
 
 lint:
 	cargo fmt --all --check
@@ -96,7 +100,7 @@ bench: deps build
 # What is built does not depend on the caller's settings, or neither would what is counted.
 RECORD ?=
 instructions:
-	scripts/install-deps.sh valgrind jq
+	scripts/install-packages.sh valgrind jq
 	CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_DEBUG=0 CARGO_INCREMENTAL=0 RECORD=$(RECORD) scripts/count-instructions.sh
 
 deny:
