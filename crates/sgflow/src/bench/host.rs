@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use agent::driver::Setup;
 use agent::engine;
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::{Datapath, DummySpec, FailMode, Ovs, OvsOptions, process};
+use lab::{Datapath, DummySpec, FailMode, Mac, Ovs, OvsOptions, process};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use policy::Policy;
 
-use super::scenario::{Scenario, port_id};
+use super::scenario::{Scenario, mac, port_id};
 
-const BRIDGE: &str = "br-int";
+pub(crate) const BRIDGE: &str = "br-int";
 /// The bridge that ovs-ofctl fills.
 const FLOOR_BRIDGE: &str = "br-floor";
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,15 +30,32 @@ pub(crate) struct Floor {
 
 /// A switch with the local ports of a scenario.
 pub(crate) struct Host {
-    ovs: Ovs,
+    pub(crate) ovs: Ovs,
 }
 
 impl Host {
+    /// One whose ports are on a VLAN.
     pub(crate) fn start(scenario: &Scenario) -> Result<Self> {
+        Self::start_with(scenario, plug)
+    }
+
+    /// One whose ports are on none: OVN tells its networks apart by other means.
+    pub(crate) fn start_untagged(scenario: &Scenario) -> Result<Self> {
+        Self::start_with(scenario, |number| DummySpec { tag: None, ..plug(number) })
+    }
+
+    fn start_with(scenario: &Scenario, spec: fn(u16) -> DummySpec) -> Result<Self> {
         let ovs = Ovs::start(OvsOptions { datapath: Datapath::Dummy, ..OvsOptions::default() })?;
         ovs.add_bridge(BRIDGE, FailMode::Secure)?;
-        ovs.add_dummy_ports(BRIDGE, (0..scenario.ports).map(plug).collect())?;
+        ovs.add_dummy_ports(BRIDGE, (0..scenario.ports).map(spec).collect())?;
         Ok(Host { ovs })
+    }
+
+    /// How many flows the switch has.
+    pub(crate) fn flows(&self) -> Result<usize> {
+        let text = self.ovs.ofctl(&["-O", "OpenFlow14", "dump-aggregate", BRIDGE])?;
+        let count = text.trim().rsplit_once("flow_count=").and_then(|(_, count)| count.parse().ok());
+        count.with_context(|| format!("no number of flows: {text}"))
     }
 
     /// One more local port, that of member `number`.
@@ -117,8 +134,7 @@ impl Host {
             ensure!(begun.elapsed() < PATIENCE, "the agent said: {}", fs::read_to_string(&log)?);
             thread::sleep(Duration::from_millis(20));
         }
-        let pid = fs::read_to_string(self.ovs.rundir().join("agent.pid"))?.trim().parse()?;
-        let peak = process::peak_rss_bytes(pid)?;
+        let peak = process::peak_rss_bytes(self.ovs.daemon_pid("agent")?)?;
         self.ovs.stop_daemon("agent");
         Ok(peak)
     }
@@ -131,6 +147,7 @@ fn tap(number: u16) -> String {
 fn plug(number: u16) -> DummySpec {
     DummySpec {
         port_id: Some(port_id(u32::from(number)).to_string()),
+        mac: Some(Mac(mac(u32::from(number)).0)),
         tag: Some(10),
         ofport: Some(number + 1),
         ..DummySpec::new(&tap(number))

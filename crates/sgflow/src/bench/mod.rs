@@ -4,6 +4,7 @@
 mod document;
 mod host;
 mod ipset;
+mod peers;
 mod plot;
 mod report;
 mod scenario;
@@ -17,6 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use policy::{Policy, PolicyDelta};
 
 use host::{Floor, Host};
+use peers::{PeerArgs, PeerFigures};
 use scenario::{Scenario, port_id};
 use subject::{Cost, Subject};
 
@@ -43,6 +45,9 @@ pub(crate) struct BenchArgs {
     /// How often each step is measured; medians are printed
     #[arg(long, value_name = "N", default_value_t = 5)]
     times: usize,
+
+    #[command(flatten)]
+    peers: PeerArgs,
 
     /// Write every figure there as JSON
     #[arg(long, value_name = "FILE")]
@@ -79,11 +84,14 @@ struct Figures {
     steps: Vec<Step>,
     member_latency: Latency,
     agent_peak_rss_bytes: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    peers: Vec<PeerFigures>,
 }
 
 /// Runs the benchmarks and prints their figures.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     ensure!(args.times > 0, "--times: at least one");
+    let peers = args.peers.installed()?;
     if let Some(members) = args.ipset {
         let figures = ipset::run(members, args.times)?;
         println!("{}", ipset::table(&figures));
@@ -102,8 +110,13 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let mut all = Vec::new();
     for scenario in scenarios {
         eprintln!("{scenario} …");
-        let figures = Bench::begin(scenario, args.times)?.run().with_context(|| scenario.to_string())?;
+        let mut figures = Bench::begin(scenario, args.times)?.run().with_context(|| scenario.to_string())?;
         println!("{}", report::table(&figures));
+        for peer in &peers {
+            let peer = args.peers.measure(peer, &scenario).with_context(|| scenario.to_string())?;
+            println!("{}", report::peer_table(&peer, &figures));
+            figures.peers.push(peer);
+        }
         all.push(figures);
     }
     if let Some(path) = &args.json {
@@ -135,9 +148,7 @@ impl Bench {
     fn begin(scenario: Scenario, times: usize) -> Result<Self> {
         let host = Host::start(&scenario)?;
         let setup = host.setup()?;
-        let mut policy = scenario.policy();
-        Scenario::add_extra_group(&mut policy);
-        Ok(Bench { scenario, times, host, setup, policy, steps: Vec::new() })
+        Ok(Bench { scenario, times, host, setup, policy: scenario.policy(), steps: Vec::new() })
     }
 
     fn run(mut self) -> Result<Figures> {
@@ -159,13 +170,19 @@ impl Bench {
         }
         let mut subject = self.start()?.0;
         let flows = subject.flows();
-        self.policy_changes(&mut subject)?;
+        for change in scenario::CHANGES {
+            self.there_and_back(&mut subject, change)?;
+        }
+        if self.scenario.members > 2 * u32::from(self.scenario.ports) {
+            self.there_and_back(&mut subject, scenario::MANY_MEMBERS)?;
+        }
         let member_latency = self.latency(&mut subject)?;
         self.ports(&mut subject)?;
         self.churn(&mut subject)?;
         self.switch_restarts(&mut subject)?;
         let scenario = self.scenario.to_string();
-        Ok(Figures { scenario, flows, floor, steps: self.steps, member_latency, agent_peak_rss_bytes })
+        let (steps, peers) = (self.steps, Vec::new());
+        Ok(Figures { scenario, flows, floor, steps, member_latency, agent_peak_rss_bytes, peers })
     }
 
     fn note(&mut self, name: &'static str, costs: Vec<Cost>) {
@@ -182,12 +199,11 @@ impl Bench {
         Ok((subject, cost))
     }
 
-    /// There and back, so often: the policy changes by `change`.
+    /// There and back, so often: the policy changes.
     fn there_and_back(
         &mut self,
         subject: &mut Subject,
-        [there, back]: [&'static str; 2],
-        change: impl Fn(&Scenario, &mut Policy),
+        ([there, back], change): scenario::Change,
     ) -> Result<()> {
         let mut changed = self.policy.clone();
         change(&self.scenario, &mut changed);
@@ -206,26 +222,6 @@ impl Bench {
 
     fn change(&self, subject: &mut Subject, delta: &PolicyDelta) -> Result<Cost> {
         subject.change(delta.clone(), || self.host.switch_cpu())
-    }
-
-    fn policy_changes(&mut self, subject: &mut Subject) -> Result<()> {
-        let member = self.scenario.members;
-        self.there_and_back(subject, ["+1 member", "-1 member"], |scenario, policy| {
-            scenario.add_port(policy, member);
-        })?;
-        if self.scenario.members > 2 * u32::from(self.scenario.ports) {
-            self.there_and_back(
-                subject,
-                ["all others leave", "and come, in one delta"],
-                |scenario, policy| {
-                    scenario.leave_only_local(policy);
-                },
-            )?;
-        }
-        self.there_and_back(subject, ["+1 rule", "-1 rule"], |_, policy| Scenario::toggle_rule(policy))?;
-        self.there_and_back(subject, ["a port joins a group", "and leaves it"], |_, policy| {
-            Scenario::change_groups(policy, 0);
-        })
     }
 
     /// Members that come and go, one after the other.

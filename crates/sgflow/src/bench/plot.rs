@@ -3,28 +3,51 @@
 use std::fmt::Write as _;
 
 use super::Figures;
+use super::peers::{PeerCost, PeerFigures};
 use super::report::median;
 use super::subject::Cost;
 
-/// What others were measured with, in seconds of processor time, on two shared cores with Open vSwitch 3.1.0 (docs/benchmarks):
-/// scenario, from nothing, +1 member. Neutron 29.0.0: the agent and its `ovs-ofctl`s; OVN 23.03: ovn-controller and ovs-vswitchd from
-/// nothing, ovn-controller alone for a member.
-const NEUTRON: [(&str, f64, f64); 5] = [
-    ("default-10-500", 0.80, 1.0),
-    ("default-100-500", 5.2, 13.9),
-    ("default-500-500", 33.6, 99.5),
-    ("default-100-2000", 14.2, 23.2),
-    ("rich-100-500", 16.5, 43.0),
-];
-const OVN: [(&str, f64, f64); 4] = [
-    ("default-10-500", 0.39, 0.021),
-    ("default-100-500", 0.35, 0.038),
-    ("default-500-500", 4.29, 0.116),
-    ("default-100-2000", 0.74, 0.089),
-];
+/// A scenario, and what a peer took from nothing and for one member more, in seconds.
+type Before = (&'static str, f64, f64);
+
+/// A peer, with what it was measured with before, for a run without it, in processor time on two shared cores with Open vSwitch
+/// 3.1.0 (docs/benchmarks).
+struct Peer {
+    name: &'static str,
+    version_before: &'static str,
+    colour: &'static str,
+    before: &'static [Before],
+}
+
+/// The agent and its `ovs-ofctl`s.
+const NEUTRON: Peer = Peer {
+    name: "Neutron",
+    version_before: "29",
+    colour: "#b23a48",
+    before: &[
+        ("default-10-500", 0.80, 1.0),
+        ("default-100-500", 5.2, 13.9),
+        ("default-500-500", 33.6, 99.5),
+        ("default-100-2000", 14.2, 23.2),
+        ("rich-100-500", 16.5, 43.0),
+    ],
+};
+
+/// ovn-controller and ovs-vswitchd from nothing, ovn-controller alone for a member.
+const OVN: Peer = Peer {
+    name: "OVN",
+    version_before: "23.03",
+    colour: "#e0a030",
+    before: &[
+        ("default-10-500", 0.39, 0.021),
+        ("default-100-500", 0.35, 0.038),
+        ("default-500-500", 4.29, 0.116),
+        ("default-100-2000", 0.74, 0.089),
+    ],
+};
 
 /// Lowest and highest power of ten of a second.
-const DECADES: (i32, i32) = (-4, 2);
+const DECADES: (i32, i32) = (-4, 3);
 const LEFT: f64 = 150.0;
 const WIDTH: f64 = 540.0;
 const BAR: f64 = 13.0;
@@ -33,7 +56,7 @@ const TOP: f64 = 64.0;
 
 /// A program's bars.
 struct Series {
-    name: &'static str,
+    name: String,
     colour: &'static str,
     seconds: Vec<Option<f64>>,
 }
@@ -52,26 +75,42 @@ pub(super) fn all(figures: &[Figures]) -> [(&'static str, String); 2] {
         .iter()
         .map(|figures| Some(median(figures.floor.iter().map(|floor| floor.ofctl_cpu + floor.switch_cpu))))
         .collect();
-    let others = |table: &[(&str, f64, f64)], part: fn(&(&str, f64, f64)) -> f64| -> Vec<Option<f64>> {
-        let of = |figures: &Figures| table.iter().find(|row| row.0 == figures.scenario).map(part);
-        figures.iter().map(of).collect()
-    };
-    let sgflow = |seconds| Series { name: "sgflow and ovs-vswitchd", colour: "#1f6f8b", seconds };
-    let neutron = |seconds| Series { name: "Neutron 29 (measured before)", colour: "#b23a48", seconds };
-    let ovn = |seconds| Series { name: "OVN 23.03 (measured before)", colour: "#e0a030", seconds };
+    let sgflow = |seconds| Series { name: "sgflow and ovs-vswitchd".to_owned(), colour: "#1f6f8b", seconds };
     let names: Vec<&str> = figures.iter().map(|figures| figures.scenario.as_str()).collect();
+    let floor_name = "the floor: ovs-ofctl and ovs-vswitchd".to_owned();
     let from_nothing = [
         sgflow(step("from nothing")),
-        Series { name: "the floor: ovs-ofctl and ovs-vswitchd", colour: "#8a8a8a", seconds: floor },
-        neutron(others(&NEUTRON, |row| row.1)),
-        ovn(others(&OVN, |row| row.1)),
+        Series { name: floor_name, colour: "#8a8a8a", seconds: floor },
+        peer(figures, &NEUTRON, "from nothing", |before| before.1),
+        peer(figures, &OVN, "from nothing", |before| before.1),
     ];
-    let one_member =
-        [sgflow(step("+1 member")), neutron(others(&NEUTRON, |row| row.2)), ovn(others(&OVN, |row| row.2))];
+    let one_member = [
+        sgflow(step("+1 member")),
+        peer(figures, &NEUTRON, "+1 member", |before| before.2),
+        peer(figures, &OVN, "+1 member", |before| before.2),
+    ];
     [
         ("from-nothing.svg", draw("From nothing: processor time, seconds", &names, &from_nothing)),
         ("one-member.svg", draw("One member more: processor time, seconds", &names, &one_member)),
     ]
+}
+
+/// The bars of a peer, on the host: of this run, or if that has none, those from before.
+fn peer(figures: &[Figures], peer: &Peer, step: &str, before: fn(&Before) -> f64) -> Series {
+    let measured: Vec<Option<&PeerFigures>> =
+        figures.iter().map(|figures| figures.peers.iter().find(|of| of.name == peer.name)).collect();
+    let Some(version) = measured.iter().flatten().next().map(|of| &of.version) else {
+        let of = |figures: &Figures| peer.before.iter().find(|row| row.0 == figures.scenario).map(before);
+        let name = format!("{} {} (measured before)", peer.name, peer.version_before);
+        return Series { name, colour: peer.colour, seconds: figures.iter().map(of).collect() };
+    };
+    let cpu = |cost: &PeerCost| cost.agent_cpu + cost.switch_cpu;
+    let of = |figures: &Option<&PeerFigures>| {
+        let step = figures.as_ref()?.steps.iter().find(|of| of.name == step)?;
+        Some(median(step.costs.iter().map(cpu)))
+    };
+    let name = format!("{} {version} and ovs-vswitchd", peer.name);
+    Series { name, colour: peer.colour, seconds: measured.iter().map(of).collect() }
 }
 
 fn draw(title: &str, names: &[&str], series: &[Series]) -> String {

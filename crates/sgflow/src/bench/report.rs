@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::peers::{PeerCost, PeerFigures};
 use super::subject::Cost;
 use super::{Figures, Step};
 
@@ -11,11 +12,7 @@ use super::{Figures, Step};
 pub(super) fn table(figures: &Figures) -> String {
     let floor_cpu = median(figures.floor.iter().map(|floor| floor.ofctl_cpu + floor.switch_cpu));
     let mut text = format!("{}: {} flows\n\n", figures.scenario, figures.flows);
-    let mut line = |cells: [String; 9]| {
-        let [name, numbers @ ..] = cells;
-        let numbers: Vec<String> = numbers.iter().map(|cell| format!("{cell:>9}")).collect();
-        writeln!(text, "| {name:<29} | {} |", numbers.join(" | ")).expect("a String takes any text");
-    };
+    let mut line = |cells: [String; 9]| text.push_str(&row(&cells));
     let heads =
         ["step", "flow-mods", "bundles", "bytes", "agent ms", "switch ms", "of floor", "taken ms", "all ms"];
     line(heads.map(str::to_owned));
@@ -61,6 +58,53 @@ pub(super) fn table(figures: &Figures) -> String {
     text
 }
 
+/// The table of a peer in a scenario, with what sgflow took of its processor time on the host.
+pub(super) fn peer_table(peer: &PeerFigures, figures: &Figures) -> String {
+    let times = peer.steps.iter().map(|step| step.costs.len()).max().unwrap_or_default();
+    let measured = if times == 1 { "once".to_owned() } else { format!("medians of {times}") };
+    let mut text = format!("{}, {} {}: {measured}\n\n", figures.scenario, peer.name, peer.version);
+    let heads = ["step", "flow-mods", "flows", "central ms", "agent ms", "switch ms", "sgflow", "taken ms"];
+    text.push_str(&row(&heads.map(str::to_owned)));
+    text.push_str(&row(&heads.map(|head| "-".repeat(head.len().min(9)))));
+    for step in &peer.steps {
+        let of = |part: fn(&PeerCost) -> f64| median(step.costs.iter().map(part));
+        let ours = figures.steps.iter().find(|ours| ours.name == step.name);
+        let ours = ours.map(|ours| median(ours.costs.iter().map(|cost| cost.agent_cpu + cost.switch_cpu)));
+        let most = |part: fn(&PeerCost) -> usize| step.costs.iter().map(part).max().unwrap_or_default();
+        let flow_mods = step.costs.iter().filter_map(|cost| cost.flow_mods).max();
+        text.push_str(&row(&[
+            step.name.to_owned(),
+            flow_mods.map(|count| count.to_string()).unwrap_or_default(),
+            most(|cost| cost.flows).to_string(),
+            milliseconds(of(|cost| cost.central_cpu)),
+            milliseconds(of(|cost| cost.agent_cpu)),
+            milliseconds(of(|cost| cost.switch_cpu)),
+            ours.map(|ours| share(ours, of(|cost| cost.agent_cpu + cost.switch_cpu))).unwrap_or_default(),
+            milliseconds(of(|cost| cost.taken)),
+        ]));
+    }
+    if let Some(step) = peer.given_up {
+        writeln!(text, "\n{step}: given up, and what follows it.").expect("a String takes any text");
+    }
+    text
+}
+
+/// A part as people say it: 1/240.
+fn share(part: f64, whole: f64) -> String {
+    match whole / part {
+        times if times >= 10.0 => format!("1/{times:.0}"),
+        times if times >= 1.0 => format!("1/{times:.1}"),
+        times => format!("{:.2}", 1.0 / times),
+    }
+}
+
+/// A line of a table: a name, then numbers.
+fn row(cells: &[String]) -> String {
+    let numbers: Vec<String> = cells.iter().skip(1).map(|cell| format!("{cell:>9}")).collect();
+    let name = cells.first().map(String::as_str).unwrap_or_default();
+    format!("| {name:<29} | {} |\n", numbers.join(" | "))
+}
+
 /// Every figure of all scenarios, a scenario a line; times to the microsecond.
 pub(super) fn json(figures: &[Figures]) -> serde_json::Result<String> {
     let mut value = serde_json::to_value(figures)?;
@@ -99,4 +143,13 @@ fn milliseconds(seconds: f64) -> String {
 #[allow(clippy::cast_precision_loss, reason = "megabytes to one digit")]
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_share_is_a_fraction_as_long_as_it_is_one() {
+        let shares = [(0.004, 0.96), (1.0, 1.5), (3.0, 2.0)].map(|(part, whole)| super::share(part, whole));
+        assert_eq!(shares, ["1/240", "1/1.5", "1.50"]);
+    }
 }

@@ -50,6 +50,20 @@ impl Shape {
     }
 }
 
+/// What a step does to a policy, and what undoes it, by name.
+pub(crate) type Change = ([&'static str; 2], fn(&Scenario, &mut Policy));
+
+/// Changes of the policy that are measured there and back.
+pub(crate) const CHANGES: [Change; 3] = [
+    (["+1 member", "-1 member"], |scenario, policy| scenario.add_port(policy, scenario.members)),
+    (["+1 rule", "-1 rule"], |_, policy| Scenario::toggle_rule(policy)),
+    (["a port joins a group", "and leaves it"], |_, policy| Scenario::change_groups(policy, 0)),
+];
+
+/// The members but the local ports, all at once.
+pub(crate) const MANY_MEMBERS: Change =
+    (["all others leave", "and come, in one delta"], |scenario, policy| scenario.leave_only_local(policy));
+
 /// A shape, so many local ports, and so many members in all, each with an IPv4 and an IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Scenario {
@@ -103,14 +117,15 @@ impl Scenario {
         big.map(|(shape, ports, members)| Scenario { shape, ports, members }).into()
     }
 
-    /// The policy; ports 0 to `ports` are local.
+    /// The policy, with a group without members that any port can join; ports 0 to `ports` are local.
     pub(crate) fn policy(&self) -> Policy {
-        let groups = match self.shape {
+        let mut groups = match self.shape {
             Shape::Default => vec![default_group(FIRST_GROUP)],
             Shape::Rich => (0..RICH_GROUPS).map(rich_group).collect(),
             Shape::Overlap => vec![overlap_group()],
             Shape::Groups => (0..MANY_GROUPS).map(default_group).collect(),
         };
+        groups.push(extra_group());
         let mut policy = Policy {
             groups: groups.into_iter().map(|group| (group.id.clone(), Arc::new(group))).collect(),
             ..Policy::default()
@@ -144,13 +159,6 @@ impl Scenario {
             }
             *held = Arc::new(port);
         }
-    }
-
-    /// A group without members that any port can join.
-    pub(crate) fn add_extra_group(policy: &mut Policy) {
-        let rule = rule("extra-1", Direction::Ingress, Ethertype::Ipv4, tcp(8080, 8090), Remote::Any);
-        let group = group(EXTRA, vec![rule]);
-        policy.groups.insert(group.id.clone(), Arc::new(group));
     }
 
     /// One more rule in the first group, or one less if it is there.
@@ -243,6 +251,11 @@ fn overlap_group() -> SecurityGroup {
     group(&id.to_string(), rules)
 }
 
+fn extra_group() -> SecurityGroup {
+    let rule = rule("extra-1", Direction::Ingress, Ethertype::Ipv4, tcp(8080, 8090), Remote::Any);
+    group(EXTRA, vec![rule])
+}
+
 fn group(id: &str, rules: Vec<Rule>) -> SecurityGroup {
     SecurityGroup { id: id.into(), name: id.to_owned(), stateful: true, rules }
 }
@@ -268,6 +281,12 @@ pub(crate) fn port_id(number: u32) -> PortId {
     format!("port-{number}").as_str().into()
 }
 
+/// Its MAC.
+pub(crate) fn mac(number: u32) -> MacAddr {
+    let [_, b, c, d] = number.to_be_bytes();
+    MacAddr([0xfa, 0x16, 0x3e, b, c, d])
+}
+
 fn port(number: u32, security_groups: BTreeSet<GroupId>) -> Port {
     let [a, b, c, d] = number.to_be_bytes();
     let low = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
@@ -278,7 +297,7 @@ fn port(number: u32, security_groups: BTreeSet<GroupId>) -> Port {
     Port {
         id: port_id(number),
         network_id: "net".into(),
-        mac: MacAddr([0xfa, 0x16, 0x3e, b, c, d]),
+        mac: mac(number),
         fixed_ips: addresses.into(),
         allowed_address_pairs: BTreeSet::new(),
         security_groups,
@@ -328,7 +347,7 @@ mod tests {
         let addresses: BTreeSet<IpAddr> =
             policy.ports.values().flat_map(|port| port.fixed_ips.clone()).collect();
         assert_eq!(addresses.len(), 2000);
-        assert!(policy.groups.values().all(|group| group.rules.len() == 20));
+        assert!(policy.groups.values().all(|group| group.rules.len() == 20 || group.id.as_str() == EXTRA));
         assert!(policy.ports.values().all(|port| port.security_groups.len() == 5));
     }
 }

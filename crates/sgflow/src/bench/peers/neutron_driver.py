@@ -35,11 +35,9 @@ from oslo_privsep import priv_context
 class Bridge(br_cookie.OVSBridgeCookieMixin, ovs_lib.OVSBridge):
     """The bridge as the agent has it, as far as the driver uses it; it also counts what it hands to ovs-ofctl."""
 
-    ofctls = 0
     flow_mods = 0
 
     def run_ofctl(self, cmd, args, process_input=None):
-        self.ofctls += 1
         if cmd.endswith("-flows") and process_input:
             self.flow_mods += len(process_input.splitlines())
         return super().run_ofctl(cmd, args, process_input)
@@ -116,8 +114,10 @@ class Agent:
     def __init__(self, bridge):
         self.bridge = bridge
         self.driver = None
+        # What the driver enforces, what it is to enforce, and the ports that this concerns.
         self.before = None
         self.policy = None
+        self.ports = []
         # What the agent does to the bridge and to a port before it comes to the firewall.
         bridge.add_protocols(*firewall.OVSFirewallDriver.REQUIRED_PROTOCOLS)
         bridge.add_flow(table=0, priority=0, actions=f"resubmit(,{ovs_constants.TRANSIENT_TABLE})")
@@ -131,14 +131,13 @@ class Agent:
     def load(self, path):
         with open(path, encoding="utf-8") as file:
             self.policy = Policy(json.load(file), self.local)
-        return {"ports": len(self.concerned())}
-
-    def concerned(self):
-        return list(self.policy.ports.values()) if self.before is None else self.policy.concerned(self.before)
+        everything = list(self.policy.ports.values())
+        self.ports = everything if self.before is None else self.policy.concerned(self.before)
+        return {"ports": len(self.ports)}
 
     def apply(self):
-        ports = self.concerned()
-        ofctls, flow_mods = self.bridge.ofctls, self.bridge.flow_mods
+        ports = self.ports
+        flow_mods = self.bridge.flow_mods
         begun = time.monotonic()
         if self.driver is None:
             self.driver = firewall.OVSFirewallDriver(self.bridge)
@@ -150,6 +149,8 @@ class Agent:
         for group_id in sorted(remotes):
             self.driver.update_security_group_members(group_id, self.policy.members[group_id])
         for port in ports:
+            # The driver writes into it.
+            port = dict(port)
             if self.driver.is_port_managed(port):
                 self.driver.update_port_filter(port)
             else:
@@ -158,13 +159,7 @@ class Agent:
         taken = time.monotonic() - begun
         self.wait_for_conntrack()
         self.before = self.policy
-        return {
-            "ports": len(ports),
-            "ofctls": self.bridge.ofctls - ofctls,
-            "flow_mods": self.bridge.flow_mods - flow_mods,
-            "taken": taken,
-            "settled": time.monotonic() - begun,
-        }
+        return {"flow_mods": self.bridge.flow_mods - flow_mods, "taken": taken}
 
     def wait_for_conntrack(self):
         """The driver leaves connections to a thread of its own, which takes orders in turn: this one is the last."""

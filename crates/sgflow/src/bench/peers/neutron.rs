@@ -1,0 +1,147 @@
+//! Neutron's openvswitch firewall driver, in a Python process of its own (`neutron_driver.py`).
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lab::process;
+use policy::Policy;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{Clocks, Enforcer, PeerCost, TookTooLong, until_idle};
+use crate::bench::document;
+use crate::bench::host::{BRIDGE, Host};
+use crate::bench::scenario::Scenario;
+
+const SCRIPT: &str = include_str!("neutron_driver.py");
+const NAME: &str = "neutron";
+
+/// Its version.
+pub(super) fn version(python: &Path) -> Result<String> {
+    let missing =
+        "Neutron is not installed: run `make peers`, or name a Python that can import it by --python";
+    let mut command = Command::new(python);
+    command.args(["-c", "import importlib.metadata, neutron; print(importlib.metadata.version('neutron'))"]);
+    super::version_of(&mut command, missing)
+}
+
+/// The answer to `load`.
+#[derive(Deserialize, PartialEq, Debug)]
+struct Loaded {
+    /// Ports that the change concerns.
+    ports: usize,
+}
+
+/// The answer to `apply`.
+#[derive(Deserialize, PartialEq, Debug)]
+struct Applied {
+    flow_mods: usize,
+    /// Until the driver returned, in seconds.
+    taken: f64,
+}
+
+/// The driver at work on a switch of its own.
+pub(super) struct Neutron {
+    host: Host,
+    python: PathBuf,
+    patience: Duration,
+    commands: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl Neutron {
+    /// Starts it on a switch without flows.
+    pub(super) fn start(scenario: &Scenario, python: &Path, patience: Duration) -> Result<Self> {
+        let mut host = Host::start(scenario)?;
+        fs::write(script_of(&host), SCRIPT)?;
+        let (commands, answers) = begin(&mut host, python)?;
+        Ok(Neutron { host, python: python.to_owned(), patience, commands, answers })
+    }
+
+    fn policy_file(&self) -> PathBuf {
+        self.host.ovs.rundir().join("policy.json")
+    }
+
+    /// Has it enforce what the file says. To read that is not in the figures.
+    fn enforce(&mut self) -> Result<PeerCost> {
+        let load = format!("load {}", self.policy_file().display());
+        let Loaded { ports } = self.ask(&load)?;
+        ensure!(ports > 0, "the agent would do nothing about this change");
+        until_idle(|| self.clocks())?;
+        let before = self.clocks()?;
+        let Applied { flow_mods, taken } = self.ask("apply")?;
+        let cost = self.clocks()?.cost_since(&before);
+        Ok(PeerCost { flow_mods: Some(flow_mods), taken, flows: self.host.flows()?, ..cost })
+    }
+
+    fn clocks(&self) -> Result<Clocks> {
+        let agent = process::cpu_of_tree(self.host.ovs.daemon_pid(NAME)?)?;
+        Ok(Clocks { central: Duration::ZERO, agent, switch: self.host.switch_cpu()? })
+    }
+
+    fn ask<A: DeserializeOwned>(&mut self, command: &str) -> Result<A> {
+        writeln!(self.commands, "{command}").context("the driver has ended")?;
+        match self.answers.recv_timeout(self.patience) {
+            Ok(line) => serde_json::from_str(&line).with_context(|| format!("{command}: {line}")),
+            Err(RecvTimeoutError::Timeout) => Err(TookTooLong.into()),
+            Err(RecvTimeoutError::Disconnected) => {
+                let said = fs::read_to_string(self.host.ovs.rundir().join(format!("{NAME}.out")))?;
+                bail!("{command}: the driver has ended: {said}")
+            }
+        }
+    }
+}
+
+impl Enforcer for Neutron {
+    fn apply(&mut self, policy: &Policy) -> Result<PeerCost> {
+        fs::write(self.policy_file(), document::of(policy).to_string())?;
+        self.enforce()
+    }
+
+    fn restart(&mut self) -> Result<PeerCost> {
+        self.host.ovs.stop_daemon(NAME);
+        (self.commands, self.answers) = begin(&mut self.host, &self.python)?;
+        self.enforce()
+    }
+}
+
+fn script_of(host: &Host) -> PathBuf {
+    host.ovs.rundir().join("neutron_driver.py")
+}
+
+/// Starts the script; a thread reads what it answers, so that waiting for it can end.
+fn begin(host: &mut Host, python: &Path) -> Result<(ChildStdin, Receiver<String>)> {
+    let mut command = Command::new(python);
+    command.arg(script_of(host)).arg("--rundir").arg(host.ovs.rundir());
+    command.args(["--db", &host.ovs.db_remote(), "--bridge", BRIDGE]);
+    let (commands, said) = host.ovs.start_coprocess(NAME, command)?;
+    let (told, answers) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(said).lines().map_while(Result::ok) {
+            if told.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    Ok((commands, answers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_as_the_script_writes_them() {
+        let loaded: Loaded = serde_json::from_str(r#"{"ports": 2}"#).unwrap();
+        assert_eq!(loaded, Loaded { ports: 2 });
+        let text = r#"{"flow_mods": 142, "taken": 0.25}"#;
+        assert_eq!(serde_json::from_str::<Applied>(text).unwrap(), Applied { flow_mods: 142, taken: 0.25 });
+        assert!(serde_json::from_str::<Applied>(r#"{"ports": 2}"#).is_err());
+    }
+}
