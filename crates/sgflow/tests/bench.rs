@@ -56,3 +56,107 @@ fn a_scenario_that_there_is_not_is_refused() {
     assert_eq!(output.status.code(), Some(64));
     assert!(stderr(&output).contains("not SHAPE-PORTS-MEMBERS: default-500"), "{}", stderr(&output));
 }
+
+/// Whether a peer is installed; says so if not, as its test is of no use then.
+fn installed(peer: &str) -> bool {
+    let output = sgflow().args(["bench", "--peer", peer, "--times", "0"]).output().unwrap();
+    let there = !stderr(&output).contains("is not installed");
+    if !there {
+        eprintln!("skipped: {} (make peers installs it)", stderr(&output).trim());
+    }
+    there
+}
+
+/// Figures of a peer in a scenario of three ports and nine members, and how many flows it had after each step.
+fn measure(peer: &str) -> (Value, BTreeMap<String, u64>) {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("figures.json");
+    let mut bench = sgflow();
+    bench.args(["bench", "--scenario", "default-3-9", "--times", "1", "--peer", peer, "--json"]).arg(&json);
+    let output = bench.arg("--plots").arg(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let figures: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let peer = figures[0]["peers"][0].clone();
+    let name = format!("{} {}", peer["name"].as_str().unwrap(), peer["version"].as_str().unwrap());
+    assert!(stdout(&output).contains(&format!("default-3-9, {name}: once")), "{}", stdout(&output));
+    let plot = std::fs::read_to_string(directory.path().join("one-member.svg")).unwrap();
+    assert!(plot.contains(&format!("{name} and ovs-vswitchd")), "{plot}");
+    assert!(peer.get("given_up").is_none(), "{peer}");
+    let flows = peer["steps"].as_array().unwrap().iter().map(|step| {
+        let cost = &step["costs"][0];
+        assert!(cost["agent_cpu"].as_f64().unwrap() > 0.0 && cost["taken"].as_f64().unwrap() > 0.0, "{step}");
+        assert!(cost["switch_cpu"].as_f64().unwrap() > 0.0, "{step}");
+        (step["name"].as_str().unwrap().to_owned(), cost["flows"].as_u64().unwrap())
+    });
+    let flows = flows.collect();
+    (peer, flows)
+}
+
+/// Changes that are taken back leave the flows that were there before, and are not nothing.
+fn goes_and_comes_back(flows: &BTreeMap<String, u64>) {
+    let before = flows["from nothing"];
+    for there in ["+1 member", "+1 rule", "a port joins a group"] {
+        assert!(flows[there] > before, "{there}: {flows:?}");
+    }
+    for back in ["restart, unchanged", "-1 member", "-1 rule", "and leaves it"] {
+        assert_eq!(flows[back], before, "{back}: {flows:?}");
+    }
+}
+
+#[test]
+fn neutron_is_measured_with_its_own_driver() {
+    if !installed("neutron") {
+        return;
+    }
+    let (peer, flows) = measure("neutron");
+    goes_and_comes_back(&flows);
+    // A member with two addresses, each in a flow for new connections and one for established ones.
+    assert_eq!(flows["+1 member"], flows["from nothing"] + 4, "{flows:?}");
+    for step in peer["steps"].as_array().unwrap() {
+        assert!(step["costs"][0]["flow_mods"].as_u64().unwrap() > 0, "{step}");
+    }
+}
+
+#[test]
+fn ovn_is_measured_with_its_own_daemons() {
+    if !installed("ovn") {
+        return;
+    }
+    let (peer, flows) = measure("ovn");
+    goes_and_comes_back(&flows);
+    for step in peer["steps"].as_array().unwrap() {
+        assert!(step["costs"][0]["central_cpu"].as_f64().unwrap() > 0.0, "{step}");
+    }
+}
+
+#[test]
+fn a_peer_that_takes_too_long_is_given_up() {
+    if !installed("neutron") {
+        return;
+    }
+    let mut bench = sgflow();
+    bench.args([
+        "bench",
+        "--scenario",
+        "default-3-9",
+        "--times",
+        "1",
+        "--peer",
+        "neutron",
+        "--peer-patience",
+        "0",
+    ]);
+    let output = bench.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = "from nothing: given up, and what follows it.";
+    assert!(stdout(&output).contains(said), "{}", stdout(&output));
+}
+
+#[test]
+fn a_peer_that_is_not_installed_is_an_error_that_says_what_to_install() {
+    let output =
+        sgflow().args(["bench", "--peer", "neutron", "--python", "/nonexistent/python"]).output().unwrap();
+    assert_ne!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("Neutron is not installed: run `make peers`"), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+}

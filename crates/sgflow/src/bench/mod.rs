@@ -90,8 +90,8 @@ struct Figures {
 
 /// Runs the benchmarks and prints their figures.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
-    ensure!(args.times > 0, "--times: at least one");
     let peers = args.peers.installed()?;
+    ensure!(args.times > 0, "--times: at least one");
     if let Some(members) = args.ipset {
         let figures = ipset::run(members, args.times)?;
         println!("{}", ipset::table(&figures));
