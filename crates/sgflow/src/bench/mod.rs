@@ -113,6 +113,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         let mut figures = Bench::begin(scenario, args.times)?.run().with_context(|| scenario.to_string())?;
         println!("{}", report::table(&figures));
         for peer in &peers {
+            eprintln!("{scenario}, {peer} …");
             let peer = args.peers.measure(peer, &scenario).with_context(|| scenario.to_string())?;
             println!("{}", report::peer_table(&peer, &figures));
             figures.peers.push(peer);

@@ -17,8 +17,6 @@ use super::scenario::{CHANGES, Scenario};
 /// How much processor time a peer may take in [`QUIET_FOR`] and be called idle.
 const QUIET: Duration = Duration::from_millis(5);
 const QUIET_FOR: Duration = Duration::from_millis(200);
-/// How long a peer may take to become idle before a step.
-const QUIET_WITHIN: Duration = Duration::from_secs(60);
 
 /// Options of `sgflow bench` about peers.
 #[derive(Debug, clap::Args)]
@@ -54,6 +52,21 @@ pub(crate) enum Peer {
 pub(crate) struct Installed {
     peer: Peer,
     version: String,
+}
+
+impl fmt::Display for Installed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.peer.name(), self.version)
+    }
+}
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Peer::Neutron => "Neutron",
+            Peer::Ovn => "OVN",
+        }
+    }
 }
 
 /// All figures of a peer in a scenario.
@@ -175,15 +188,11 @@ impl PeerArgs {
     /// # Errors
     /// It fails. One that only takes too long is measured up to there.
     pub(crate) fn measure(&self, installed: &Installed, scenario: &Scenario) -> Result<PeerFigures> {
-        let name = match installed.peer {
-            Peer::Neutron => "Neutron",
-            Peer::Ovn => "OVN",
-        };
-        let version = installed.version.clone();
+        let (name, version) = (installed.peer.name(), installed.version.clone());
         let mut figures = PeerFigures { name, version, steps: Vec::new(), given_up: None };
         match self.steps(installed.peer, scenario, &mut figures) {
             Err(_) if figures.given_up.is_some() => {}
-            done => done.with_context(|| format!("{name} {}", figures.version))?,
+            done => done.with_context(|| installed.to_string())?,
         }
         Ok(figures)
     }
@@ -243,7 +252,7 @@ fn version_of(command: &mut Command, missing: &str) -> Result<String> {
 }
 
 /// Waits until what came before is over, so that it is not in what comes next.
-fn until_idle(clocks: impl Fn() -> Result<Clocks>) -> Result<()> {
+fn until_idle(patience: Duration, clocks: impl Fn() -> Result<Clocks>) -> Result<()> {
     let begun = Instant::now();
     let mut before = clocks()?.total();
     loop {
@@ -252,7 +261,9 @@ fn until_idle(clocks: impl Fn() -> Result<Clocks>) -> Result<()> {
         if now.saturating_sub(before) < QUIET {
             return Ok(());
         }
-        ensure!(begun.elapsed() < QUIET_WITHIN, "still busy after {QUIET_WITHIN:?}");
+        if begun.elapsed() > patience {
+            return Err(TookTooLong.into());
+        }
         before = now;
     }
 }

@@ -73,7 +73,7 @@ impl Neutron {
         let load = format!("load {}", self.policy_file().display());
         let Loaded { ports } = self.ask(&load)?;
         ensure!(ports > 0, "the agent would do nothing about this change");
-        until_idle(|| self.clocks())?;
+        until_idle(self.patience, || self.clocks())?;
         let before = self.clocks()?;
         let Applied { flow_mods, taken } = self.ask("apply")?;
         let cost = self.clocks()?.cost_since(&before);

@@ -166,7 +166,7 @@ impl Ovn {
 impl Enforcer for Ovn {
     fn apply(&mut self, policy: &Policy) -> Result<PeerCost> {
         let Change { transaction, inserts, .. } = change(&self.policy, policy, &self.rows);
-        until_idle(|| self.clocks())?;
+        until_idle(self.patience, || self.clocks())?;
         let (before, begun) = (self.clocks()?, Instant::now());
         let inserted = self.transact(&transaction)?;
         let cost = self.until_done(before, begun)?;
@@ -176,7 +176,7 @@ impl Enforcer for Ovn {
     }
 
     fn restart(&mut self) -> Result<PeerCost> {
-        until_idle(|| self.clocks())?;
+        until_idle(self.patience, || self.clocks())?;
         let before = Clocks { agent: Duration::ZERO, ..self.clocks()? };
         self.host.ovs.stop_daemon(CONTROLLER);
         let begun = Instant::now();
