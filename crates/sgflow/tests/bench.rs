@@ -1,5 +1,7 @@
 //! `sgflow bench` measures what it says; how much that is, is for docs/benchmarks.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test that cannot go on")]
+
 mod common;
 
 use std::collections::BTreeMap;
