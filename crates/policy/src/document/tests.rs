@@ -539,3 +539,42 @@ fn a_short_field_of_the_apis_is_no_misspelling() {
     let parsed = parse(&[("a.yaml", "security_groups: [{id: g, statefu: false}]")], None);
     assert_eq!(parsed.diagnostics.len(), 1, "seven letters are enough");
 }
+
+/// "A malformed object is refused whole" (semantics, "Change"), also where all but one field of it is good.
+#[test]
+fn one_bad_field_refuses_the_whole_object() {
+    let groups = "security_groups: [{id: g}]\n";
+    let port = |field: &str| {
+        format!(
+            "{groups}ports: [{{id: p, network_id: n, mac_address: 'fa:16:3e:00:00:01', security_groups: [g], {field}}}]"
+        )
+    };
+    let rule = |field: &str| {
+        format!(
+            "security_groups: [{{id: g, security_group_rules: [{{id: r, direction: ingress, ethertype: IPv4, {field}}}]}}]"
+        )
+    };
+    assert_eq!(sound(&port("fixed_ips: [{ip_address: 10.0.0.1}]")).ports.len(), 1);
+    assert_eq!(sound(&rule("protocol: tcp")).groups[&"g".into()].rules.len(), 1);
+    for text in [
+        port("fixed_ips: [{ip_address: 10.0.0.1}, {ip_address: x}]"),
+        port("fixed_ips: [{ip_adress: 10.0.0.1}]"),
+        port("allowed_address_pairs: [{ip_address: x}]"),
+        port("port_security_enabled: 0"),
+        port("device_owner: 1"),
+        port("fixed_ip: []"),
+        rule("protocol: tcp, remote_ip_prefix: x"),
+        rule("protocol: tcp, port_range_max: 80"),
+        rule("port_range_min: 80, port_range_max: 80"),
+        rule("remote_ip_prefx: 10.0.0.0/8"),
+        "security_groups: [{id: g, stateful: 1}]".to_owned(),
+        "address_groups: [{id: a, addresses: [10.0.0.0/8, x]}]".to_owned(),
+    ] {
+        let parsed = parse(&[("a.yaml", &text)], None);
+        assert!(!parsed.diagnostics.is_empty() && !parsed.document_refused, "{text}");
+        let Policy { groups, address_groups, ports } = &parsed.policy;
+        let rules: usize = groups.values().map(|group| group.rules.len()).sum();
+        assert_eq!((rules, address_groups.len(), ports.len()), (0, 0, 0), "{text}");
+        assert_eq!(parsed.refused.len(), 1, "{text}");
+    }
+}
