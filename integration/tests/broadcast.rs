@@ -43,7 +43,7 @@ fn policy() -> String {
 }
 
 fn listens(port: u16) -> bool {
-    port % 2 == 0
+    port.is_multiple_of(2)
 }
 
 fn host() -> Firewall {

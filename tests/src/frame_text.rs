@@ -325,7 +325,7 @@ impl FromStr for Part {
         let part = Self { offset: number(offset)?, length: number(length)?, total: number(total)? };
         let end = part.offset.checked_add(part.length).ok_or_else(invalid)?;
         // RFC 791, section 3.2: all parts but the last are multiples of eight octets.
-        let in_eights = part.offset % 8 == 0 && (end == part.total || part.length % 8 == 0);
+        let in_eights = part.offset.is_multiple_of(8) && (end == part.total || part.length.is_multiple_of(8));
         let is_part = part.length > 0 && part.length < part.total && end <= part.total;
         if in_eights && is_part { Ok(part) } else { Err(invalid()) }
     }

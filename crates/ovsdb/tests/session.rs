@@ -50,10 +50,10 @@ async fn next(events: &mut SessionEvents) -> SessionEvent {
 /// The next changes, whatever else comes before.
 async fn changes(events: &mut SessionEvents) -> Vec<Change> {
     loop {
-        if let SessionEvent::Update(changes) = next(events).await {
-            if !changes.is_empty() {
-                return changes;
-            }
+        if let SessionEvent::Update(changes) = next(events).await
+            && !changes.is_empty()
+        {
+            return changes;
         }
     }
 }

@@ -548,10 +548,10 @@ impl Connection {
             return;
         }
         items.extend(part.items);
-        if !part.more {
-            if let Some(Waiting::Parts(answer)) = self.take_waiting(xid) {
-                self.answer(xid, Ok(answer));
-            }
+        if !part.more
+            && let Some(Waiting::Parts(answer)) = self.take_waiting(xid)
+        {
+            self.answer(xid, Ok(answer));
         }
     }
 
@@ -561,11 +561,11 @@ impl Connection {
         }
         // The barrier behind a confirmed request has the next xid.
         let behind = self.waiting.get_mut(&Xid(xid.0.wrapping_add(1)));
-        if let Some(Pending { waiting: Waiting::Barrier { request, error }, .. }) = behind {
-            if *request == xid {
-                error.get_or_insert(message);
-                return;
-            }
+        if let Some(Pending { waiting: Waiting::Barrier { request, error }, .. }) = behind
+            && *request == xid
+        {
+            error.get_or_insert(message);
+            return;
         }
         match self.take_waiting(xid) {
             Some(Waiting::Barrier { request, .. }) => {

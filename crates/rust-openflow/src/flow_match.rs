@@ -323,7 +323,7 @@ impl<'a> Entry<'a> {
 fn tlv_fits(oxm: &RawOxm<'_>) -> bool {
     let id_bytes = oxm.header.length() - 4;
     oxm.payload.len() + id_bytes <= 255
-        && (!oxm.has_mask || oxm.payload.len() % 2 == 0)
+        && (!oxm.has_mask || oxm.payload.len().is_multiple_of(2))
         && oxm.header.number < 128
 }
 

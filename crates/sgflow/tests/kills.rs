@@ -49,7 +49,7 @@ fn churned(number: u64) -> String {
     text = text.replacen("address_groups:", &more, 1);
     // Those that are plugged in here at times are always known.
     for member in (3..20).filter(|member| (number >> (member % 5)) & 1 == 0 || *member < 9) {
-        let groups = if (number + member) % 3 == 0 { "churn, in" } else { "churn" };
+        let groups = if (number + member).is_multiple_of(3) { "churn, in" } else { "churn" };
         writeln!(
             text,
             "- {{id: p-{member}, network_id: n, mac_address: \"fa:16:3e:00:00:{member:02x}\", \

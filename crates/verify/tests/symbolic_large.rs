@@ -96,7 +96,7 @@ fn port_text(number: usize, groups: &[usize]) -> String {
     let v4 = Ipv4Addr::new(10, 1, octets[0], octets[1]);
     let v6 = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from_be_bytes(octets));
     let names: Vec<String> = groups.iter().map(|group| format!("sg-{group}")).collect();
-    let pair = if number % 7 == 0 {
+    let pair = if number.is_multiple_of(7) {
         format!(", allowed_address_pairs: [{{ip_address: 10.{}.0.0/16}}]", number % 200)
     } else {
         String::new()

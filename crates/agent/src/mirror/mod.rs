@@ -156,7 +156,7 @@ impl Worker {
 
     fn look(&mut self) {
         self.looks += 1;
-        let looked = self.plan.look(&mut self.kernel, self.looks % LOOKS == 0);
+        let looked = self.plan.look(&mut self.kernel, self.looks.is_multiple_of(LOOKS));
         if let Err(reason) = looked {
             warn!(%reason, "the kernel's sets cannot be looked at");
         }

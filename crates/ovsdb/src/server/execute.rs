@@ -49,12 +49,12 @@ pub(super) fn execute(database: &Database, operations: &[Json], context: &Contex
         }
     }
     let mut draft = run.draft;
-    if draft.is_touched() {
-        if let Err(error) = integrity::settle(&mut draft) {
-            // RFC 7047 §4.1.3: the error of the commit is one element more than there are operations.
-            results.push(error.to_json());
-            return Execution::Done { results, draft: None };
-        }
+    if draft.is_touched()
+        && let Err(error) = integrity::settle(&mut draft)
+    {
+        // RFC 7047 §4.1.3: the error of the commit is one element more than there are operations.
+        results.push(error.to_json());
+        return Execution::Done { results, draft: None };
     }
     Execution::Done { results, draft: Some(draft) }
 }

@@ -135,13 +135,13 @@ impl Assembly<'_> {
                 self.complain(&draft.place, draft.place.line, &name, "security_group_id", reason);
                 rule = None;
             }
-            if let Some((line, remote)) = address_group {
-                if !self.policy.address_groups.contains_key(&remote) {
-                    let refused = self.refused.contains(&ObjectId::AddressGroup(remote.clone()));
-                    let reason = format!("address group {remote} {}", why_absent(refused));
-                    self.complain(&draft.place, line, &name, "remote_address_group_id", reason);
-                    rule = None;
-                }
+            if let Some((line, remote)) = address_group
+                && !self.policy.address_groups.contains_key(&remote)
+            {
+                let refused = self.refused.contains(&ObjectId::AddressGroup(remote.clone()));
+                let reason = format!("address group {remote} {}", why_absent(refused));
+                self.complain(&draft.place, line, &name, "remote_address_group_id", reason);
+                rule = None;
             }
             if rule.is_none() {
                 self.refused.insert(name);

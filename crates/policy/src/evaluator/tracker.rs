@@ -70,10 +70,10 @@ impl Zone {
         // Only what came to the tracker can be reassembled: not what a stateless rule let pass.
         let seen = judgement.tracked
             || matches!(judgement.verdict, Verdict::Drop(DropReason::NoRule | DropReason::Revoked));
-        if let Payload::Ip(packet @ IpPacket { fragment: Fragment::First, .. }) = &frame.payload {
-            if seen {
-                self.datagrams.insert((packet.src, packet.dst), self.key(packet.tuple()));
-            }
+        if let Payload::Ip(packet @ IpPacket { fragment: Fragment::First, .. }) = &frame.payload
+            && seen
+        {
+            self.datagrams.insert((packet.src, packet.dst), self.key(packet.tuple()));
         }
     }
 
