@@ -13,8 +13,8 @@ use crate::address::Member;
 use crate::cookie::cookie;
 use crate::flow::{FlowBody, Journal, commit, commit_and_go_on, flow, flow_at, resubmit, track};
 use crate::layout::{
-    FlowKind, deliver, egress_commit, egress_packet, egress_policy, fragments, ingress_commit,
-    ingress_packet, ingress_policy, next, output,
+    FlowKind, deliver, egress_commit, egress_packet, egress_policy, egress_service, fragments,
+    ingress_commit, ingress_packet, ingress_policy, ingress_service, next, output,
 };
 use crate::numbers::{RemoteId, SetId};
 use crate::service::{Plane, bound_matches, member_matches};
@@ -24,7 +24,7 @@ const CLAUSE_SERVICE: u8 = 1;
 const CLAUSE_MEMBER: u8 = 2;
 const CLAUSES: u8 = 2;
 
-/// Both planes, in the order they are written.
+/// The planes on which rules admit, in the order they are written.
 pub(crate) const PLANES: [Plane; 2] = [Plane::Connection, Plane::Packet];
 
 /// The table of the rules of a plane and direction.
@@ -34,6 +34,8 @@ pub(crate) fn policy_table(plane: Plane, direction: Direction) -> u8 {
         (Plane::Connection, Direction::Ingress) => ingress_policy::TABLE,
         (Plane::Packet, Direction::Egress) => egress_packet::TABLE,
         (Plane::Packet, Direction::Ingress) => ingress_packet::TABLE,
+        (Plane::Service, Direction::Egress) => egress_service::TABLE,
+        (Plane::Service, Direction::Ingress) => ingress_service::TABLE,
     }
 }
 
@@ -53,12 +55,13 @@ fn commit_table(direction: Direction) -> u8 {
     }
 }
 
-/// Where an admitted packet goes on.
+/// Where a packet goes on that a rule is about, or that it admits.
 fn admitted(plane: Plane, direction: Direction) -> Action {
     resubmit(match (plane, direction) {
         (Plane::Connection, _) => commit_table(direction),
         (Plane::Packet, Direction::Egress) => deliver::TABLE,
         (Plane::Packet, Direction::Ingress) => output::TABLE,
+        (Plane::Service, _) => policy_table(Plane::Connection, direction),
     })
 }
 

@@ -13,6 +13,8 @@ pub(crate) enum Plane {
     Connection,
     /// The packet's own fields.
     Packet,
+    /// The first packet of a connection, by its own fields as on the plane of packets, and its service alone.
+    Service,
 }
 
 /// Why the openvswitch driver cannot enforce the rule, if it cannot (semantics, "rule"): such a rule is refused by
@@ -45,8 +47,8 @@ pub(crate) fn service_matches(
             let base = with_protocol(plane, base, protocol.number());
             let field = match (plane, protocol) {
                 (Plane::Connection, _) => Field::CtTpDst,
-                (Plane::Packet, PortProtocol::Tcp) => Field::TcpDst,
-                (Plane::Packet, _) => Field::UdpDst,
+                (Plane::Packet | Plane::Service, PortProtocol::Tcp) => Field::TcpDst,
+                (Plane::Packet | Plane::Service, _) => Field::UdpDst,
             };
             ports(&base, field, range)
         }
@@ -61,14 +63,14 @@ pub(crate) fn family(plane: Plane, ethertype: Ethertype) -> Match {
     let matches = Match::new().with(Field::EthType, ethertype.number());
     match plane {
         Plane::Connection => matches.with_mask(Field::CtState, CT_TRK, CT_TRK | CT_INV),
-        Plane::Packet => matches,
+        Plane::Packet | Plane::Service => matches,
     }
 }
 
 fn with_protocol(plane: Plane, matches: Match, number: u8) -> Match {
     match plane {
         Plane::Connection => matches.with(Field::CtNwProto, number),
-        Plane::Packet => matches.with(Field::IpProto, number),
+        Plane::Packet | Plane::Service => matches.with(Field::IpProto, number),
     }
 }
 
@@ -76,13 +78,13 @@ fn icmp(plane: Plane, base: Match, ethertype: Ethertype, icmp_type: Option<u8>, 
     // Conntrack keeps the type in the source port and the code in the destination port (ovs-fields(7), ct_tp_src).
     let (type_field, code_field) = match (plane, ethertype) {
         (Plane::Connection, _) => (Field::CtTpSrc, Field::CtTpDst),
-        (Plane::Packet, Ethertype::Ipv4) => (Field::Icmpv4Type, Field::Icmpv4Code),
-        (Plane::Packet, Ethertype::Ipv6) => (Field::Icmpv6Type, Field::Icmpv6Code),
+        (Plane::Packet | Plane::Service, Ethertype::Ipv4) => (Field::Icmpv4Type, Field::Icmpv4Code),
+        (Plane::Packet | Plane::Service, Ethertype::Ipv6) => (Field::Icmpv6Type, Field::Icmpv6Code),
     };
     let mut matches = with_protocol(plane, base, ethertype.icmp());
     if let Some(icmp_type) = icmp_type {
         matches = matches.with(type_field, icmp_type);
-        if plane == Plane::Packet && icmp_type == 0 {
+        if plane != Plane::Connection && icmp_type == 0 {
             matches = Part::NotLater.of(matches);
         }
     }
@@ -104,7 +106,7 @@ fn sctp(plane: Plane, base: &Match, range: PortRange) -> Vec<Match> {
     );
     let base = base.clone().with(Field::IpProto, PortProtocol::Sctp.number());
     match plane {
-        Plane::Packet => ports(&base, Field::SctpDst, range),
+        Plane::Packet | Plane::Service => ports(&base, Field::SctpDst, range),
         Plane::Connection => {
             let mut matches = ports(&with_reply(base.clone(), false), Field::SctpDst, range);
             matches.extend(ports(&with_reply(base, true), Field::SctpSrc, range));
@@ -154,8 +156,8 @@ pub(crate) fn remote_fields(plane: Plane, direction: Direction) -> (Field, Field
     match (plane, direction) {
         (Plane::Connection, Direction::Ingress) => (Field::CtNwSrc, Field::CtIpv6Src),
         (Plane::Connection, Direction::Egress) => (Field::CtNwDst, Field::CtIpv6Dst),
-        (Plane::Packet, Direction::Ingress) => (Field::Ipv4Src, Field::Ipv6Src),
-        (Plane::Packet, Direction::Egress) => (Field::Ipv4Dst, Field::Ipv6Dst),
+        (Plane::Packet | Plane::Service, Direction::Ingress) => (Field::Ipv4Src, Field::Ipv6Src),
+        (Plane::Packet | Plane::Service, Direction::Egress) => (Field::Ipv4Dst, Field::Ipv6Dst),
     }
 }
 
@@ -170,7 +172,7 @@ pub(crate) fn member_matches(plane: Plane, direction: Direction, member: &Member
         Direction::Egress => (Field::EthDst, Field::EthSrc),
     };
     match plane {
-        Plane::Packet => vec![with_mac(base, towards, mac)],
+        Plane::Packet | Plane::Service => vec![with_mac(base, towards, mac)],
         Plane::Connection => vec![
             with_mac(with_reply(base.clone(), false), towards, mac),
             with_mac(with_reply(base, true), away, mac),

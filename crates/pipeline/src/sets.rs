@@ -367,7 +367,10 @@ fn rule_cells(
     stateful: bool,
     remote: Option<crate::numbers::RemoteId>,
 ) -> Vec<RuleCell> {
-    let planes: &[Plane] = if stateful { &[Plane::Connection, Plane::Packet] } else { &[Plane::Packet] };
+    let planes: &[Plane] = match stateful {
+        true => &[Plane::Connection, Plane::Packet, Plane::Service],
+        false => &[Plane::Packet],
+    };
     let mut cells = Vec::new();
     for plane in planes {
         // A range of ports becomes many matches: what they share is said once.
@@ -375,10 +378,11 @@ fn rule_cells(
         if stateful && *plane == Plane::Packet {
             base = base.with(register::MODE, MODE_EVERY_RULE);
         }
-        if let Remote::Prefix(net) = &rule.remote {
+        if let (Remote::Prefix(net), Plane::Connection | Plane::Packet) = (&rule.remote, plane) {
             let (v4, v6) = remote_fields(*plane, rule.direction);
             base = with_net(base, net, v4, v6);
         }
+        let remote = remote.filter(|_| *plane != Plane::Service);
         for matches in service_matches(*plane, base, rule.ethertype, rule.service) {
             cells.push(RuleCell { plane: *plane, direction: rule.direction, set, matches, remote });
         }

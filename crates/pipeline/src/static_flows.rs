@@ -8,8 +8,9 @@ use crate::address::group_addressed;
 use crate::flow::{Part, commit, drop_as, flow, load, resubmit, track};
 use crate::layout::{
     self, DropReason, FlowKind, classify, deliver, egress_base, egress_commit, egress_ip, egress_packet,
-    egress_policy, egress_source, egress_state, fragments, hook, ingress_base, ingress_commit,
-    ingress_packet, ingress_policy, ingress_state, network, next, output, register,
+    egress_policy, egress_service, egress_source, egress_state, fragments, hook, ingress_base,
+    ingress_commit, ingress_packet, ingress_policy, ingress_service, ingress_state, network, next, output,
+    register,
 };
 use crate::network::{TPID_CVLAN, TPID_SVLAN};
 use crate::port_flows::{NEIGHBOUR_ADVERTISEMENT, TCI_PRESENT, TCI_VID, ethertype, icmpv6};
@@ -62,6 +63,7 @@ pub(crate) fn static_flows(permitted_ethertypes: &BTreeSet<u16>) -> Vec<Flow> {
 struct Half {
     packet: u8,
     state: u8,
+    service: u8,
     policy: u8,
     commit: u8,
     next: u8,
@@ -74,6 +76,7 @@ struct Half {
 const EGRESS: Half = Half {
     packet: egress_packet::TABLE,
     state: egress_state::TABLE,
+    service: egress_service::TABLE,
     policy: egress_policy::TABLE,
     commit: egress_commit::TABLE,
     next: NEXT_DELIVER,
@@ -84,6 +87,7 @@ const EGRESS: Half = Half {
 const INGRESS: Half = Half {
     packet: ingress_packet::TABLE,
     state: ingress_state::TABLE,
+    service: ingress_service::TABLE,
     policy: ingress_policy::TABLE,
     commit: ingress_commit::TABLE,
     next: NEXT_OUTPUT,
@@ -267,6 +271,13 @@ fn state(flows: &mut Flows, half: &Half) {
         flows.add(table, egress_state::INVALID_ICMP, icmp, judge);
     }
     flows.add(table, egress_state::INVALID, ct(CT_INV | CT_TRK, 0), drop_as(DropReason::CtInvalid));
+    for number in IP {
+        // A later fragment shows no port, and SCTP is judged packet by packet.
+        let new = with_ct(ip(number), CT_TRK | CT_NEW, CT_INV | CT_REL | CT_RPL);
+        let ask = vec![load(register::NEXT, half.next), resubmit(half.service)];
+        flows.add(table, egress_state::NEW, Part::NotLater.of(new), ask);
+    }
+    flows.add(half.service, egress_service::MISS, Match::new(), drop_as(DropReason::NoRule));
     for (set, clear, policy) in
         [(CT_TRK, CT_INV | CT_RPL, half.policy), (CT_TRK | CT_RPL, CT_INV, half.reply_policy)]
     {
@@ -327,6 +338,9 @@ const _: () = {
     assert!(egress_state::INVALID == ingress_state::INVALID);
     assert!(egress_state::SCTP == ingress_state::SCTP);
     assert!(egress_state::CURRENT == ingress_state::CURRENT);
+    assert!(egress_state::NEW == ingress_state::NEW);
+    assert!(egress_service::RULE == ingress_service::RULE && egress_service::RULE == egress_policy::RULE);
+    assert!(egress_service::MISS == ingress_service::MISS);
     assert!(egress_state::JUDGE == ingress_state::JUDGE);
     assert!(egress_state::UNTRACKED == ingress_state::UNTRACKED);
     assert!(egress_policy::FRAGMENT == ingress_policy::FRAGMENT);

@@ -139,7 +139,7 @@ fn one_rule_more_costs_the_same_at_any_number_of_ports() {
             ..PolicyDelta::default()
         };
         let batch = host.change(with);
-        assert_eq!(batch.ops.len(), 2, "one flow a plane, at {size} ports");
+        assert_eq!(batch.ops.len(), 3, "one flow a plane, at {size} ports");
         assert!(!batch.shrinks);
     }
 }
