@@ -61,7 +61,7 @@ fn a_scenario_that_there_is_not_is_refused() {
 
 /// Whether a peer is installed; says so if not, as its test is of no use then.
 fn installed(peer: &str) -> bool {
-    let output = sgflow().args(["bench", "--peer", peer, "--times", "0"]).output().unwrap();
+    let output = sgflow().args(["bench", "--peer", peer, "--times", "0"]).output().expect("sgflow runs");
     let there = !stderr(&output).contains("is not installed");
     if !there {
         eprintln!("skipped: {} (make peers installs it)", stderr(&output).trim());
@@ -71,24 +71,28 @@ fn installed(peer: &str) -> bool {
 
 /// Figures of a peer in a scenario of three ports and nine members, and how many flows it had after each step.
 fn measure(peer: &str) -> (Value, BTreeMap<String, u64>) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
     let json = directory.path().join("figures.json");
     let mut bench = sgflow();
-    bench.args(["bench", "--scenario", "default-3-9", "--times", "1", "--peer", peer, "--json"]).arg(&json);
-    let output = bench.arg("--plots").arg(directory.path()).output().unwrap();
+    bench.args(["bench", "--scenario", "default-3-9", "--times", "1", "--peer", peer]);
+    bench.args(["--peer-patience", "120", "--json"]).arg(&json).arg("--plots").arg(directory.path());
+    let output = bench.output().expect("sgflow runs");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let figures: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let text = std::fs::read_to_string(&json).expect("figures");
+    let figures: Value = serde_json::from_str(&text).expect("JSON");
     let peer = figures[0]["peers"][0].clone();
-    let name = format!("{} {}", peer["name"].as_str().unwrap(), peer["version"].as_str().unwrap());
+    let word = |name: &str| peer[name].as_str().expect("a word").to_owned();
+    let name = format!("{} {}", word("name"), word("version"));
     assert!(stdout(&output).contains(&format!("default-3-9, {name}: once")), "{}", stdout(&output));
-    let plot = std::fs::read_to_string(directory.path().join("one-member.svg")).unwrap();
+    let plot = std::fs::read_to_string(directory.path().join("one-member.svg")).expect("a plot");
     assert!(plot.contains(&format!("{name} and ovs-vswitchd")), "{plot}");
     assert!(peer.get("given_up").is_none(), "{peer}");
-    let flows = peer["steps"].as_array().unwrap().iter().map(|step| {
+    let flows = peer["steps"].as_array().expect("steps").iter().map(|step| {
         let cost = &step["costs"][0];
-        assert!(cost["agent_cpu"].as_f64().unwrap() > 0.0 && cost["taken"].as_f64().unwrap() > 0.0, "{step}");
-        assert!(cost["switch_cpu"].as_f64().unwrap() > 0.0, "{step}");
-        (step["name"].as_str().unwrap().to_owned(), cost["flows"].as_u64().unwrap())
+        for part in ["agent_cpu", "switch_cpu", "taken"] {
+            assert!(cost[part].as_f64() > Some(0.0), "{part}: {step}");
+        }
+        (step["name"].as_str().expect("a name").to_owned(), cost["flows"].as_u64().expect("a number"))
     });
     let flows = flows.collect();
     (peer, flows)
