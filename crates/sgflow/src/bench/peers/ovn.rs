@@ -99,6 +99,7 @@ impl Ovn {
     fn until_registered(&self) -> Result<()> {
         until("ovn-controller registers", || {
             let mut list = self.command("ovn-sbctl");
+            list.arg(format!("--timeout={}", READY_WITHIN.as_secs()));
             list.args(["--db", &self.remote("ovnsb"), "--bare", "--columns=name", "list", "Chassis_Private"]);
             Ok(!process::run(list, None)?.trim().is_empty())
         })
@@ -122,7 +123,8 @@ impl Ovn {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let reply = runtime.block_on(async {
             let mut client = Client::connect(&remote, &ConnectOptions::default()).await?;
-            anyhow::Ok(client.transact(transaction).await?)
+            let answer = tokio::time::timeout(self.patience, client.transact(transaction)).await;
+            anyhow::Ok(answer.map_err(|_| TookTooLong)??)
         })?;
         let results = 0..reply.results().len();
         Ok(results.filter_map(|number| reply.inserted(OperationIndex(number))).collect())
