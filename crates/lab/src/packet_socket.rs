@@ -63,6 +63,14 @@ impl Capture {
         Self { socket }
     }
 
+    /// Sends one whole Ethernet frame as it is, out of the same interface.
+    ///
+    /// # Errors
+    /// The kernel refuses it (too short, too long, no room).
+    pub fn send(&self, frame: &[u8]) -> Result<(), Error> {
+        self.socket.send(frame)
+    }
+
     /// The next frame; none if none arrives within `within`.
     ///
     /// # Errors

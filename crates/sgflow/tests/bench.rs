@@ -59,6 +59,56 @@ fn a_scenario_that_there_is_not_is_refused() {
     assert!(stderr(&output).contains("not SHAPE-PORTS-MEMBERS: default-500"), "{}", stderr(&output));
 }
 
+/// What `sgflow bench --datapath` measures of one kind of traffic: a line a table.
+fn measure_packets(traffic: &str, more: &[&str]) -> Vec<Value> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let json = directory.path().join("figures.json");
+    let mut bench = sgflow();
+    bench.args(["bench", "--datapath", "--times", "1", "--traffic", traffic, "--json"]).arg(&json).args(more);
+    let output = bench.output().expect("sgflow runs");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("| sgflow | "), "{}", stdout(&output));
+    let text = std::fs::read_to_string(&json).expect("figures");
+    serde_json::from_str(&text).expect("a list of figures")
+}
+
+#[test]
+fn packets_cost_the_same_under_the_same_table_from_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let exported = measure_packets("in-turn", &["--export", directory.path().to_str().unwrap()]);
+    let cost = &exported[0]["costs"][0];
+    assert_eq!(cost["tried"], cost["admitted"], "{cost}");
+    assert!(cost["switch_cpu"].as_f64().unwrap() > 0.0 && cost["wall"].as_f64().unwrap() > 0.0, "{cost}");
+    let file = directory.path().join("sgflow.flows");
+    let both = measure_packets("mixed6", &["--table", &format!("again={}", file.display())]);
+    assert_eq!((&both[0]["table"], &both[1]["table"]), (&"sgflow".into(), &"again".into()));
+    assert_eq!(both[0]["flows"], both[1]["flows"]);
+    let of = |figures: &Value, part: &str| figures["costs"][0][part].as_u64().unwrap();
+    for part in ["tried", "admitted", "megaflows"] {
+        // Without the same prefixes there would be more megaflows.
+        assert_eq!(of(&both[0], part), of(&both[1], part), "{part}");
+    }
+    assert!(0 < of(&both[0], "admitted") && of(&both[0], "admitted") < of(&both[0], "tried"));
+}
+
+#[test]
+fn a_table_that_admits_otherwise_is_not_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = directory.path().join("open.flows");
+    std::fs::write(&open, "priority=0 actions=normal\n").unwrap();
+    let table = format!("open={}", open.display());
+    let output = sgflow()
+        .args(["bench", "--datapath", "--times", "1", "--traffic", "scan", "--table", &table])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    assert!(
+        stderr(&output).contains("open admits 8192 connections, 8186 of them otherwise than sgflow"),
+        "{}",
+        stderr(&output)
+    );
+}
+
 /// Whether a peer is installed; says so if not, as its test is of no use then.
 fn installed(peer: &str) -> bool {
     let output = sgflow().args(["bench", "--peer", peer, "--times", "0"]).output().expect("sgflow runs");
@@ -107,6 +157,18 @@ fn goes_and_comes_back(flows: &BTreeMap<String, u64>) {
     for back in ["restart, unchanged", "-1 member", "-1 rule", "and leaves it"] {
         assert_eq!(flows[back], before, "{back}: {flows:?}");
     }
+}
+
+#[test]
+fn packets_are_measured_under_the_flows_of_neutron() {
+    if !installed("neutron") {
+        return;
+    }
+    let both = measure_packets("mixed", &["--peer", "neutron"]);
+    assert!(both[1]["table"].as_str().unwrap().starts_with("Neutron "), "{}", both[1]);
+    // That both admit the same is checked by the program itself.
+    let megaflows = |figures: &Value| figures["costs"][0]["megaflows"].as_u64().unwrap();
+    assert!(megaflows(&both[0]) <= megaflows(&both[1]), "{both:?}");
 }
 
 #[test]

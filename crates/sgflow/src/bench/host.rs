@@ -1,5 +1,6 @@
 //! A private switch with the ports of a scenario, and the floor: what ovs-ofctl costs for the same flows.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -70,19 +71,7 @@ impl Host {
 
     /// What a driver needs to know of this switch.
     pub(crate) fn setup(&self) -> Result<Setup> {
-        Ok(Setup {
-            remote: self.ovs.db_remote().parse().context("the database's address")?,
-            tls: None,
-            openflow: None,
-            engine: engine::Options {
-                bridge: BRIDGE.to_owned(),
-                set_fail_mode: false,
-                permitted_ethertypes: Default::default(),
-                network_ports: Default::default(),
-            },
-            mirror: None,
-            dry_run: false,
-        })
+        setup(&self.ovs, BTreeSet::new())
     }
 
     pub(crate) fn switch_cpu(&self) -> Result<Duration> {
@@ -138,6 +127,23 @@ impl Host {
         self.ovs.stop_daemon("agent");
         Ok(peak)
     }
+}
+
+/// What a driver needs to know of a switch, whose network is behind these ports besides what is so by its type.
+pub(crate) fn setup(ovs: &Ovs, network_ports: BTreeSet<String>) -> Result<Setup> {
+    Ok(Setup {
+        remote: ovs.db_remote().parse().context("the database's address")?,
+        tls: None,
+        openflow: None,
+        engine: engine::Options {
+            bridge: BRIDGE.to_owned(),
+            set_fail_mode: false,
+            permitted_ethertypes: BTreeSet::new(),
+            network_ports,
+        },
+        mirror: None,
+        dry_run: false,
+    })
 }
 
 fn tap(number: u16) -> String {

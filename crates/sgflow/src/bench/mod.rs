@@ -1,6 +1,7 @@
 //! `sgflow bench`: what a change costs, on a private Open vSwitch with devices that are in the switch alone, and in the same run what
 //! ovs-ofctl and ovs-vswitchd charge for the same flows.
 
+mod datapath;
 mod document;
 mod host;
 mod ipset;
@@ -56,6 +57,9 @@ pub(crate) struct BenchArgs {
     /// Draw plots there, as SVG
     #[arg(long, value_name = "DIRECTORY")]
     plots: Option<PathBuf>,
+
+    #[command(flatten)]
+    datapath: datapath::DatapathArgs,
 }
 
 /// A step of a scenario, with what it cost each time.
@@ -92,6 +96,10 @@ struct Figures {
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let peers = args.peers.installed()?;
     ensure!(args.times > 0, "--times: at least one");
+    if args.datapath.datapath {
+        let json = datapath::run(&args.datapath, (&args.peers, &peers), args.times)?;
+        return args.json.as_deref().map_or(Ok(()), |path| write(path, &json));
+    }
     if let Some(members) = args.ipset {
         let figures = ipset::run(members, args.times)?;
         println!("{}", ipset::table(&figures));

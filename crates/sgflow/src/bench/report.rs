@@ -113,7 +113,8 @@ pub(super) fn json(figures: &[Figures]) -> serde_json::Result<String> {
     Ok(format!("[\n{}\n]\n", lines.join(",\n")))
 }
 
-fn round(value: &mut Value) {
+/// Numbers that are no integers, to the millionth.
+pub(super) fn round(value: &mut Value) {
     match value {
         Value::Number(number) if number.is_f64() => {
             let seconds = number.as_f64().unwrap_or_default();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use lab::Ovs;
 use policy::Policy;
 
 use super::scenario::{CHANGES, Scenario};
@@ -47,6 +48,15 @@ pub(crate) enum Peer {
     Ovn,
 }
 
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Peer::Neutron => "Neutron",
+            Peer::Ovn => "OVN",
+        }
+    }
+}
+
 /// A peer that is there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Installed {
@@ -57,15 +67,6 @@ pub(crate) struct Installed {
 impl fmt::Display for Installed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.peer.name(), self.version)
-    }
-}
-
-impl Peer {
-    fn name(self) -> &'static str {
-        match self {
-            Peer::Neutron => "Neutron",
-            Peer::Ovn => "OVN",
-        }
     }
 }
 
@@ -195,6 +196,18 @@ impl PeerArgs {
             done => done.with_context(|| installed.to_string())?,
         }
         Ok(figures)
+    }
+
+    /// Has a peer enforce a policy on the ports of a switch, and end; its flows stay.
+    ///
+    /// # Errors
+    /// It fails, or takes its flows with it.
+    pub(crate) fn leave_flows(&self, installed: &Installed, ovs: &Ovs, policy: &Policy) -> Result<()> {
+        match installed.peer {
+            Peer::Neutron => neutron::leave_flows(ovs, &self.python()?, policy),
+            Peer::Ovn => bail!("what packets cost under OVN's flows is not measured yet"),
+        }
+        .with_context(|| installed.to_string())
     }
 
     fn steps(&self, peer: Peer, scenario: &Scenario, figures: &mut PeerFigures) -> Result<()> {

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::process;
+use lab::{Ovs, process};
 use policy::Policy;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +29,18 @@ pub(super) fn version(python: &Path) -> Result<String> {
     let mut command = Command::new(python);
     command.args(["-c", "import importlib.metadata, neutron; print(importlib.metadata.version('neutron'))"]);
     super::version_of(&mut command, missing)
+}
+
+/// Has it enforce a policy on the ports of a switch, and end; its flows stay.
+pub(super) fn leave_flows(ovs: &Ovs, python: &Path, policy: &Policy) -> Result<()> {
+    let (script, document) = (ovs.rundir().join("neutron_driver.py"), ovs.rundir().join("policy.json"));
+    fs::write(&script, SCRIPT)?;
+    fs::write(&document, document::of(policy).to_string())?;
+    let mut command = Command::new(python);
+    command.arg(script).arg("--rundir").arg(ovs.rundir()).arg("--policy").arg(document);
+    command.args(["--db", &ovs.db_remote(), "--bridge", BRIDGE]);
+    process::run(command, Some(ovs.netns()))?;
+    Ok(())
 }
 
 /// The answer to `load`.
