@@ -228,3 +228,101 @@ fn ends(protocol: Attributes<'_>) -> Result<Ends, Malformed> {
     }
     Ok(Ends::Addresses)
 }
+
+#[cfg(test)]
+mod tests {
+    use nfnetlink::Messages;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tuple(address: &str, protocol: u8, ends: Ends) -> Tuple {
+        let address: IpAddr = address.parse().unwrap();
+        Tuple { source: address, destination: address, protocol, ends }
+    }
+
+    /// News of a connection, as the kernel would tell it.
+    fn told(connection: &Connection) -> Vec<u8> {
+        let mut request = about(command::NEW, connection);
+        put_tuple(&mut request, attr::REPLY, &connection.reply, None);
+        request.put_be32(attr::STATUS, connection.status.0).put_be32(attr::MARK, connection.mark);
+        if let Some(labels) = connection.labels {
+            request.put(attr::LABELS, &labels.to_ne_bytes());
+        }
+        if let Some(timeout) = connection.timeout {
+            request.put_be32(attr::TIMEOUT, timeout);
+        }
+        if let Some(state) = connection.tcp_state {
+            request.nest(attr::PROTOCOL_INFO, |info| {
+                info.nest(INFO_OF_TCP, |tcp| _ = tcp.put_u8(TCP_STATE, state));
+            });
+        }
+        for (kind, counted) in
+            [attr::COUNTERS_ORIGINAL, attr::COUNTERS_REPLY].into_iter().zip(connection.counters)
+        {
+            if let Some((packets, bytes)) = counted {
+                request.nest(kind, |counters| {
+                    counters
+                        .put_ordered(PACKETS, &packets.to_be_bytes())
+                        .put_ordered(BYTES, &bytes.to_be_bytes());
+                });
+            }
+        }
+        request.into_bytes()
+    }
+
+    fn connections() -> Vec<Connection> {
+        let ports = Ends::Ports { source: 1, destination: 2 };
+        let query = Ends::Icmp { icmp_type: 8, code: 0, id: 7 };
+        let tuples = [
+            tuple("10.0.0.1", 6, ports),
+            tuple("2001:db8::1", 17, ports),
+            tuple("10.0.0.1", 1, query),
+            tuple("2001:db8::1", ICMPV6, query),
+            tuple("10.0.0.1", 47, Ends::Addresses),
+        ];
+        let of = |tuple: Tuple| Connection {
+            original: tuple,
+            reply: tuple,
+            zone: 7,
+            zone_of: [false; 2],
+            status: Status(14),
+            mark: 5,
+            labels: Some(1 << 100),
+            timeout: Some(60),
+            tcp_state: Some(3),
+            counters: [Some((1, 2)), None],
+            id: Some(9),
+        };
+        tuples.map(of).to_vec()
+    }
+
+    #[test]
+    fn what_is_told_of_a_connection_is_read() {
+        for connection in connections() {
+            let bytes = told(&connection);
+            let message = Messages::new(&bytes).next().unwrap().unwrap();
+            assert_eq!(super::connection(&message), Ok(connection));
+        }
+        let one_way = Connection { zone_of: [true, false], ..connections().remove(0) };
+        let bytes = told(&one_way);
+        assert_eq!(connection(&Messages::new(&bytes).next().unwrap().unwrap()), Ok(one_way));
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_an_error_or_another_connection(
+            which in 0usize..5,
+            damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..5),
+        ) {
+            let mut bytes = told(&connections()[which]);
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            for message in Messages::new(&bytes).flatten() {
+                _ = connection(&message);
+            }
+        }
+    }
+}

@@ -225,3 +225,81 @@ fn ip(nested: Attributes<'_>) -> Result<IpAddr, Malformed> {
     let v6 = nested.find(data::IPV6)?.ok_or(Malformed("an address of no family"))?;
     Ok(IpAddr::V6(Ipv6Addr::from(v6.array::<16>()?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use nfnetlink::Messages;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name() -> SetName {
+        "NIPv4a".parse().unwrap()
+    }
+
+    /// A set and its elements, as the kernel would list them.
+    fn told(nets: &[Net]) -> Vec<u8> {
+        let mut request = request(command::LIST, 0, Some(Family::Ipv4));
+        request.put_text(attr::SET_NAME, name().as_str()).put_text(attr::TYPE_NAME, TYPE);
+        request.put_u8(attr::REVISION, 7).put_u8(attr::FAMILY, 2);
+        request.nest(attr::DATA, |set| {
+            set.put_be32(data::MAX_ELEMENTS, 9).put_be32(data::ELEMENTS, 2).put_be32(data::TIMEOUT, 60);
+        });
+        request.nest(attr::MANY_DATA, |elements| {
+            for net in nets {
+                elements.nest(attr::DATA, |element| {
+                    put_net(element, net);
+                    element.put_be32(data::FLAGS, NO_MATCH | 8).put_be32(data::TIMEOUT, 5);
+                });
+            }
+        });
+        request.into_bytes()
+    }
+
+    fn nets() -> [Net; 2] {
+        ["10.0.0.0", "2001:db8::"].map(|address| Net::new(address.parse().unwrap(), 24).unwrap())
+    }
+
+    fn read(bytes: &[u8]) -> Result<(Option<Header>, Vec<Entry>), Malformed> {
+        let message = Messages::new(bytes).next().ok_or(Malformed("nothing"))??;
+        let Listed { header, elements } = listed(&message)?;
+        let entries =
+            elements.into_iter().flatten().map(|element| entry(element?)).collect::<Result<_, _>>()?;
+        Ok((header, entries))
+    }
+
+    #[test]
+    fn what_is_listed_is_read() {
+        let (header, entries) = read(&told(&nets())).unwrap();
+        let header = header.unwrap();
+        assert_eq!(
+            (header.type_name.as_str(), header.max_elements, header.timeout),
+            (TYPE, Some(9), Some(60))
+        );
+        assert_eq!(entries.iter().map(|entry| entry.net).collect::<Vec<_>>(), nets());
+        assert!(entries.iter().all(|entry| entry.no_match && entry.others.len() == 2));
+    }
+
+    #[test]
+    fn many_elements_are_few_messages_and_none_is_none() {
+        let nets: Vec<Net> =
+            (0..10_000u32).map(|n| Net::new(Ipv4Addr::from_bits(n << 8 | 1).into(), 32).unwrap()).collect();
+        let requests: Vec<Request> = change(command::ADD, &name(), &nets).collect();
+        assert!(requests.len() <= 8 && requests.iter().all(|request| request.size() < 65_536));
+        assert_eq!(change(command::ADD, &name(), &[]).count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_an_error_or_another_set(
+            damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..5),
+        ) {
+            let mut bytes = told(&nets());
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            _ = read(&bytes);
+        }
+    }
+}

@@ -73,6 +73,11 @@ impl Request {
         self.bytes.len()
     }
 
+    /// The bytes, as request number 0.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.finish(0, 0)
+    }
+
     /// Adds an attribute. Values longer than 65,531 bytes are not representable and panic: they are a caller's mistake.
     pub fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let at = self.begin(kind);
