@@ -92,7 +92,7 @@ mutants:
 	$(MUTANTS) $(WITH_JUDGES)
 
 # Figures, as tables and as docs/benchmarks keeps them.
-BENCH_ARGS ?= --big --json docs/benchmarks/figures.json --plots docs/benchmarks
+BENCH_ARGS ?= --big --json docs/benchmarks/figures.json
 bench: deps build
 	$(SUDO) $(TARGET_DIR)/release/sgflow bench $(BENCH_ARGS)
 
