@@ -1,4 +1,4 @@
-//! Netfilter's netlink: what ipset, conntrack and nftables share.
+//! Netfilter's netlink: what ipset and conntrack share.
 //!
 //! netlink(7); the kernel's `include/uapi/linux/netlink.h` and `include/uapi/linux/netfilter/nfnetlink.h`. A [`Request`] is a message
 //! with its attributes, a [`Socket`] sends it and waits until the kernel has done it, and [`Messages`] and [`Attributes`] read

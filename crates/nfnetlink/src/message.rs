@@ -17,8 +17,6 @@ pub enum Subsystem {
     Conntrack = 1,
     /// Sets of addresses.
     Ipset = 6,
-    /// nftables.
-    Nftables = 10,
 }
 
 /// `struct nlmsghdr`: length, kind, flags, sequence number, port.
@@ -42,10 +40,6 @@ impl Request {
     pub const EXCLUSIVE: u16 = 0x200;
     /// Create what does not exist (`NLM_F_CREATE`).
     pub const CREATE: u16 = 0x400;
-    /// Take the place of what exists (`NLM_F_REPLACE`).
-    pub const REPLACE: u16 = 0x100;
-    /// Put it behind the others (`NLM_F_APPEND`).
-    pub const APPEND: u16 = 0x800;
     /// Everything there is, not one thing (`NLM_F_DUMP`: `NLM_F_ROOT | NLM_F_MATCH`).
     pub const DUMP: u16 = 0x300;
 
@@ -53,11 +47,6 @@ impl Request {
     /// subsystem's own (`res_id`).
     pub fn new(subsystem: Subsystem, command: u8, flags: u16, family: u8, number: u16) -> Self {
         let kind = u16::from(subsystem as u8) << 8 | u16::from(command);
-        Request::of_kind(kind, flags, family, number)
-    }
-
-    /// A message of a kind that no subsystem has: those that begin and end a batch.
-    pub fn of_kind(kind: u16, flags: u16, family: u8, number: u16) -> Self {
         let mut bytes = vec![0; 4];
         bytes.extend(kind.to_ne_bytes());
         bytes.extend((flags | REQUEST).to_ne_bytes());

@@ -203,12 +203,6 @@ impl Socket {
     }
 }
 
-impl std::os::fd::AsFd for Socket {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
 /// The same error among more requests.
 fn counted_from(sent: usize, error: Error) -> Error {
     match error {
