@@ -249,11 +249,13 @@ impl Renderer {
     /// The flows of sets that no port carries any more. Only when the datapath has been revalidated since the
     /// commit that retired them: a packet frozen at `ct()`, or a cached first stage, still goes by the old set.
     pub fn sweep(&mut self) -> Vec<FlowOp> {
+        // What was told and not committed yet, as for want of generations, has to be revalidated all the same.
+        self.shrinks |= self.cells.take_shrinks();
         let mut target =
             Target { cells: &mut self.cells, remotes: &mut self.remotes, journal: &mut self.journal };
         self.sets.sweep(&mut target);
         self.cells.flush(&mut self.journal);
-        // Nobody goes by it any more.
+        // By what is swept nobody goes any more.
         self.cells.take_shrinks();
         self.journal.take()
     }

@@ -124,6 +124,13 @@ fn a_member_or_rule_less_shrinks_also_where_no_flow_goes() {
         // The second port is elsewhere.
         host.renderer.bind(&"p-2".into(), None);
         host.apply(stateless(&all, "b, c"));
+        let mut swept = Host::new();
+        swept.renderer.bind(&"p-2".into(), None);
+        swept.apply(stateless(&all, "b, c"));
+        swept.renderer.apply_policy(&Policy::diff(&swept.policy, &less));
+        swept.renderer.sweep();
+        let batch = swept.renderer.commit(&mut GenerationPool::new(100, 200)).unwrap();
+        assert!(batch.shrinks, "{which}, told before a sweep and committed after it");
         let (batch, taken) = host.apply(less);
         assert!(batch.ops.iter().all(|op| matches!(op, FlowOp::Set(_))), "{which}: {:?}", batch.ops);
         assert!(batch.shrinks, "{which}");
