@@ -14,6 +14,10 @@ const PAYLOAD_BYTES: usize = 8;
 /// windows: SYN has this number, every other segment the next, and every acknowledgement is of the SYN.
 const FIRST_SEQUENCE: u32 = 1000;
 
+/// IP protocol number of GRE, and its shortest header (RFC 2784): the kernel's tracker reads it, and calls anything else invalid.
+const GRE: u8 = 47;
+const GRE_HEADER: [u8; 4] = [0, 0, 0x08, 0x00];
+
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -24,6 +28,7 @@ pub(crate) fn segment(packet: &IpPacket, id: u16, eth_src: MacAddr, total: Optio
         Transport::Icmp { icmp_type, code, nd_target, quoted } => {
             icmp_message(packet.ethertype(), (icmp_type, code), nd_target, quoted, id, eth_src)
         }
+        Transport::None if packet.protocol == GRE && packet.fragment != Fragment::Later => GRE_HEADER.to_vec(),
         Transport::None => Vec::new(),
     };
     let header = bytes.len();

@@ -14,6 +14,8 @@ use ovsdb::{Remote, TlsConfig};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+use crate::driver::Variant;
+
 /// Where the settings are when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/sgflow/sgflow.toml";
 
@@ -25,6 +27,8 @@ pub const DEFAULT_API_SOCKET: &str = "/run/sgflow/sgflow.sock";
 pub enum FirewallDriver {
     /// Flows on an Open vSwitch integration bridge.
     OpenvSwitch,
+    /// iptables and ipsets on hosts with hybrid bridges.
+    IptablesHybrid,
     /// Nothing: the policy is read and checked, no datapath is touched.
     Noop,
 }
@@ -33,10 +37,10 @@ pub enum FirewallDriver {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DriverError {
     /// Known, but not built yet.
-    #[error("firewall_driver {0:?} is not in this version; openvswitch and noop are")]
+    #[error("firewall_driver {0:?} is not in this version; openvswitch, iptables_hybrid and noop are")]
     NotInThisVersion(String),
     /// Unknown.
-    #[error("firewall_driver {0:?} is unknown; known are openvswitch and noop")]
+    #[error("firewall_driver {0:?} is unknown; known are openvswitch, iptables_hybrid and noop")]
     Unknown(String),
 }
 
@@ -47,7 +51,8 @@ impl FromStr for FirewallDriver {
         match text {
             "openvswitch" => Ok(FirewallDriver::OpenvSwitch),
             "noop" => Ok(FirewallDriver::Noop),
-            "iptables_hybrid" | "nftables" => Err(DriverError::NotInThisVersion(text.to_owned())),
+            "iptables_hybrid" => Ok(FirewallDriver::IptablesHybrid),
+            "nftables" => Err(DriverError::NotInThisVersion(text.to_owned())),
             _ => Err(DriverError::Unknown(text.to_owned())),
         }
     }
@@ -57,6 +62,7 @@ impl fmt::Display for FirewallDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             FirewallDriver::OpenvSwitch => "openvswitch",
+            FirewallDriver::IptablesHybrid => "iptables_hybrid",
             FirewallDriver::Noop => "noop",
         })
     }
@@ -151,6 +157,8 @@ pub struct Config {
     pub ipset_mirror: bool,
     /// Whether neighbouring addresses in these sets become prefixes that hold exactly the same.
     pub ipset_compress: bool,
+    /// Which of the two kinds of iptables keeps the rules of `iptables_hybrid`.
+    pub iptables_variant: Variant,
     /// The Open_vSwitch database.
     pub ovsdb: Ovsdb,
     /// Where the policy comes from.
@@ -208,6 +216,9 @@ pub struct AgentSettings {
     pub ipset_mirror: Option<bool>,
     /// See [`Config::ipset_compress`].
     pub ipset_compress: Option<bool>,
+    /// See [`Config::iptables_variant`].
+    #[serde(deserialize_with = "from_text")]
+    pub iptables_variant: Option<Variant>,
 }
 
 /// `[ovsdb]`.
@@ -308,6 +319,7 @@ impl Settings {
                 openflow: a.openflow.or(b.openflow),
                 ipset_mirror: a.ipset_mirror.or(b.ipset_mirror),
                 ipset_compress: a.ipset_compress.or(b.ipset_compress),
+                iptables_variant: a.iptables_variant.or(b.iptables_variant),
             },
             ovsdb: OvsdbSettings {
                 connection: o.connection.or(p.connection),
@@ -342,6 +354,7 @@ impl Settings {
             openflow: agent.openflow,
             ipset_mirror: agent.ipset_mirror.unwrap_or(false),
             ipset_compress: agent.ipset_compress.unwrap_or(false),
+            iptables_variant: agent.iptables_variant.unwrap_or_default(),
             ovsdb,
             policy_source: policy.source.unwrap_or(SourceKind::File),
             policy_path: policy.path.unwrap_or_else(|| PathBuf::from("/etc/sgflow/policy.d")),
@@ -424,7 +437,7 @@ mod tests {
         refused(
             "[agent]\nbridge = \"br-int\"\n",
             &expect![
-                "line 2: unknown field `bridge`, expected one of `firewall_driver`, `integration_bridge`, `host`, `permitted_ethertypes`, `network_ports`, `set_fail_mode`, `openflow`, `ipset_mirror`, `ipset_compress`"
+                "line 2: unknown field `bridge`, expected one of `firewall_driver`, `integration_bridge`, `host`, `permitted_ethertypes`, `network_ports`, `set_fail_mode`, `openflow`, `ipset_mirror`, `ipset_compress`, `iptables_variant`"
             ],
         );
         refused(
@@ -434,7 +447,7 @@ mod tests {
         refused(
             "[agent]\nfirewall_driver = \"iptables_hybrid\"",
             &expect![[
-                r#"line 2: firewall_driver "iptables_hybrid" is not in this version; openvswitch and noop are"#
+                r#"line 2: firewall_driver "iptables_hybrid" is not in this version; openvswitch, iptables_hybrid and noop are"#
             ]],
         );
         refused(

@@ -34,25 +34,31 @@ pub fn set_name(remote: &Remote, ethertype: Ethertype) -> String {
 fn hashed_set_name(family: &str, id: &str, is_group: bool) -> String {
     const DIGITS: usize = 13;
     let readable = id.chars().filter(|c| c.is_ascii_alphanumeric()).take(LONGEST - family.len() - 1 - DIGITS);
-    let kind: &[u8] = if is_group { b"group " } else { b"address group " };
+    let kind = if is_group { "group" } else { "address group" };
     let mut name: String = family.chars().chain(readable).collect();
     name.push('~');
-    let mut rest = fnv(kind.iter().copied().chain(id.bytes()));
-    for _ in 0..DIGITS {
-        let digit = u32::try_from(rest % 32).expect("a remainder of 32 is small");
-        name.push(char::from_digit(digit, 32).expect("below 32"));
-        rest /= 32;
-    }
+    name.push_str(&digits(&format!("{kind} {id}"), DIGITS));
     name
 }
 
-/// FNV-1a of 64 bits (draft-eastlake-fnv): the same in every process and version.
+/// So many digits, of 32 each, that follow from a text: the same in every process and version.
+pub(crate) fn digits(text: &str, count: usize) -> String {
+    let mut rest = fnv(text.bytes());
+    let digit = |_| {
+        let digit = u32::try_from(rest % 32).expect("a remainder of 32 is small");
+        rest /= 32;
+        char::from_digit(digit, 32).expect("below 32")
+    };
+    (0..count).map(digit).collect()
+}
+
+/// FNV-1a of 64 bits (draft-eastlake-fnv).
 fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// 8-4-4-4-12 digits, of version 4 (RFC 9562, section 5.4).
-fn is_random_uuid(id: &str) -> bool {
+pub(crate) fn is_random_uuid(id: &str) -> bool {
     let is_digit = |(at, byte): (usize, u8)| match at {
         8 | 13 | 18 | 23 => byte == b'-',
         14 => byte == b'4',

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use policy::{AddressGroup, AddressGroupId, Ethertype, GroupId, PolicyDelta, Port, PortId, SecurityGroup};
 
 use crate::cover::{Cover, Edit};
+use crate::members::{Members, free_members};
 use crate::name::set_name;
 
 /// The other end of a rule, where that has members.
@@ -19,7 +20,8 @@ pub enum Remote {
 }
 
 impl Remote {
-    fn of(remote: &policy::Remote) -> Option<Self> {
+    /// Of a rule, if it has members.
+    pub(crate) fn of(remote: &policy::Remote) -> Option<Self> {
         match remote {
             policy::Remote::Any | policy::Remote::Prefix(_) => None,
             policy::Remote::Group(id) => Some(Remote::Group(id.clone())),
@@ -91,10 +93,10 @@ pub struct Sets {
     /// How many local ports carry a group.
     carried: BTreeMap<GroupId, u32>,
     /// How many ports, or entries, bring an address to a remote.
-    members: BTreeMap<Remote, BTreeMap<IpNet, u32>>,
+    members: BTreeMap<Remote, Members>,
     named: BTreeMap<Key, Named>,
-    /// Of the sets that are.
-    names: BTreeSet<String>,
+    /// Of the sets that are, and whose members are in them.
+    names: BTreeMap<String, Remote>,
     ops: Vec<SetOp>,
 }
 
@@ -110,7 +112,7 @@ impl Sets {
             carried: BTreeMap::new(),
             members: BTreeMap::new(),
             named: BTreeMap::new(),
-            names: BTreeSet::new(),
+            names: BTreeMap::new(),
             ops: Vec::new(),
         }
     }
@@ -148,6 +150,26 @@ impl Sets {
         self.named.get(&(remote.clone(), ethertype)).map(|named| named.set.as_str())
     }
 
+    /// Whose members are in a set.
+    pub(crate) fn remote_of(&self, set: &str) -> Option<&Remote> {
+        self.names.get(set)
+    }
+
+    /// A security group of the policy.
+    pub(crate) fn group(&self, id: &GroupId) -> Option<&Arc<SecurityGroup>> {
+        self.groups.get(id)
+    }
+
+    /// A port of the policy.
+    pub(crate) fn port(&self, id: &PortId) -> Option<&Arc<Port>> {
+        self.ports.get(id)
+    }
+
+    /// The members of a remote, by address alone; none if it has none.
+    pub(crate) fn members(&self, remote: &Remote) -> Option<&Members> {
+        self.members.get(remote)
+    }
+
     fn set_group(&mut self, id: &GroupId, new: Option<Arc<SecurityGroup>>) {
         let old = match &new {
             Some(group) => self.groups.insert(id.clone(), Arc::clone(group)),
@@ -175,7 +197,7 @@ impl Sets {
             Some(port) => self.ports.insert(id.clone(), Arc::clone(port)),
             None => self.ports.remove(id),
         };
-        let held = |port: &Option<Arc<Port>>| port.as_deref().map(members).unwrap_or_default();
+        let held = |port: &Option<Arc<Port>>| port.as_deref().map(free_members).unwrap_or_default();
         let groups = |port: &Option<Arc<Port>>| {
             port.as_deref().map(|port| port.security_groups.clone()).unwrap_or_default()
         };
@@ -235,9 +257,9 @@ impl Sets {
                 false => Elements::Each(BTreeMap::new()),
             };
             let mut named = Named { set, rules: 1, elements };
-            for net in self.members.get(&key.0).into_iter().flat_map(BTreeMap::keys) {
-                if Ethertype::of(net) == key.1 {
-                    named.hold(*net, &mut self.ops);
+            for net in self.members.get(&key.0).into_iter().flat_map(Members::nets) {
+                if Ethertype::of(&net) == key.1 {
+                    named.hold(net, &mut self.ops);
                 }
             }
             self.named.insert(key, named);
@@ -260,20 +282,19 @@ impl Sets {
     fn free_name(&mut self, (remote, ethertype): &Key) -> String {
         let mut name = set_name(remote, *ethertype);
         for more in 1.. {
-            if self.names.insert(name.clone()) {
+            if !self.names.contains_key(&name) {
                 break;
             }
             let cut: String = set_name(remote, *ethertype).chars().take(24).collect();
             name = format!("{cut}~{more}");
         }
+        self.names.insert(name.clone(), remote.clone());
         name
     }
 
     fn change_members(&mut self, remote: &Remote, before: &BTreeSet<IpNet>, after: &BTreeSet<IpNet>) {
         for net in after.difference(before) {
-            let count = self.members.entry(remote.clone()).or_default().entry(*net).or_default();
-            *count += 1;
-            if *count == 1
+            if self.members.entry(remote.clone()).or_default().add(*net)
                 && let Some(named) = self.named.get_mut(&(remote.clone(), Ethertype::of(net)))
             {
                 named.hold(*net, &mut self.ops);
@@ -281,12 +302,9 @@ impl Sets {
         }
         for net in before.difference(after) {
             let members = self.members.get_mut(remote).expect("only what was brought is taken away");
-            let count = members.get_mut(net).expect("only what was brought is taken away");
-            *count -= 1;
-            if *count > 0 {
+            if !members.remove(*net) {
                 continue;
             }
-            members.remove(net);
             if members.is_empty() {
                 self.members.remove(remote);
             }
@@ -345,17 +363,6 @@ fn groups_that_filter(port: &Port) -> impl Iterator<Item = &GroupId> {
 fn keys(group: Option<&SecurityGroup>) -> Vec<Key> {
     let rules = group.into_iter().flat_map(|group| &group.rules);
     rules.filter_map(|rule| Some((Remote::of(&rule.remote)?, rule.ethertype))).collect()
-}
-
-/// The members that a port brings to its groups, but those whose prefix is so short that they count only for frames with their MAC
-/// (semantics, "members of a security group"): a set of addresses cannot say that, and would open the group to the world.
-fn members(port: &Port) -> BTreeSet<IpNet> {
-    let is_bound = |net: &IpNet| match net {
-        IpNet::V4(net) => net.prefix_len() < 8,
-        IpNet::V6(net) => net.prefix_len() < 16,
-    };
-    let own = port.fixed_ips.iter().map(|ip| IpNet::from(*ip));
-    own.chain(port.allowed_address_pairs.iter().map(|pair| pair.ip).filter(|net| !is_bound(net))).collect()
 }
 
 /// A prefix as a set can hold it: everything is its two halves.

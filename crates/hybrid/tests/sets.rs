@@ -1,12 +1,15 @@
 //! Whatever happens to policy and ports, the sets are those of a cold start, and each operation fits what is there.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hybrid::{Remote, SetOp, Sets};
 use ipnet::IpNet;
-use policy::{Ethertype, Policy, PortId, document};
+use policy::{Ethertype, Policy, PortId};
 use proptest::prelude::*;
+use support::{parsed, policy};
 
 /// The kernel, as far as the operations tell.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -47,12 +50,6 @@ fn cold(policy: &Policy, local: &BTreeSet<PortId>, compress: bool) -> Kernel {
     let mut kernel = Kernel::default();
     kernel.apply(sets.take());
     kernel
-}
-
-fn parsed(text: &str) -> Policy {
-    let parsed = document::parse(&[("policy.yaml", text)], None);
-    assert!(parsed.diagnostics.is_empty(), "{text}\n{:?}", parsed.diagnostics);
-    parsed.policy
 }
 
 fn sets_of(text: &str, local: &[&str], compress: bool) -> BTreeMap<String, Vec<String>> {
@@ -96,61 +93,11 @@ fn a_trusted_port_is_a_member_and_names_nothing() {
     assert_eq!(sets_of(&text, &["p-1"], false), BTreeMap::new());
 }
 
-/// Addresses that neighbour, overlap and are each other's halves.
-const ADDRESSES: [&str; 9] = [
-    "10.0.0.0",
-    "10.0.0.1",
-    "10.0.0.2/31",
-    "10.0.0.0/30",
-    "0.0.0.0/0",
-    "0.0.0.0/1",
-    "128.0.0.0/1",
-    "::/0",
-    "8000::/1",
-];
-
 #[derive(Clone, Debug)]
 enum Step {
     /// What the three groups' rules name, what the two address groups hold, which groups and addresses the three ports have.
     Policy(Policy),
     Bind(u8, bool),
-}
-
-fn policy() -> impl Strategy<Value = Policy> {
-    let some = |of: &'static [&'static str]| proptest::sample::subsequence(of, 0..=of.len());
-    let rules = proptest::collection::vec((any::<bool>(), 0u8..4, any::<bool>()), 0..4);
-    let groups = proptest::collection::vec(rules, 3);
-    let address_groups = proptest::collection::vec(some(&ADDRESSES), 2);
-    let ports =
-        proptest::collection::vec((some(&["g0", "g1", "g2"]), some(&ADDRESSES[..4]), any::<bool>()), 3);
-    (groups, address_groups, ports).prop_map(|(groups, address_groups, ports)| {
-        let mut text = "security_groups:\n".to_owned();
-        for (number, rules) in groups.iter().enumerate() {
-            let rule = |(at, (is_group, of, v6)): (usize, &(bool, u8, bool))| {
-                let remote = if *is_group { format!("remote_group_id: g{of}") } else { format!("remote_address_group_id: a{}", of % 2) };
-                let family = if *v6 { "IPv6" } else { "IPv4" };
-                format!("{{id: r{number}-{at}, direction: ingress, ethertype: {family}, {remote}}}")
-            };
-            let rules: Vec<String> = rules.iter().enumerate().map(rule).collect();
-            text += &format!("- {{id: g{number}, security_group_rules: [{}]}}\n", rules.join(", "));
-        }
-        text += "address_groups:\n";
-        for (number, addresses) in address_groups.iter().enumerate() {
-            let addresses: Vec<String> = addresses.iter().map(|address| format!("'{address}'")).collect();
-            text += &format!("- {{id: a{number}, addresses: [{}]}}\n", addresses.join(", "));
-        }
-        text += "ports:\n";
-        for (number, (groups, addresses, secure)) in ports.iter().enumerate() {
-            let pairs: Vec<String> = addresses.iter().map(|address| format!("{{ip_address: '{address}'}}")).collect();
-            text += &format!(
-                "- {{id: p{number}, network_id: n, mac_address: 'fa:16:3e:00:00:0{number}', security_groups: [{}], \
-                 allowed_address_pairs: [{}], port_security_enabled: {secure}}}\n",
-                groups.join(", "),
-                pairs.join(", "),
-            );
-        }
-        parsed(&text)
-    })
 }
 
 fn step() -> impl Strategy<Value = Step> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use agent::api::{Request, Server};
 use agent::config::FirewallDriver;
-use agent::driver::{Noop, OpenvSwitch};
+use agent::driver::{Hybrid, Noop, OpenvSwitch};
 use agent::{daemon, source};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use crate::exit::Exit;
-use crate::options::{SettingsOptions, setup};
+use crate::options::{SettingsOptions, hybrid_setup, setup};
 
 /// Keep the bridge as the policy says, until SIGTERM or SIGINT; its flows stay in force then
 #[derive(Args, Debug)]
@@ -44,6 +44,10 @@ impl AgentCommand {
         match config.firewall_driver {
             FirewallDriver::OpenvSwitch => {
                 let mut driver = OpenvSwitch::new(setup(&config, false))?;
+                daemon::run(&mut driver, updates, requests, shutdown).await;
+            }
+            FirewallDriver::IptablesHybrid => {
+                let mut driver = Hybrid::new(hybrid_setup(&config))?;
                 daemon::run(&mut driver, updates, requests, shutdown).await;
             }
             FirewallDriver::Noop => daemon::run(&mut Noop::default(), updates, requests, shutdown).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent::apply::{Applied, ApplyError, apply};
 use agent::config::{Config, FirewallDriver};
 use agent::daemon;
-use agent::driver::{Driver, Noop, OpenvSwitch};
+use agent::driver::{Driver, Hybrid, Noop, OpenvSwitch};
 use agent::engine::{Report, Status};
 use agent::source::{Documents, Feed, Update};
 use clap::Args;
@@ -13,7 +13,7 @@ use policy::PolicyDelta;
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::options::{SettingsOptions, setup};
+use crate::options::{SettingsOptions, hybrid_setup, setup};
 
 /// Make the bridge as the policy says, once, and return when it is: in its tables and in its caches
 ///
@@ -62,6 +62,10 @@ impl ApplyCommand {
         };
         let outcome = match config.firewall_driver {
             FirewallDriver::Noop => converge(&mut Noop::default(), delta, timeout).await,
+            FirewallDriver::IptablesHybrid if dry_run => anyhow::bail!("--dry-run is for openvswitch only"),
+            FirewallDriver::IptablesHybrid => {
+                converge(&mut Hybrid::new(hybrid_setup(&config))?, delta, timeout).await
+            }
             FirewallDriver::OpenvSwitch => {
                 let mut driver = OpenvSwitch::new(setup(&config, dry_run))?;
                 let outcome = converge(&mut driver, delta, timeout).await;

@@ -6,7 +6,7 @@ use agent::config::{
     AgentSettings, ApiSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, OvsdbSettings,
     PolicySettings, Settings, SourceKind,
 };
-use agent::driver::{MirrorOptions, Setup};
+use agent::driver::{HybridSetup, MirrorOptions, Setup, Variant};
 use agent::engine;
 use clap::Args;
 
@@ -18,7 +18,7 @@ pub(crate) struct SettingsOptions {
     #[arg(long, value_name = "FILE", env = "SGFLOW_CONFIG")]
     config: Option<PathBuf>,
 
-    /// What enforces the policy: openvswitch or noop
+    /// What enforces the policy: openvswitch, iptables_hybrid or noop
     #[arg(long, visible_alias = "driver", value_name = "DRIVER", env = "SGFLOW_FIREWALL_DRIVER")]
     firewall_driver: Option<FirewallDriver>,
 
@@ -75,6 +75,10 @@ pub(crate) struct SettingsOptions {
     )]
     ipset_compress: Option<bool>,
 
+    /// Which iptables keeps the rules of iptables_hybrid: nft, legacy, or the host's choice [default: host]
+    #[arg(long, value_name = "KIND", env = "SGFLOW_IPTABLES_VARIANT")]
+    iptables_variant: Option<Variant>,
+
     /// The Open_vSwitch database, unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT
     /// [default: unix:/var/run/openvswitch/db.sock]
     #[arg(long, visible_alias = "ovsdb", value_name = "ADDRESS", env = "SGFLOW_OVSDB_CONNECTION")]
@@ -128,6 +132,7 @@ impl SettingsOptions {
                 openflow: self.openflow,
                 ipset_mirror: self.ipset_mirror,
                 ipset_compress: self.ipset_compress,
+                iptables_variant: self.iptables_variant,
             },
             ovsdb: OvsdbSettings {
                 connection: self.ovsdb_connection,
@@ -155,6 +160,18 @@ pub(crate) fn setup(config: &Config, dry_run: bool) -> Setup {
         },
         mirror: config.ipset_mirror.then_some(MirrorOptions { compress: config.ipset_compress }),
         dry_run,
+    }
+}
+
+/// What the drivers for hybrid bridges have to know of the settings.
+pub(crate) fn hybrid_setup(config: &Config) -> HybridSetup {
+    HybridSetup {
+        remote: config.ovsdb.remote.clone(),
+        tls: config.ovsdb.tls.clone(),
+        bridge: config.integration_bridge.clone(),
+        permitted_ethertypes: config.permitted_ethertypes.clone(),
+        compress: config.ipset_compress,
+        iptables: config.iptables_variant,
     }
 }
 

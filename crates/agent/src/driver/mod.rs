@@ -1,5 +1,6 @@
 //! What enforces a policy. A driver is given the policy piece by piece and says how far it has come.
 
+mod hybrid;
 mod noop;
 mod openvswitch;
 
@@ -7,6 +8,7 @@ use std::future::Future;
 
 use policy::PolicyDelta;
 
+pub use hybrid::{Hybrid, HybridError, HybridSetup, Variant};
 pub use noop::Noop;
 pub use openvswitch::{Found, MirrorOptions, OpenvSwitch, Setup, SetupError};
 

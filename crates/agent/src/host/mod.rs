@@ -1,10 +1,12 @@
 //! The host as its database tells it: bridge, plugs, zones.
 
+mod hybrid;
 mod role;
 mod rows;
 mod view;
 mod zones;
 
+pub use hybrid::{HybridPorts, PlugChange};
 pub use role::{Closed, NetworkPorts, Role};
 pub use rows::{
     BridgeRow, Configuration, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow, RowChange,

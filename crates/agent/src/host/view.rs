@@ -248,6 +248,11 @@ impl HostView {
         }
     }
 
+    /// The interfaces that changes since the last call concern, for who judges them by himself and not with [`HostView::refresh`].
+    pub fn take_touched(&mut self) -> BTreeSet<Uuid> {
+        std::mem::take(&mut self.dirty)
+    }
+
     /// What the changes since the last call come to.
     pub fn refresh(&mut self) -> HostDelta {
         let mut ports = BTreeSet::new();

@@ -186,6 +186,27 @@ impl Plan {
         Ok(())
     }
 
+    /// The part of [`Plan::run`] that comes before rules are changed: sets that no rule can name yet are made, and what is to go out of others
+    /// goes. So at no time rules meet a member that neither the old ones nor the new ones were to meet.
+    ///
+    /// # Errors
+    /// The kernel refuses something without which the rules cannot be changed.
+    pub fn before_rules<K: Kernel>(&mut self, kernel: &mut K) -> Result<(), Error> {
+        for name in &self.dirty {
+            let Some(held) = self.sets.get_mut(name) else { continue };
+            if let Kernels::Unknown { before } = held.kernels {
+                held.read(name, kernel, before, &mut Done::default())?;
+            }
+            match held.kernels {
+                Kernels::Present { .. } => held.shrink(name, kernel)?,
+                Kernels::Absent | Kernels::OfAnotherKind | Kernels::Unknown { .. } => {
+                    held.put_right(name, kernel, &mut Done::default())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the kernel's sets as they shall be, as far as they are known to be otherwise. What fails is tried again the next time.
     pub fn run<K: Kernel>(&mut self, kernel: &mut K) -> Done {
         let mut done = Done::default();
@@ -321,6 +342,18 @@ impl Held {
         done.added += add.len();
         done.deleted += delete.len();
         self.nets.confirm(changes.iter().cloned());
+        Ok(())
+    }
+
+    /// Takes out what shall not be in.
+    fn shrink<K: Kernel>(&mut self, name: &SetName, kernel: &mut K) -> Result<(), Error> {
+        let is_delete = |change: &Change<Net, ()>| matches!(change, Change::Delete { .. });
+        let changes: Vec<_> = self.nets.pending().into_iter().filter(is_delete).collect();
+        let nets: Vec<Net> = changes.iter().map(|change| *change.key()).collect();
+        if !nets.is_empty() {
+            kernel.delete(name, &nets)?;
+            self.nets.confirm(changes);
+        }
         Ok(())
     }
 

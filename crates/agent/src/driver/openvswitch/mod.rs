@@ -4,7 +4,7 @@
 //! arrived is given to the engine at once, so that it becomes one bundle.
 
 mod revalidate;
-mod rows;
+pub(super) mod rows;
 mod switch;
 mod writes;
 

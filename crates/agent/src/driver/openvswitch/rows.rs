@@ -12,13 +12,13 @@ use crate::host::{
 };
 
 /// The database of a switch.
-pub(super) const DATABASE: &str = "Open_vSwitch";
+pub(in crate::driver) const DATABASE: &str = "Open_vSwitch";
 
 /// `other_config:max-revalidator` when it is not set.
 pub(super) const DEFAULT_MAX_REVALIDATOR: Duration = Duration::from_millis(500);
 
 /// What is followed.
-pub(super) fn monitors() -> Vec<MonitorTable> {
+pub(in crate::driver) fn monitors() -> Vec<MonitorTable> {
     vec![
         MonitorTable::new("Open_vSwitch", ["other_config", "next_cfg", "cur_cfg"]),
         MonitorTable::new("Bridge", ["name", "ports", "fail_mode", "external_ids", "flow_tables"]),
@@ -37,7 +37,7 @@ pub(super) fn max_revalidator(changes: &[Change]) -> Option<Duration> {
 }
 
 /// The changes that concern a host view. A row that cannot be read is as good as none: what it is about is closed.
-pub(super) fn changes(changes: &[Change]) -> Vec<RowChange> {
+pub(in crate::driver) fn changes(changes: &[Change]) -> Vec<RowChange> {
     changes.iter().filter_map(change).collect()
 }
 

@@ -1,0 +1,252 @@
+//! The drivers for hosts with hybrid bridges: `iptables_hybrid`.
+//!
+//! The database says which ports there are; a thread of its own ([`worker`]) keeps the kernel as the policy says, in the network namespace in which
+//! it was started. Nothing is written to the database but the lock that keeps two of us from one bridge.
+
+mod bridge;
+mod iptables;
+mod revoke;
+mod worker;
+mod zones;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use ipset::Ipset;
+use ovsdb::session::{self, SessionEvents, SessionHandle};
+use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
+use policy::PolicyDelta;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tracing::error;
+
+use super::Driver;
+use super::openvswitch::rows;
+use crate::engine::{Engine, Health, Report, Status, Waiting};
+use crate::host::{ClosedInterface, HostView, HybridPorts};
+use crate::mirror::Plan;
+use bridge::Bridge;
+use iptables::Iptables;
+pub use iptables::Variant;
+use revoke::Revocation;
+use worker::{Order, State, Worker};
+use zones::PortZones;
+
+/// What the driver has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HybridSetup {
+    /// The Open_vSwitch database.
+    pub remote: Remote,
+    /// Certificates, for an `ssl:` remote.
+    pub tls: Option<TlsConfig>,
+    /// The integration bridge.
+    pub bridge: String,
+    /// Ethertypes that pass besides ARP, RARP, IPv4 and IPv6.
+    pub permitted_ethertypes: std::collections::BTreeSet<u16>,
+    /// Neighbouring addresses in sets become prefixes that hold exactly the same.
+    pub compress: bool,
+    /// Which iptables.
+    pub iptables: Variant,
+}
+
+/// A driver that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum HybridError {
+    /// The kernel's sets cannot be reached.
+    #[error(transparent)]
+    Ipset(#[from] ::ipset::Error),
+    /// The kernel's connections cannot be reached.
+    #[error(transparent)]
+    Conntrack(#[from] conntrack::Error),
+    /// Bridged packets do not come to the tables of IP.
+    #[error("{path}: {reason}: bridged packets would go round the firewall (is br_netfilter loaded?)")]
+    Netfilter {
+        /// The setting.
+        path: String,
+        /// What is wrong with it.
+        reason: std::io::Error,
+    },
+    /// No thread.
+    #[error("the thread of the driver: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Hybrid {
+    session: SessionEvents,
+    // Ends the session when it is dropped.
+    _handle: SessionHandle,
+    lock: String,
+    bridge: String,
+    ports: HybridPorts,
+    locked: bool,
+    /// The rows have been seen.
+    seen: bool,
+    lost: Option<String>,
+    complete: bool,
+    orders: Sender<Order>,
+    reports: UnboundedReceiver<Report>,
+    state: Arc<Mutex<State>>,
+    waiting: Option<Waiting>,
+    waited: Vec<Report>,
+}
+
+impl Hybrid {
+    /// Starts. Must be called on a tokio runtime, in the network namespace of the bridges.
+    ///
+    /// # Errors
+    /// The kernel lacks something, or there is no right to use it.
+    pub fn new(setup: HybridSetup) -> Result<Self, HybridError> {
+        send_bridged_packets_to_netfilter()?;
+        let HybridSetup { remote, tls, bridge, permitted_ethertypes, compress, iptables } = setup;
+        let (orders, ordered) = channel();
+        let (sender, reports) = unbounded_channel();
+        let state = Arc::new(Mutex::new(State::default()));
+        let mut worker = Worker {
+            firewall: ::hybrid::Firewall::new(compress),
+            sets: Plan::new(),
+            ipset: Ipset::open()?,
+            iptables: Iptables::new(iptables),
+            bridge: Bridge::new(&permitted_ethertypes),
+            revocation: Revocation::open()?,
+            zones: PortZones::default(),
+            state: Arc::clone(&state),
+            reports: sender,
+            sent: crate::engine::Sent::default(),
+            plugs: BTreeMap::new(),
+            without_zone: BTreeMap::new(),
+            has_policy: false,
+            is_complete: false,
+            is_read: false,
+            pending: ::hybrid::Changes::default(),
+            failure: None,
+            told: worker::Told::default(),
+        };
+        // It ends with the sender.
+        thread::Builder::new().name("hybrid".to_owned()).spawn(move || worker.work(&ordered))?;
+        let config =
+            SessionConfig { tls, monitors: rows::monitors(), ..SessionConfig::new(remote, rows::DATABASE) };
+        let (handle, session) = session::spawn(config);
+        let lock = Engine::lock_name(&bridge);
+        {
+            let (handle, lock) = (handle.clone(), lock.clone());
+            tokio::spawn(async move { handle.lock(lock).await });
+        }
+        Ok(Hybrid {
+            session,
+            _handle: handle,
+            lock,
+            ports: HybridPorts::new(HostView::new(&bridge, std::collections::BTreeSet::new())),
+            bridge,
+            locked: false,
+            seen: false,
+            lost: None,
+            complete: false,
+            orders,
+            reports,
+            state,
+            waiting: None,
+            waited: Vec::new(),
+        })
+    }
+
+    fn on_session(&mut self, event: Option<SessionEvent>) {
+        match event {
+            Some(SessionEvent::Connected) => self.lost = None,
+            Some(SessionEvent::Update(changes)) => {
+                self.seen = true;
+                for (port, devices) in self.ports.change(rows::changes(&changes)) {
+                    self.order(Order::Plug(port, devices));
+                }
+            }
+            Some(SessionEvent::Locked(name)) if name == self.lock => self.locked = true,
+            Some(SessionEvent::Stolen(name)) if name == self.lock => self.locked = false,
+            Some(SessionEvent::Locked(_) | SessionEvent::Stolen(_)) => {}
+            Some(SessionEvent::Disconnected { reason }) => {
+                self.locked = false;
+                self.lost = Some(reason);
+            }
+            None => self.lost = Some("the session ended".to_owned()),
+        }
+        if self.seen && self.locked && self.ports.has_bridge() && !self.complete {
+            self.complete = true;
+            self.order(Order::Complete);
+        }
+        self.tell_waiting();
+    }
+
+    fn tell_waiting(&mut self) {
+        let waiting = if self.lost.is_some() {
+            Some(Waiting::Database { reason: self.lost.clone() })
+        } else if self.seen && !self.ports.has_bridge() {
+            Some(Waiting::Bridge { name: self.bridge.clone() })
+        } else {
+            None
+        };
+        if self.waiting != waiting {
+            let report = waiting.clone().map_or(Report::Resumed, Report::Waiting);
+            self.waited.push(report);
+            self.waiting = waiting;
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            error!("the driver's thread has ended; what the kernel holds stays as it is");
+        }
+    }
+
+    fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Driver for Hybrid {
+    fn policy(&mut self, delta: PolicyDelta) {
+        self.order(Order::Policy(delta));
+    }
+
+    async fn report(&mut self) -> Report {
+        loop {
+            if let Some(report) = self.waited.pop() {
+                return report;
+            }
+            tokio::select! {
+                event = self.session.recv() => self.on_session(event),
+                Some(report) = self.reports.recv() => return report,
+            }
+        }
+    }
+
+    fn closed(&self) -> Vec<ClosedInterface> {
+        Vec::new()
+    }
+
+    fn health(&self) -> Health {
+        let State { faults, settled, .. } = self.state();
+        Health { waiting: self.waiting.clone(), settled, faults }
+    }
+
+    fn status(&self) -> Status {
+        self.state().status
+    }
+}
+
+/// Where it is said that bridged packets come to the tables of IP (kernel, Documentation/networking/ip-sysctl.rst, "/proc/sys/net/bridge"); with a tag
+/// of VLAN 0 too, which is none.
+const SETTINGS: [&str; 3] =
+    ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-filter-vlan-tagged"];
+
+fn send_bridged_packets_to_netfilter() -> Result<(), HybridError> {
+    for setting in SETTINGS {
+        let path = format!("/proc/sys/net/bridge/{setting}");
+        let set = || match std::fs::read_to_string(&path)?.trim() {
+            "1" => Ok(()),
+            _ => std::fs::write(&path, "1"),
+        };
+        set().map_err(|reason| HybridError::Netfilter { path: path.clone(), reason })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Connections that were there before a change: those that no rule admits any more are cut, those that one admits again pass again.
+//!
+//! The kernel passes what belongs to a known connection without asking the rules. So each connection of the ports that a change concerns is asked
+//! for here, and marked. It is not forgotten: the next packet of it, from whichever side, would begin it anew
+//! (`nf_conntrack_tcp_loose`), and the other way round if that side's rules allow it.
+
+use std::collections::BTreeSet;
+
+use conntrack::{Connection, Conntrack, Ends, Error};
+use hybrid::mark::{BEGUN_BY_PORT, REVOKED};
+use hybrid::{Detail, Firewall, FirstPacket};
+use policy::Direction;
+
+/// The kernel's table of connections.
+#[derive(Debug)]
+pub(super) struct Revocation {
+    conntrack: Conntrack,
+    /// Zones that may hold connections that are cut.
+    cut: BTreeSet<u16>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Judged {
+    /// Connections that are cut from now on.
+    pub(super) cut: usize,
+    /// Connections that pass again.
+    pub(super) revived: usize,
+}
+
+impl Revocation {
+    /// Nothing is known yet.
+    ///
+    /// # Errors
+    /// There is no netlink, or no right to use it.
+    pub(super) fn open() -> Result<Self, Error> {
+        Ok(Revocation { conntrack: Conntrack::open()?, cut: BTreeSet::new() })
+    }
+
+    /// Judges the connections of these zones by what is admitted now, where less or more may be than before.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(super) fn judge(
+        &mut self,
+        firewall: &Firewall,
+        shrunk: &BTreeSet<u16>,
+        grown: &BTreeSet<u16>,
+    ) -> Result<Judged, Error> {
+        let zones: BTreeSet<u16> = grown.intersection(&self.cut).chain(shrunk).copied().collect();
+        if zones.is_empty() {
+            return Ok(Judged::default());
+        }
+        let (mut cut, mut revived) = (Vec::new(), Vec::new());
+        let mut still_cut = BTreeSet::new();
+        self.dump(&zones, |connection| {
+            let is_cut = connection.mark & REVOKED != 0;
+            let admitted = firewall.admits(connection.zone, &first_packet(&connection));
+            if !admitted {
+                still_cut.insert(connection.zone);
+            }
+            match (admitted, is_cut) {
+                (false, false) => cut.push(connection),
+                (true, true) => revived.push(connection),
+                (true, false) | (false, true) => {}
+            }
+        })?;
+        let mut judged = Judged::default();
+        for connection in &cut {
+            judged.cut += self.conntrack.set_mark([connection], connection.mark | REVOKED)?;
+        }
+        for connection in &revived {
+            judged.revived += self.conntrack.set_mark([connection], connection.mark & !REVOKED)?;
+        }
+        self.cut.retain(|zone| !zones.contains(zone));
+        self.cut.extend(still_cut);
+        Ok(judged)
+    }
+
+    /// Forgets every connection of a zone: it is another port's from now on.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(super) fn flush(&mut self, zone: u16) -> Result<(), Error> {
+        let mut connections = Vec::new();
+        self.conntrack.dump(Some(zone), |connection| connections.push(connection))?;
+        self.conntrack.delete(&connections)?;
+        self.cut.remove(&zone);
+        Ok(())
+    }
+
+    fn dump(&mut self, zones: &BTreeSet<u16>, mut each: impl FnMut(Connection)) -> Result<(), Error> {
+        let one = zones.first().copied().filter(|_| zones.len() == 1);
+        self.conntrack.dump(one, |connection| {
+            if zones.contains(&connection.zone) {
+                each(connection);
+            }
+        })
+    }
+}
+
+fn first_packet(connection: &Connection) -> FirstPacket {
+    let direction = match connection.mark & BEGUN_BY_PORT {
+        0 => Direction::Ingress,
+        _ => Direction::Egress,
+    };
+    let original = connection.original;
+    let detail = match original.ends {
+        Ends::Ports { destination, .. } => Detail::Port(destination),
+        Ends::Icmp { icmp_type, code, .. } => Detail::Icmp(icmp_type, code),
+        Ends::Addresses => Detail::None,
+    };
+    FirstPacket {
+        direction,
+        source: original.source,
+        destination: original.destination,
+        protocol: original.protocol,
+        detail,
+    }
+}

@@ -1,0 +1,74 @@
+//! Zones of ports, by their devices. What is in the kernel says which is whose after a restart: connections and zones last equally long.
+
+use std::collections::BTreeMap;
+
+use crate::host::{FIRST_ZONE, LAST_ZONE, ZonesExhausted};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct PortZones {
+    /// By what the names of the port's devices end in.
+    held: BTreeMap<String, u16>,
+    taken: BTreeMap<u16, String>,
+    /// Where the search for a free one goes on: one that was given back is the last to be given out again.
+    cursor: u16,
+}
+
+impl Default for PortZones {
+    fn default() -> Self {
+        PortZones { held: BTreeMap::new(), taken: BTreeMap::new(), cursor: FIRST_ZONE }
+    }
+}
+
+impl PortZones {
+    /// The kernel has a zone for these devices; one that another has already is nobody's.
+    pub(super) fn hold(&mut self, end: &str, zone: u16) {
+        if zone >= FIRST_ZONE && !self.taken.contains_key(&zone) && !self.held.contains_key(end) {
+            self.held.insert(end.to_owned(), zone);
+            self.taken.insert(zone, end.to_owned());
+        }
+    }
+
+    /// The zone of these devices, and whether it is a new one: it may hold connections of an earlier owner.
+    ///
+    /// # Errors
+    /// All are in use.
+    pub(super) fn provide(&mut self, end: &str) -> Result<(u16, bool), ZonesExhausted> {
+        if let Some(zone) = self.held.get(end) {
+            return Ok((*zone, false));
+        }
+        let free = (self.cursor..=LAST_ZONE)
+            .chain(FIRST_ZONE..self.cursor)
+            .find(|zone| !self.taken.contains_key(zone))
+            .ok_or(ZonesExhausted)?;
+        self.cursor = free.checked_add(1).unwrap_or(FIRST_ZONE);
+        self.hold(end, free);
+        Ok((free, true))
+    }
+
+    /// The devices are gone.
+    pub(super) fn release(&mut self, end: &str) {
+        if let Some(zone) = self.held.remove(end) {
+            self.taken.remove(&zone);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_one_ports_and_stays_so() {
+        let mut zones = PortZones::default();
+        zones.hold("a", 4098);
+        zones.hold("b", 4098);
+        zones.hold("c", 7);
+        assert_eq!(zones.provide("a"), Ok((4098, false)));
+        assert_eq!(zones.provide("b"), Ok((4097, true)));
+        assert_eq!(zones.provide("c"), Ok((4099, true)));
+        zones.release("b");
+        assert_eq!(zones.provide("d"), Ok((4100, true)), "4097 was given back a moment ago");
+        assert_eq!(zones.provide("a"), Ok((4098, false)));
+    }
+}
