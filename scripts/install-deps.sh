@@ -6,7 +6,7 @@ packages=(
   gcc libc6-dev                             # the linker, and the C parts of the TLS library
   openvswitch-switch openvswitch-common     # ovsdb-server, ovs-vswitchd, ovs-vsctl, ovs-ofctl
   iproute2 ethtool iputils-ping util-linux  # namespaces as VMs
-  iptables ipset conntrack                  # what the hybrid drivers write
+  iptables ipset conntrack nftables         # what the hybrid drivers write
   tcpdump                                   # to look at it all
 )
 exec "$(dirname "$0")/install-packages.sh" "${packages[@]}"

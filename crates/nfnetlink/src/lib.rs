@@ -1,11 +1,12 @@
-//! Netfilter's netlink: what ipset and conntrack share.
+//! Netfilter's netlink: what ipset, conntrack and nftables share.
 //!
 //! netlink(7); the kernel's `include/uapi/linux/netlink.h` and `include/uapi/linux/netfilter/nfnetlink.h`. A [`Request`] is a message
-//! with its attributes, a [`Socket`] sends it and waits until the kernel has done it, and [`Messages`] and [`Attributes`] read
-//! what comes back. Nothing of this knows what the messages mean.
+//! with its attributes, a [`Socket`] sends it, alone or with others of which all are done or none ([`Socket::transact`]), and waits
+//! until the kernel has done it, and [`Messages`] and [`Attributes`] read what comes back. Nothing of this knows what the messages mean.
 #![forbid(unsafe_code)]
 
 mod attribute;
+mod batch;
 mod message;
 mod socket;
 

@@ -17,12 +17,20 @@ pub enum Subsystem {
     Conntrack = 1,
     /// Sets of addresses.
     Ipset = 6,
+    /// Tables of rules.
+    Nftables = 10,
 }
 
 /// `struct nlmsghdr`: length, kind, flags, sequence number, port.
 pub(crate) const MESSAGE_HEADER: usize = 16;
 /// `struct nfgenmsg`: family of addresses, version, a number of the subsystem's.
 const NETFILTER_HEADER: usize = 4;
+
+/// `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`.
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+/// `NFNL_BATCH_GENID`.
+const BATCH_GENERATION: u16 = 1;
 
 /// `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
@@ -36,10 +44,14 @@ pub struct Request {
 }
 
 impl Request {
+    /// Put it in the place of what exists (`NLM_F_REPLACE`).
+    pub const REPLACE: u16 = 0x100;
     /// Refuse what exists already (`NLM_F_EXCL`).
     pub const EXCLUSIVE: u16 = 0x200;
     /// Create what does not exist (`NLM_F_CREATE`).
     pub const CREATE: u16 = 0x400;
+    /// Put it behind what there is (`NLM_F_APPEND`).
+    pub const APPEND: u16 = 0x800;
     /// Everything there is, not one thing (`NLM_F_DUMP`: `NLM_F_ROOT | NLM_F_MATCH`).
     pub const DUMP: u16 = 0x300;
 
@@ -47,6 +59,24 @@ impl Request {
     /// subsystem's own (`res_id`).
     pub fn new(subsystem: Subsystem, command: u8, flags: u16, family: u8, number: u16) -> Self {
         let kind = u16::from(subsystem as u8) << 8 | u16::from(command);
+        Self::of_kind(kind, flags, family, number)
+    }
+
+    /// What comes before the requests of a batch, and the generation that they are meant for.
+    pub(crate) fn batch_begin(subsystem: Subsystem, generation: Option<u32>) -> Self {
+        let mut begin = Self::of_kind(BATCH_BEGIN, 0, 0, u16::from(subsystem as u8));
+        if let Some(generation) = generation {
+            begin.put_be32(BATCH_GENERATION, generation);
+        }
+        begin
+    }
+
+    /// What comes behind them.
+    pub(crate) fn batch_end(subsystem: Subsystem) -> Self {
+        Self::of_kind(BATCH_END, 0, 0, u16::from(subsystem as u8))
+    }
+
+    fn of_kind(kind: u16, flags: u16, family: u8, number: u16) -> Self {
         let mut bytes = vec![0; 4];
         bytes.extend(kind.to_ne_bytes());
         bytes.extend((flags | REQUEST).to_ne_bytes());
@@ -95,6 +125,17 @@ impl Request {
         self.put_ordered(kind, &value.to_be_bytes())
     }
 
+    /// Adds a number of eight octets, in the order of the network.
+    pub fn put_be64(&mut self, kind: u16, value: u64) -> &mut Self {
+        self.put_ordered(kind, &value.to_be_bytes())
+    }
+
+    /// Adds an attribute that holds attributes which are there as bytes, such as [`Attribute::value`](crate::Attribute::value) of one
+    /// that was read.
+    pub fn put_nested(&mut self, kind: u16, attributes: &[u8]) -> &mut Self {
+        self.put(kind | NESTED, attributes)
+    }
+
     /// Adds text, with the NUL that ends it.
     pub fn put_text(&mut self, kind: u16, text: &str) -> &mut Self {
         let at = self.begin(kind);
@@ -123,6 +164,12 @@ impl Request {
         let length = u16::try_from(self.bytes.len() - at).expect("an attribute is shorter than 64 KB");
         self.bytes[at..at + 2].copy_from_slice(&length.to_ne_bytes());
         self.bytes.resize(aligned(self.bytes.len()), 0);
+    }
+
+    /// Adds the bytes to a datagram, as [`Request::finish`] makes them.
+    pub(crate) fn append_to(&self, datagram: &mut Vec<u8>, sequence: u32, flags: u16) {
+        datagram.extend(self.clone().finish(sequence, flags));
+        datagram.resize(aligned(datagram.len()), 0);
     }
 
     /// The bytes to send, as number `sequence`, with more flags.

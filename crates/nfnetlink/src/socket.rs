@@ -18,16 +18,17 @@ const DATAGRAM: usize = 1 << 16;
 const RECEIVE_BUFFER: i32 = 1 << 22;
 
 /// `NLM_F_ACK`.
-const ACKNOWLEDGE: u16 = 4;
+pub(crate) const ACKNOWLEDGE: u16 = 4;
 /// Kinds of netlink's own (`NLMSG_*`).
-const ERROR: u16 = 2;
+pub(crate) const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const OVERRUN: u16 = 4;
 /// Of an error: the request is not repeated in it (`NLM_F_CAPPED`), and attributes explain it (`NLM_F_ACK_TLVS`).
 const CAPPED: u16 = 0x100;
 const EXPLAINED: u16 = 0x200;
-/// `NLMSGERR_ATTR_MSG`.
+/// `NLMSGERR_ATTR_MSG`, `NLMSGERR_ATTR_OFFS`.
 const WORDS: u16 = 1;
+const OFFSET: u16 = 2;
 
 /// A request that the kernel did not do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +39,8 @@ pub struct Refusal {
     pub code: i32,
     /// The kernel's words, where it has any.
     pub words: Option<String>,
+    /// Where in the request the attribute begins that is to blame, counted in bytes from the request's first, where the kernel says so.
+    pub offset: Option<usize>,
 }
 
 impl std::fmt::Display for Refusal {
@@ -62,6 +65,10 @@ pub enum Error {
     /// The kernel refused a request; those behind it may have been done.
     #[error("netlink: {0}")]
     Refused(Refusal),
+    /// The kernel refused a batch as a whole: there is no right to it or no memory for it, the subsystem takes none, or what it was
+    /// made for has changed ([`Error::is_stale`]).
+    #[error("netlink: a batch: {0}")]
+    BatchRefused(Refusal),
     /// What was dumped changed meanwhile, and some of it may be missing: ask again.
     #[error("netlink: what was dumped changed meanwhile")]
     Interrupted,
@@ -74,18 +81,28 @@ impl Error {
     /// The code of a refusal.
     pub fn code(&self) -> Option<i32> {
         match self {
-            Error::Refused(refusal) => Some(refusal.code),
+            Error::Refused(refusal) | Error::BatchRefused(refusal) => Some(refusal.code),
             _ => None,
         }
     }
+
+    /// A batch was made for a generation that is over: somebody changed something meanwhile.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Error::BatchRefused(Refusal { code: STALE, .. }))
+    }
 }
+
+/// `ERESTART` (net/netfilter/nfnetlink.c: `nfnetlink_rcv_batch`, where the generation is not valid).
+const STALE: i32 = 85;
 
 /// A connection to netfilter, in the network namespace of the thread that opened it. Requests wait for their answers.
 #[derive(Debug)]
 pub struct Socket {
-    socket: netlink_sys::Socket,
-    sequence: u32,
-    received: Vec<u8>,
+    pub(crate) socket: netlink_sys::Socket,
+    pub(crate) sequence: u32,
+    pub(crate) received: Vec<u8>,
+    /// What the send buffer was made to hold, in bytes; 0: what the system gave it.
+    pub(crate) send_buffer: usize,
 }
 
 impl Socket {
@@ -98,7 +115,7 @@ impl Socket {
         socket.set_cap_ack(true)?;
         socket.set_ext_ack(true)?;
         socket.set_rx_buf_sz(RECEIVE_BUFFER)?;
-        Ok(Socket { socket, sequence: 0, received: Vec::with_capacity(LARGEST_DATAGRAM) })
+        Ok(Socket { socket, sequence: 0, received: Vec::with_capacity(LARGEST_DATAGRAM), send_buffer: 0 })
     }
 
     /// Has the kernel do one thing.
@@ -138,7 +155,7 @@ impl Socket {
         let mut refused: Option<Refusal> = None;
         loop {
             let mut is_over = false;
-            for message in receive(&self.socket, &mut self.received)? {
+            for message in receive(&self.socket, &mut self.received, WAIT)? {
                 let message = message?;
                 let index = usize::try_from(message.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
                 if message.kind != ERROR || index >= count {
@@ -167,7 +184,7 @@ impl Socket {
         let mut is_interrupted = false;
         let mut outcome = Ok(());
         loop {
-            for message in receive(&self.socket, &mut self.received)? {
+            for message in receive(&self.socket, &mut self.received, WAIT)? {
                 let message = message?;
                 if message.sequence != self.sequence {
                     continue;
@@ -196,7 +213,7 @@ impl Socket {
 
     /// Waits for news, and gives `each` what has come at once.
     pub fn news(&mut self, mut each: impl FnMut(&Message<'_>) -> Result<(), Malformed>) -> Result<(), Error> {
-        for message in receive(&self.socket, &mut self.received)? {
+        for message in receive(&self.socket, &mut self.received, WAIT)? {
             each(&message?)?;
         }
         Ok(())
@@ -211,13 +228,17 @@ fn counted_from(sent: usize, error: Error) -> Error {
     }
 }
 
-/// What comes next, as a whole.
-fn receive<'b>(socket: &netlink_sys::Socket, buffer: &'b mut Vec<u8>) -> Result<Messages<'b>, Error> {
+/// What comes next, as a whole. `wait` is [`WAIT`] or [`DO_NOT_WAIT`].
+pub(crate) fn receive<'b>(
+    socket: &netlink_sys::Socket,
+    buffer: &'b mut Vec<u8>,
+    wait: i32,
+) -> Result<Messages<'b>, Error> {
     buffer.clear();
     buffer.reserve(LARGEST_DATAGRAM);
     let room = buffer.capacity();
     let length = loop {
-        match socket.recv(buffer, MSG_TRUNC) {
+        match socket.recv(buffer, MSG_TRUNC | wait) {
             Ok(length) => break length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
@@ -231,9 +252,12 @@ fn receive<'b>(socket: &netlink_sys::Socket, buffer: &'b mut Vec<u8>) -> Result<
 
 /// recv(2): the length of what was there, also where the buffer was too small for it.
 const MSG_TRUNC: i32 = 0x20;
+/// Until something comes, or not at all (`MSG_DONTWAIT`): then the error is `EAGAIN`.
+const WAIT: i32 = 0;
+pub(crate) const DO_NOT_WAIT: i32 = 0x40;
 
 /// What an acknowledgement says: nothing if it was done.
-fn refusal(message: &Message<'_>, index: usize) -> Result<Option<Refusal>, Malformed> {
+pub(crate) fn refusal(message: &Message<'_>, index: usize) -> Result<Option<Refusal>, Malformed> {
     let Some((code, rest)) = message.payload.split_first_chunk() else {
         // The end of a dump may come without a code.
         return if message.kind == DONE { Ok(None) } else { Err(Malformed("an error is cut off")) };
@@ -242,15 +266,19 @@ fn refusal(message: &Message<'_>, index: usize) -> Result<Option<Refusal>, Malfo
     if code == 0 {
         return Ok(None);
     }
-    let words = match message.flags & EXPLAINED {
-        0 => None,
-        _ => words(message, rest)?,
-    };
-    Ok(Some(Refusal { index, code: code.saturating_neg(), words }))
+    let mut refusal = Refusal { index, code: code.saturating_neg(), words: None, offset: None };
+    if message.flags & EXPLAINED != 0 {
+        let attributes = explanation(message, rest)?;
+        refusal.words = attributes.find(WORDS)?.map(|words| words.text().map(str::to_owned)).transpose()?;
+        let offset =
+            attributes.find(OFFSET)?.map(|offset| offset.array().map(u32::from_ne_bytes)).transpose()?;
+        refusal.offset = offset.and_then(|offset| usize::try_from(offset).ok());
+    }
+    Ok(Some(refusal))
 }
 
 /// Behind the code: the header of the request, the request itself unless it is left out, then attributes.
-fn words(message: &Message<'_>, rest: &[u8]) -> Result<Option<String>, Malformed> {
+fn explanation<'m>(message: &Message<'m>, rest: &'m [u8]) -> Result<Attributes<'m>, Malformed> {
     let attributes = match message.kind {
         DONE => rest,
         _ => {
@@ -262,8 +290,7 @@ fn words(message: &Message<'_>, rest: &[u8]) -> Result<Option<String>, Malformed
             rest.get(aligned(length)..).ok_or(Malformed("what explains an error is cut off"))?
         }
     };
-    let words = Attributes::new(attributes).find(WORDS)?;
-    words.map(|words| words.text().map(str::to_owned)).transpose()
+    Ok(Attributes::new(attributes))
 }
 
 #[cfg(test)]
@@ -275,7 +302,7 @@ mod tests {
         let mut payload = code.to_ne_bytes().to_vec();
         payload.extend(echoed);
         let mut attributes = Request::new(Subsystem::Ipset, 0, 0, 0, 0);
-        attributes.put_text(WORDS, words);
+        attributes.put_text(WORDS, words).put(OFFSET, &20u32.to_ne_bytes());
         payload.extend(&attributes.finish(0, 0)[MESSAGE_HEADER + 4..]);
         let length = u32::try_from(MESSAGE_HEADER + payload.len()).unwrap();
         let mut bytes = length.to_ne_bytes().to_vec();
@@ -295,7 +322,7 @@ mod tests {
         ] {
             let message = Messages::new(&bytes).next().unwrap().unwrap();
             let refusal = refusal(&message, 3).unwrap().unwrap();
-            assert_eq!((refusal.index, refusal.code), (3, 2));
+            assert_eq!((refusal.index, refusal.code, refusal.offset), (3, 2, Some(20)));
             assert_eq!(refusal.to_string(), "no such set: No such file or directory (os error 2)");
         }
         let bytes = error(CAPPED, -4103, &request[..MESSAGE_HEADER], "unread");

@@ -1,0 +1,158 @@
+//! The kernel's tables, in the network namespace of the thread that asks.
+
+use nfnetlink::{Malformed, Message, Request, Socket, Subsystem};
+
+use crate::batch::Batch;
+use crate::element::Element;
+use crate::error::Error;
+use crate::name::{ChainId, SetId, TableId};
+use crate::rule::Rule;
+use crate::set::Set;
+use crate::table::{Chain, Table};
+use crate::wire::{self, command};
+
+/// How often something is asked for that changes while it is read.
+const TRIES: usize = 16;
+
+/// A connection to the kernel's tables.
+#[derive(Debug)]
+pub struct Nftables {
+    pub(crate) socket: Socket,
+}
+
+impl Nftables {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// There is no netlink, or no right to use it.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Nftables { socket: Socket::open()? })
+    }
+
+    /// Has the kernel do a batch.
+    ///
+    /// # Errors
+    /// An operation was refused ([`Error::Refused`]) or the batch as a whole; nothing was done.
+    pub fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.commit_at(batch, None)
+    }
+
+    /// Has the kernel do a batch if the generation is still this one, that is, if nobody has committed anything since
+    /// [`Nftables::generation`] said so.
+    ///
+    /// # Errors
+    /// It is not ([`Error::is_stale`]); or as with [`Nftables::commit`].
+    pub fn commit_for(&mut self, batch: &Batch, generation: u32) -> Result<(), Error> {
+        self.commit_at(batch, Some(generation))
+    }
+
+    fn commit_at(&mut self, batch: &Batch, generation: Option<u32>) -> Result<(), Error> {
+        let refusals = self.socket.transact(Subsystem::Nftables, generation, batch.requests())?;
+        match refusals.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::Refused(batch.refused(first).map_err(nfnetlink::Error::from)?)),
+        }
+    }
+
+    /// The number of the last change; every batch that is done has the next one.
+    ///
+    /// # Errors
+    /// No right to ask, or an answer that cannot be read.
+    pub fn generation(&mut self) -> Result<u32, Error> {
+        let mut generation = None;
+        self.socket.ask(wire::get_generation(), |message| {
+            generation = Some(wire::generation(message)?);
+            Ok(())
+        })?;
+        Ok(generation.ok_or(nfnetlink::Error::Malformed(Malformed("no generation")))?)
+    }
+
+    /// All tables of our families.
+    ///
+    /// # Errors
+    /// No right to ask, or an answer that cannot be read; so with all that follow.
+    pub fn tables(&mut self) -> Result<Vec<Table>, Error> {
+        self.dump(
+            || wire::dump(command::GET_TABLE, None),
+            |message, tables| {
+                tables.extend(wire::table(message)?);
+                Ok(())
+            },
+        )
+    }
+
+    /// The chains of a table; none if there is no such table.
+    pub fn chains(&mut self, table: &TableId) -> Result<Vec<Chain>, Error> {
+        self.dump(
+            || wire::dump(command::GET_CHAIN, Some(table)),
+            |message, chains| {
+                // The kernel tells those of all tables of the family.
+                chains.extend(wire::chain(message)?.filter(|chain| chain.id.table == *table));
+                Ok(())
+            },
+        )
+    }
+
+    /// The sets and maps of a table, without their elements.
+    ///
+    /// # Errors
+    /// There is no such table ([`Error::is_not_found`]).
+    pub fn sets(&mut self, table: &TableId) -> Result<Vec<Set>, Error> {
+        self.dump(
+            || wire::dump(command::GET_SET, Some(table)),
+            |message, sets| {
+                sets.extend(wire::set(message)?);
+                Ok(())
+            },
+        )
+    }
+
+    /// The elements of a set or map, in an order of the kernel's; [`crate::ranges`] makes ranges of them.
+    ///
+    /// # Errors
+    /// There is no such set ([`Error::is_not_found`]).
+    pub fn elements(&mut self, set: &SetId) -> Result<Vec<Element>, Error> {
+        self.dump(
+            || wire::dump_elements(set),
+            |message, elements| wire::elements(message, |element| elements.push(element)),
+        )
+    }
+
+    /// The rules of a chain, in order; none if there is no such chain.
+    pub fn rules(&mut self, chain: &ChainId) -> Result<Vec<Rule>, Error> {
+        self.dump(
+            || wire::dump_rules(chain),
+            |message, rules| {
+                rules.extend(wire::rule(message)?);
+                Ok(())
+            },
+        )
+    }
+
+    /// The rules of all chains of a table, chain by chain, in order; none if there is no such table.
+    pub fn rules_of_table(&mut self, table: &TableId) -> Result<Vec<Rule>, Error> {
+        self.dump(
+            || wire::dump(command::GET_RULE, Some(table)),
+            |message, rules| {
+                rules.extend(wire::rule(message)?);
+                Ok(())
+            },
+        )
+    }
+
+    /// Asks again as long as what is read changes meanwhile.
+    fn dump<T>(
+        &mut self,
+        request: impl Fn() -> Request,
+        read: impl Fn(&Message<'_>, &mut Vec<T>) -> Result<(), Malformed>,
+    ) -> Result<Vec<T>, Error> {
+        let mut tries = 1;
+        loop {
+            let mut all = Vec::new();
+            match self.socket.ask(request(), |message| read(message, &mut all)) {
+                Err(nfnetlink::Error::Interrupted) if tries < TRIES => tries += 1,
+                asked => return Ok(asked.map(|()| all)?),
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The kernel's tables of rules (nf_tables), as nft(8) makes them, over netlink: no library of C, no program.
+//!
+//! The wire is that of the kernel's `include/uapi/linux/netfilter/nf_tables.h`; what nft(8) writes for itself, so that it can print what is
+//! there, is written as it does. Operations are gathered in a [`Batch`], of which [`Nftables::commit`] has the kernel do all or nothing.
+//!
+//! ```no_run
+//! use nftables::{Base, Batch, Chain, ChainKind, DataType, Element, Family, Hook, Keys, Nftables, Place, Policy, Rule};
+//! use nftables::{Selector, Set, Statements, Table, TableId, Value, Verdict, MetaKey};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let table = TableId { family: Family::Bridge, name: "ports".parse()? };
+//! let (chain, map) = (table.chain("forward")?, table.set("by-port")?);
+//! let hook = Base { kind: ChainKind::Filter, hook: Hook::FORWARD, priority: 0, policy: Policy::Drop };
+//! let dispatch = Statements::new().decide_by(&[Selector::Meta(MetaKey::IIFNAME)], &map.name);
+//!
+//! let mut batch = Batch::new();
+//! batch
+//!     .add_table(&Table::new(table))
+//!     .add_chain(&Chain::base(chain.clone(), hook))
+//!     .add_set(&Set::verdict_map(map.clone(), &[DataType::InterfaceName], Keys::Single))
+//!     .add_elements(&map, [Element::key(Value::interface("tap1")).to(Verdict::Accept)])
+//!     .add_rule(&Rule::new(chain, dispatch).with_comment("which port"), Place::Last);
+//! Nftables::open()?.commit(&batch)?;
+//! # Ok(()) }
+//! ```
+#![forbid(unsafe_code)]
+
+mod batch;
+mod data_type;
+mod element;
+mod error;
+mod expr;
+mod expr_wire;
+mod kernel;
+mod name;
+mod probe;
+mod rule;
+mod set;
+mod statement;
+mod table;
+#[cfg(test)]
+mod tests;
+mod userdata;
+mod value;
+mod wire;
+
+pub use batch::Batch;
+pub use data_type::DataType;
+pub use element::{Element, ranges};
+pub use error::{Error, Refused};
+pub use expr::{Comparison, CtKey, Direction, Expr, Field, Header, MetaKey, Register};
+pub use kernel::Nftables;
+pub use name::{ChainId, Family, Name, NameError, SetId, TableId};
+pub use probe::{Lack, Need};
+pub use rule::{Place, Rule};
+pub use set::{Keys, Set, SetData, SetFlags};
+pub use statement::{Selector, Statements, Target};
+pub use table::{Base, Chain, ChainKind, Hook, Policy, Table};
+pub use value::{Data, Value, Verdict};
