@@ -44,9 +44,11 @@ pub(crate) struct TypeOf {
     pub(crate) key: u32,
 }
 
-/// nft's `EXPR_META`, `EXPR_CT`.
-const META: u32 = 9;
-const CT: u32 = 12;
+impl TypeOf {
+    /// nft's `EXPR_META`, `EXPR_CT`.
+    const META: u32 = 9;
+    pub(crate) const CT: u32 = 12;
+}
 
 /// nft's `TYPE_BITS`: so many bits of a concatenation's number are a field's.
 const BITS_OF_FIELD: u32 = 6;
@@ -92,9 +94,9 @@ impl DataType {
     pub(crate) fn type_of(self) -> Option<TypeOf> {
         match self {
             // `NFT_META_MARK`, `NFT_META_IIFNAME`, `NFT_CT_ZONE`.
-            DataType::Mark => Some(TypeOf { expression: META, key: 3 }),
-            DataType::InterfaceName => Some(TypeOf { expression: META, key: 6 }),
-            DataType::CtZone => Some(TypeOf { expression: CT, key: 17 }),
+            DataType::Mark => Some(TypeOf { expression: TypeOf::META, key: 3 }),
+            DataType::InterfaceName => Some(TypeOf { expression: TypeOf::META, key: 6 }),
+            DataType::CtZone => Some(TypeOf { expression: TypeOf::CT, key: 17 }),
             _ => None,
         }
     }

@@ -13,10 +13,13 @@ const SET_KEY_BYTE_ORDER: u8 = 0;
 const SET_DATA_BYTE_ORDER: u8 = 1;
 const SET_KEY_TYPE_OF: u8 = 3;
 const SET_DATA_TYPE_OF: u8 = 4;
-/// In a `typeof`: the kind of expression, its attributes; and in those, alike for `meta` and `ct`, the key.
+const SET_DATA_INTERVAL: u8 = 6;
+/// In a `typeof`: the kind of expression, its attributes; and in those, alike for `meta` and `ct`, the key, for `ct` the direction.
 const TYPE_OF_EXPRESSION: u8 = 0;
 const TYPE_OF_ATTRIBUTES: u8 = 1;
 const EXPRESSION_KEY: u8 = 0;
+const EXPRESSION_DIRECTION: u8 = 1;
+const NO_DIRECTION: i32 = -1;
 
 /// Adds a value, which is shorter than 256 bytes.
 fn put(data: &mut Vec<u8>, kind: u8, value: &[u8]) {
@@ -81,12 +84,19 @@ pub(crate) fn of_set(key: &[DataType], data_type: Option<DataType>, is_map: bool
         put(&mut data, SET_KEY_TYPE_OF, &type_of(of_key));
         put(&mut data, SET_DATA_TYPE_OF, &type_of(of_data));
     }
+    if is_map {
+        // It maps to single values.
+        put(&mut data, SET_DATA_INTERVAL, &0u32.to_ne_bytes());
+    }
     data
 }
 
 fn type_of(of: TypeOf) -> Vec<u8> {
     let (mut attributes, mut data) = (Vec::new(), Vec::new());
     put(&mut attributes, EXPRESSION_KEY, &of.key.to_ne_bytes());
+    if of.expression == TypeOf::CT {
+        put(&mut attributes, EXPRESSION_DIRECTION, &NO_DIRECTION.to_ne_bytes());
+    }
     put(&mut data, TYPE_OF_EXPRESSION, &of.expression.to_ne_bytes());
     put(&mut data, TYPE_OF_ATTRIBUTES, &attributes);
     data

@@ -126,6 +126,12 @@ pub(crate) fn dump_elements(set: &SetId) -> Request {
     request
 }
 
+pub(crate) fn get_set(set: &SetId) -> Request {
+    let mut request = inside(command::GET_SET, 0, &set.table);
+    request.put_text(set::NAME, set.name.as_str());
+    request
+}
+
 pub(crate) fn get_generation() -> Request {
     Request::new(Subsystem::Nftables, command::GET_GENERATION, 0, 0, 0)
 }
