@@ -267,6 +267,50 @@ fn thousands_of_ranges_are_held_by_both_kinds_of_sets() {
 }
 
 #[test]
+fn what_is_read_while_it_changes_is_whole_as_it_was_at_one_time() {
+    alone(|| {
+        let (table, _, hashed, mut batch) = small();
+        let ranged = Set::new(table.set("ranged").unwrap(), &[DataType::Ipv4Address], Keys::Ranges);
+        let range = |number: u32| {
+            let [first, last] =
+                [number * 4, number * 4 + 1].map(|host| Ipv4Addr::from_bits(0x0a00_0000 + host));
+            Element::range(first, last)
+        };
+        const COUNT: u32 = 4_000;
+        batch.add_set(&ranged).add_elements(&ranged.id, (0..COUNT).flat_map(range));
+        batch.add_elements(&hashed.id, (0..COUNT).map(address));
+        Nftables::open().unwrap().commit(&batch).unwrap();
+        std::thread::scope(|scope| {
+            // One goes and another comes, so that there are always as many.
+            let writer = scope.spawn(|| {
+                let mut kernel = Nftables::open().unwrap();
+                for number in 0..200 {
+                    let mut batch = Batch::new();
+                    batch.delete_elements(&ranged.id, range(number));
+                    batch.add_elements(&ranged.id, range(COUNT + number));
+                    batch.delete_elements(&hashed.id, [address(number)]);
+                    batch.add_elements(&hashed.id, [address(COUNT + number)]);
+                    kernel.commit(&batch).unwrap();
+                }
+            });
+            let mut kernel = Nftables::open().unwrap();
+            let mut is_last = false;
+            while !is_last {
+                is_last = writer.is_finished();
+                for set in [&ranged.id, &hashed.id] {
+                    match kernel.elements(set) {
+                        Ok(elements) if *set == ranged.id => assert_eq!(ranges(elements).len(), 4_000),
+                        Ok(elements) => assert_eq!(elements.len(), 4_000),
+                        // It changed each time that it was read.
+                        Err(error) => assert!(error.is_interrupted() && !is_last, "{error}"),
+                    }
+                }
+            }
+        });
+    });
+}
+
+#[test]
 fn what_nft_makes_and_we_do_not_know_is_read_without_loss() {
     alone(|| {
         nft(

@@ -290,6 +290,19 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_begins_and_ends_with_its_subsystem() {
+        let mut datagram = Vec::new();
+        Request::batch_begin(Subsystem::Nftables, Some(258)).append_to(&mut datagram, 1, 0);
+        Request::batch_end(Subsystem::Nftables).append_to(&mut datagram, 2, 0);
+        let messages: Vec<Message<'_>> = Messages::new(&datagram).map(Result::unwrap).collect();
+        let kinds: Vec<u16> = messages.iter().map(|message| message.kind).collect();
+        assert_eq!(kinds, [BATCH_BEGIN, BATCH_END]);
+        assert!(messages.iter().all(|message| message.payload[..4] == [0, 0, 0, 10]));
+        let generation = messages[0].netfilter().unwrap().1.find(BATCH_GENERATION).unwrap().unwrap();
+        assert_eq!(generation.be32(), Ok(258));
+    }
+
+    #[test]
     fn damage_is_told_once_and_ends_it() {
         let bytes = Request::new(Subsystem::Ipset, 1, 0, 0, 0).finish(1, 0);
         for cut in 1..bytes.len() {

@@ -66,6 +66,11 @@ impl Error {
         self.code() == Some(BUSY)
     }
 
+    /// What was read changed each time that it was.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Error::Netlink(nfnetlink::Error::Interrupted))
+    }
+
     /// The batch was made for a generation that is over: somebody changed something meanwhile.
     pub fn is_stale(&self) -> bool {
         matches!(self, Error::Netlink(error) if error.is_stale())

@@ -23,6 +23,20 @@
 //! Nftables::open()?.commit(&batch)?;
 //! # Ok(()) }
 //! ```
+//!
+//! What a user of tables has to know:
+//!
+//! - what is to be deleted must be there, or nothing of the batch is done: look first, and commit for the generation in which one looked
+//!   ([`Nftables::commit_for`]);
+//! - a set of single keys is a hash table, a change of which costs the same however large it is. A set of ranges is a tree, a change of
+//!   which goes through all of it (Linux 6.18: 0.2 ms with 10,000 ranges, 11 ms with 100,000); one of ranges of concatenated fields is
+//!   made anew when something is deleted (4 ms with 1,000 elements, 40 ms with 10,000), and filled in quadratic time where many
+//!   elements have a field in common (77 s for 100,000);
+//! - a set of single keys may be told in part while the kernel makes room in it: [`Nftables::elements`];
+//! - tables of bridges see no connections (`ct`) where the kernel is built without `NF_CONNTRACK_BRIDGE`, and no names of bridges without
+//!   `NFT_BRIDGE_META`: [`Nftables::probe`]. They can leave a frame untracked all the same ([`Expr::NoTrack`]): in the hooks of IP that a
+//!   bridge's frames pass with `bridge-nf-call-iptables`, it is untracked then, and fragments of it are not put together;
+//! - bytes of packets are in the order of the network, the kernel's own numbers (marks, zones, states) in that of the machine: [`Value`].
 #![forbid(unsafe_code)]
 
 mod batch;
