@@ -68,6 +68,11 @@ fn address(number: u32) -> Element {
     Element::key(Ipv4Addr::from_bits(0x0a00_0000 + number))
 }
 
+/// The address that is an element's key, as a number.
+fn number_of(element: &Element) -> u32 {
+    u32::from_be_bytes(element.key.octets().try_into().unwrap())
+}
+
 fn dropped(chain: &ChainId, comment: &str) -> Rule {
     Rule::new(chain.clone(), [Expr::verdict(Verdict::Drop)]).with_comment(comment)
 }
@@ -284,7 +289,7 @@ fn what_is_read_while_it_changes_is_whole_as_it_was_at_one_time() {
             // One goes and another comes, so that there are always as many.
             let writer = scope.spawn(|| {
                 let mut kernel = Nftables::open().unwrap();
-                for number in 0..200 {
+                for number in 0..1_000 {
                     let mut batch = Batch::new();
                     batch.delete_elements(&ranged.id, range(number));
                     batch.add_elements(&ranged.id, range(COUNT + number));
@@ -299,8 +304,13 @@ fn what_is_read_while_it_changes_is_whole_as_it_was_at_one_time() {
                 is_last = writer.is_finished();
                 for set in [&ranged.id, &hashed.id] {
                     match kernel.elements(set) {
-                        Ok(elements) if *set == ranged.id => assert_eq!(ranges(elements).len(), 4_000),
-                        Ok(elements) => assert_eq!(elements.len(), 4_000),
+                        Ok(elements) => {
+                            let step = if *set == ranged.id { 4 } else { 1 };
+                            let keys = elements.iter().filter(|element| !element.is_interval_end());
+                            let keys: Vec<u32> = keys.map(number_of).collect();
+                            assert_eq!(keys.len(), 4_000);
+                            assert!(keys.windows(2).all(|pair| pair[1] - pair[0] == step));
+                        }
                         // It changed each time that it was read.
                         Err(error) => assert!(error.is_interrupted() && !is_last, "{error}"),
                     }

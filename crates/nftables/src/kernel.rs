@@ -166,19 +166,25 @@ impl Nftables {
         )
     }
 
-    /// Asks again as long as what is read changes meanwhile.
+    /// Asks again as long as anything changes meanwhile. That a list was interrupted the kernel tells of tables, chains, sets and rules,
+    /// but not of elements (net/netfilter/nf_tables_api.c: `nf_tables_dump_set`; seen with Linux 6.18), so that the generation is asked
+    /// for before and behind.
     fn dump<T>(
         &mut self,
         request: impl Fn() -> Request,
         read: impl Fn(&Message<'_>, &mut Vec<T>) -> Result<(), Malformed>,
     ) -> Result<Vec<T>, Error> {
-        let mut tries = 1;
-        loop {
+        let mut before = self.generation()?;
+        for _ in 0..TRIES {
             let mut all = Vec::new();
-            match self.socket.ask(request(), |message| read(message, &mut all)) {
-                Err(nfnetlink::Error::Interrupted) if tries < TRIES => tries += 1,
-                asked => return Ok(asked.map(|()| all)?),
+            let asked = self.socket.ask(request(), |message| read(message, &mut all));
+            let behind = self.generation()?;
+            match asked {
+                Ok(()) if before == behind => return Ok(all),
+                Ok(()) | Err(nfnetlink::Error::Interrupted) => before = behind,
+                Err(error) => return Err(error.into()),
             }
         }
+        Err(nfnetlink::Error::Interrupted.into())
     }
 }
