@@ -241,10 +241,8 @@ fn thousands_of_ranges_are_held_by_both_kinds_of_sets() {
             &plain.id,
             nets().flat_map(|net| Element::range(Ipv4Addr::from_bits(net), last(net))),
         );
-        let of_pair = |net: u32| {
-            let pair = |address: Ipv4Addr| Value::concatenated([&MAC.into(), &address.into()]);
-            Element::between(pair(Ipv4Addr::from_bits(net)), pair(last(net)))
-        };
+        let pair = |address: Ipv4Addr| Value::concatenated([&MAC.into(), &address.into()]);
+        let of_pair = |net: u32| Element::between(pair(Ipv4Addr::from_bits(net)), pair(last(net)));
         batch.add_elements(&concatenated.id, nets().take(2_000).map(of_pair));
         kernel.commit(&batch).unwrap();
         let range = |net: u32| {
@@ -256,8 +254,8 @@ fn thousands_of_ranges_are_held_by_both_kinds_of_sets() {
             kernel.elements(&concatenated.id).unwrap().into_iter().collect()
         };
         assert!(pairs(&mut kernel) == nets().take(2_000).map(of_pair).collect());
-        // One out and another in, at once; the set is not read.
-        let [gone, come] = [0x0a00_0000, 0x0b00_0000];
+        // One out and another in, at once, which begins where that ended and ends where the next one begins; the set is not read.
+        let [gone, come] = [0x0a00_0000, 0x0a00_0010];
         let mut batch = Batch::new();
         let of_net = |net| Element::range(Ipv4Addr::from_bits(net), last(net));
         batch.delete_elements(&plain.id, of_net(gone)).add_elements(&plain.id, of_net(come));
@@ -266,7 +264,13 @@ fn thousands_of_ranges_are_held_by_both_kinds_of_sets() {
             .add_elements(&concatenated.id, [of_pair(come)]);
         kernel.commit(&batch).unwrap();
         let left = ranges(kernel.elements(&plain.id).unwrap());
-        assert!(left == nets().skip(1).chain([come]).map(range).collect::<Vec<_>>());
+        assert!(left == [come].into_iter().chain(nets().skip(1)).map(range).collect::<Vec<_>>());
+        // Ranges that are not apart are refused; the same one again is not.
+        let of_part = Element::range(Ipv4Addr::from_bits(come + 8), Ipv4Addr::from_bits(come + 24));
+        assert!(kernel.commit(Batch::new().add_elements(&plain.id, of_part)).unwrap_err().is_exists());
+        kernel.commit(Batch::new().add_elements(&plain.id, of_net(come))).unwrap();
+        let wider = Element::between(pair(Ipv4Addr::from_bits(come)), pair(last(come + 16)));
+        assert!(kernel.commit(Batch::new().add_elements(&concatenated.id, [wider])).unwrap_err().is_exists());
         assert!(pairs(&mut kernel) == nets().take(2_000).skip(1).chain([come]).map(of_pair).collect());
     });
 }
@@ -408,7 +412,7 @@ fn a_probe_finds_what_nft_finds_and_leaves_nothing() {
 
 /// In this namespace, between the interfaces of two others that are joined by a bridge, what rules see of the same pings.
 #[test]
-fn a_frame_that_a_bridges_rule_leaves_untracked_is_untracked_and_whole_fragments_pass() {
+fn what_a_bridges_rule_leaves_untracked_passes_the_hooks_of_ip_untracked_and_in_its_fragments() {
     for is_left_untracked in [false, true] {
         let [bridge, left, right] = [(); 3].map(|()| NetNs::new().expect("a namespace"));
         let counted = bridge.enter(|| {
@@ -417,7 +421,9 @@ fn a_frame_that_a_bridges_rule_leaves_untracked_is_untracked_and_whole_fragments
         });
         let mut kernel = counted.unwrap();
         for size in ["56", "4000"] {
-            left.enter(|| run("ping", &["-c", "1", "-W", "5", "-q", "-s", size, "10.0.0.2"])).unwrap();
+            for address in ["10.0.0.2", "fd00::2"] {
+                left.enter(|| run("ping", &["-c", "1", "-W", "5", "-q", "-s", size, address])).unwrap();
+            }
         }
         // Both pings, and their answers: small ones, and large ones in three fragments.
         let rules = kernel.rules(&table(Family::Inet, "t").chain("c").unwrap()).unwrap();
@@ -426,9 +432,9 @@ fn a_frame_that_a_bridges_rule_leaves_untracked_is_untracked_and_whole_fragments
             .flat_map(|rule| &rule.expressions)
             .filter_map(|of| if let Expr::Counter { packets, .. } = of { Some(*packets) } else { None })
             .collect();
-        let [untracked, tracked, fragments] = seen[..] else { panic!("three counters: {rules:?}") };
-        let expected = if is_left_untracked { (2 + 6, 0, 4) } else { (0, 4, 0) };
-        assert_eq!((untracked, tracked, fragments), expected);
+        // Untracked, tracked, and later fragments of IPv4; tracked, and fragments of IPv6.
+        let expected = if is_left_untracked { [2 + 6, 0, 4, 0, 6] } else { [0, 4, 0, 4, 0] };
+        assert_eq!(seen, expected);
     }
 }
 
@@ -444,20 +450,22 @@ fn join(left: &NetNs, right: &NetNs) {
     for setting in ["iptables", "ip6tables"] {
         std::fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{setting}"), "1").unwrap();
     }
-    for (namespace, port, address) in [(left, "left", "10.0.0.1/24"), (right, "right", "10.0.0.2/24")] {
+    for (namespace, port, host) in [(left, "left", 1), (right, "right", 2)] {
         ip(&format!("link add {port} type veth peer name eth0 netns {}", namespace.path()));
         ip(&format!("link set {port} master br0 up"));
         namespace
             .enter(|| {
                 ip("link set eth0 up");
-                ip(&format!("addr add {address} dev eth0"));
+                ip(&format!("addr add 10.0.0.{host}/24 dev eth0"));
+                ip(&format!("addr add fd00::{host}/64 dev eth0 nodad"));
             })
             .unwrap();
     }
     ip("link set br0 up");
 }
 
-/// Counts frames of ICMP, behind connection tracking: those that are untracked, the others, and fragments behind the first.
+/// Counts frames behind connection tracking: of ICMP those that are untracked, the others, and fragments behind the first; of IPv6, of
+/// which neighbour discovery is never tracked, those that are tracked, and all fragments.
 fn count(is_left_untracked: bool) -> Nftables {
     let [of_bridge, of_ip] = [Family::Bridge, Family::Inet].map(|family| table(family, "t"));
     let base =
@@ -472,14 +480,20 @@ fn count(is_left_untracked: bool) -> Nftables {
     }
     let icmp =
         || Statements::new().is(Selector::Meta(MetaKey::NFPROTO), [2]).is(payload(Field::IP_PROTOCOL), [1]);
-    let state = |how| {
+    let ipv6 = || Statements::new().is(Selector::Meta(MetaKey::NFPROTO), [10]);
+    let state = |of: Statements, how| {
         let (state, bit) = (Selector::Ct(CtKey::STATE), Value::host32(CtKey::UNTRACKED));
-        icmp().masked(state, bit, how, Value::host32(0)).counted()
+        of.masked(state, bit, how, Value::host32(0))
     };
-    let fragment =
-        icmp().masked(payload(Field::IP_FRAGMENT), Value::be16(0x1fff), Comparison::NotEqual, [0, 0]);
-    for statements in [state(Comparison::NotEqual), state(Comparison::Equal), fragment.counted()] {
-        batch.add_rule(&Rule::new(of_ip.chain("c").unwrap(), statements), Place::Last);
+    let counted = [
+        state(icmp(), Comparison::NotEqual),
+        state(icmp(), Comparison::Equal),
+        icmp().masked(payload(Field::IP_FRAGMENT), Value::be16(0x1fff), Comparison::NotEqual, [0, 0]),
+        state(ipv6(), Comparison::Equal),
+        ipv6().is(Selector::HasFragmentHeader, [1]),
+    ];
+    for statements in counted {
+        batch.add_rule(&Rule::new(of_ip.chain("c").unwrap(), statements.counted()), Place::Last);
     }
     let mut kernel = Nftables::open().unwrap();
     kernel.commit(&batch).unwrap();

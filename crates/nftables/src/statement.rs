@@ -79,7 +79,8 @@ impl Target {
     }
 }
 
-/// The statements of a rule, one after the other: the first that does not hold ends the rule.
+/// The statements of a rule, one after the other: the first that does not hold ends the rule. What is looked at in a set is no longer
+/// than all registers together, 64 bytes: more is a caller's mistake, and panics.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Statements(Vec<Expr>);
 
@@ -193,7 +194,6 @@ impl Statements {
         self.with(Expr::verdict(verdict))
     }
 
-    /// Panics if the key is longer than all registers, which is longer than the kernel lets a key be.
     fn looked_up(mut self, what: &[Selector], set: &Name, to: Option<Register>, is_inverted: bool) -> Self {
         let mut word = 0;
         for part in what {

@@ -9,13 +9,11 @@ use crate::name::Name;
 use crate::wire::text;
 
 /// Bytes as they stand in registers and sets: numbers of packets in the order of the network, numbers of the kernel's own (marks, zones,
-/// states) in the order of the machine.
+/// states) in the order of the machine. The kernel refuses those of more than 64 bytes (`NFT_DATA_VALUE_MAXLEN`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Value(Vec<u8>);
 
 impl Value {
-    /// `NFT_DATA_VALUE_MAXLEN`.
-    pub const MAX_BYTES: usize = 64;
     /// `IFNAMSIZ`.
     const INTERFACE_BYTES: usize = 16;
     /// A register is so long, and so is what a field of a concatenation is padded to a multiple of (`NFT_REG32_SIZE`).
