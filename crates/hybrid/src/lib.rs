@@ -20,5 +20,5 @@ mod sets;
 pub use admission::{Detail, FirstPacket};
 pub use device::Devices;
 pub use firewall::{Changes, Firewall, Plug, RefusedRule};
-pub use name::set_name;
+pub use name::{digest, set_name};
 pub use sets::{Remote, SetOp, Sets};

@@ -41,6 +41,11 @@ fn hashed_set_name(family: &str, id: &str, is_group: bool) -> String {
     name
 }
 
+/// What stands for a text, in 13 digits: another text likely has another one.
+pub fn digest(text: &str) -> String {
+    digits(text, 13)
+}
+
 /// So many digits, of 32 each, that follow from a text: the same in every process and version.
 pub(crate) fn digits(text: &str, count: usize) -> String {
     let mut rest = fnv(text.bytes());

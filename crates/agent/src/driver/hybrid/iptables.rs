@@ -14,26 +14,7 @@ use policy::Ethertype;
 use reconcile::{Change, Tracker};
 use thiserror::Error;
 
-/// The tools could not be asked, or would not.
-#[derive(Debug, Error)]
-pub(super) enum Error {
-    /// A tool did not run.
-    #[error("{tool}: {reason}")]
-    Run {
-        /// Which.
-        tool: String,
-        /// Why.
-        reason: std::io::Error,
-    },
-    /// A tool refused.
-    #[error("{tool}: {message}")]
-    Refused {
-        /// Which.
-        tool: String,
-        /// Its words.
-        message: String,
-    },
-}
+use super::Failure;
 
 /// Which of the two kinds of iptables keeps the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -116,7 +97,7 @@ impl Iptables {
     ///
     /// # Errors
     /// A tool does not run or refuses.
-    pub(super) fn read_back(&mut self) -> Result<(), Error> {
+    pub(super) fn read_back(&mut self) -> Result<(), Failure> {
         let mut chains: BTreeMap<ChainKey, Chain> = BTreeMap::new();
         for ethertype in FAMILIES {
             for table in TABLES {
@@ -139,7 +120,7 @@ impl Iptables {
     ///
     /// # Errors
     /// A tool does not run or refuses: what it was to do is to be read back.
-    pub(super) fn put_in_force(&mut self) -> Result<[usize; 3], Error> {
+    pub(super) fn put_in_force(&mut self) -> Result<[usize; 3], Failure> {
         let mut places: BTreeMap<Place, Vec<Change<ChainKey, Chain>>> = BTreeMap::new();
         for change in self.chains.pending() {
             let key = change.key();
@@ -226,9 +207,9 @@ impl Iptables {
         what: &str,
         arguments: &[&str],
         input: Option<&str>,
-    ) -> Result<String, Error> {
+    ) -> Result<String, Failure> {
         let tool = tool(ethertype, self.variant, what);
-        let failed = |reason| Error::Run { tool: tool.clone(), reason };
+        let failed = |reason: std::io::Error| Failure::other(&tool, reason);
         let mut command = Command::new(&tool);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
@@ -239,8 +220,7 @@ impl Iptables {
         }
         let output = child.wait_with_output().map_err(failed)?;
         if !output.status.success() {
-            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(Error::Refused { tool, message });
+            return Err(Failure::other(&tool, String::from_utf8_lossy(&output.stderr).trim()));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

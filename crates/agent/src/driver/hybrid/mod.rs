@@ -59,6 +59,9 @@ pub enum HybridError {
     /// The kernel's connections cannot be reached.
     #[error(transparent)]
     Conntrack(#[from] conntrack::Error),
+    /// The kernel's tables cannot be reached.
+    #[error(transparent)]
+    Nftables(#[from] nftables::Error),
     /// Bridged packets do not come to the tables of IP.
     #[error("{path}: {reason}: bridged packets would go round the firewall (is br_netfilter loaded?)")]
     Netfilter {
@@ -70,6 +73,29 @@ pub enum HybridError {
     /// No thread.
     #[error("the thread of the driver: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+/// Why the kernel is not as it shall be.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// Its sets.
+    #[error(transparent)]
+    Ipset(#[from] ::ipset::Error),
+    /// Its connections.
+    #[error(transparent)]
+    Conntrack(#[from] conntrack::Error),
+    /// Its tables.
+    #[error(transparent)]
+    Nftables(#[from] nftables::Error),
+    /// Something else.
+    #[error("{object}: {reason}")]
+    Other { object: String, reason: String },
+}
+
+impl Failure {
+    fn other(object: &str, reason: impl ToString) -> Self {
+        Failure::Other { object: object.to_owned(), reason: reason.to_string() }
+    }
 }
 
 /// See the module's documentation.
@@ -109,7 +135,7 @@ impl Hybrid {
             sets: Plan::new(),
             ipset: Ipset::open()?,
             iptables: Iptables::new(iptables),
-            bridge: Bridge::new(&permitted_ethertypes),
+            bridge: Bridge::open(&permitted_ethertypes)?,
             revocation: Revocation::open()?,
             zones: PortZones::default(),
             state: Arc::clone(&state),
@@ -120,6 +146,8 @@ impl Hybrid {
             has_policy: false,
             is_complete: false,
             is_read: false,
+            generation: None,
+            looks: 0,
             pending: ::hybrid::Changes::default(),
             failure: None,
             told: worker::Told::default(),

@@ -16,6 +16,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, error, warn};
 
+use super::Failure;
 use super::bridge::Bridge;
 use super::iptables::Iptables;
 use super::revoke::Revocation;
@@ -25,6 +26,8 @@ use crate::mirror::Plan;
 
 /// How often what the kernel holds is looked at.
 const AUDIT: Duration = Duration::from_secs(10);
+/// So many looks ask whether there was a change, then one what there is.
+const LOOKS: u32 = 6;
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -72,6 +75,9 @@ pub(super) struct Worker {
     pub(super) has_policy: bool,
     pub(super) is_complete: bool,
     pub(super) is_read: bool,
+    /// Of the kernel's tables, when all was as it shall be.
+    pub(super) generation: Option<u32>,
+    pub(super) looks: u32,
     pub(super) pending: Changes,
     /// What failed in the last round.
     pub(super) failure: Option<String>,
@@ -119,11 +125,15 @@ impl Worker {
         }
     }
 
+    /// Looks whether somebody else changed something. The old iptables alone has no number that says so.
     fn look(&mut self) {
-        if let Err(reason) = self.sets.look(&mut self.ipset, true) {
+        self.looks += 1;
+        let is_long_ago = self.looks.is_multiple_of(LOOKS);
+        if let Err(reason) = self.sets.look(&mut self.ipset, is_long_ago) {
             warn!(%reason, "the kernel's sets cannot be looked at");
         }
-        self.is_read = false;
+        let generation = self.bridge.generation().ok();
+        self.is_read &= !is_long_ago && generation.is_some() && generation == self.generation;
     }
 
     fn round(&mut self) {
@@ -137,8 +147,8 @@ impl Worker {
                 _ = self.reports.send(Report::Applied(*sent));
             }
             Err(reason) => {
-                error!(reason, "what the kernel holds is not as it should be; trying again");
-                self.failure = Some(reason.clone());
+                error!(%reason, "what the kernel holds is not as it should be; trying again");
+                self.failure = Some(reason.to_string());
                 self.is_read = false;
             }
         }
@@ -148,9 +158,13 @@ impl Worker {
         }
     }
 
-    fn settle(&mut self) -> Result<Sent, String> {
+    fn settle(&mut self) -> Result<Sent, Failure> {
         if !self.is_read {
-            self.iptables.read_back().map_err(|error| error.to_string())?;
+            self.iptables.read_back()?;
+            self.bridge.read_back()?;
+            for (end, zone) in self.bridge.zones() {
+                self.zones.hold(&end, zone);
+            }
             self.is_read = true;
         }
         self.plug_in()?;
@@ -162,31 +176,34 @@ impl Worker {
             self.iptables.want(key, chain);
         }
         for (element, is_wanted) in changes.elements {
-            self.bridge.want(element, is_wanted);
+            self.bridge.want(&element, is_wanted);
         }
         let mut sent = Sent::default();
         if self.iptables.is_to_be_changed() {
-            self.sets.before_rules(&mut self.ipset).map_err(|error| error.to_string())?;
+            self.sets.before_rules(&mut self.ipset)?;
             let [added, modified, deleted] =
-                self.iptables.put_in_force().map_err(|error| error.to_string())?;
+                self.iptables.put_in_force()?;
             sent += Sent { added, modified, deleted, bundles: 1 };
         }
         self.sets.complete();
         let done = self.sets.run(&mut self.ipset);
         sent += Sent { added: done.added, deleted: done.deleted, ..Sent::default() };
         if let Some((object, reason)) = done.failures.first() {
-            return Err(format!("{object}: {reason}"));
+            return Err(Failure::other(object, reason));
         }
         if self.bridge.is_to_be_changed() {
-            let [added, deleted] = self.bridge.put_in_force().map_err(|error| error.to_string())?;
-            sent += Sent { added, deleted, bundles: 1, ..Sent::default() };
+            let [added, modified, deleted] = self.bridge.put_in_force()?;
+            sent += Sent { added, modified, deleted, bundles: 1 };
         }
         self.judge()?;
+        if sent.bundles > 0 || self.generation.is_none() {
+            self.generation = Some(self.bridge.generation()?);
+        }
         Ok(sent)
     }
 
     /// Ports with their zones; a new zone is empty before it is used.
-    fn plug_in(&mut self) -> Result<(), String> {
+    fn plug_in(&mut self) -> Result<(), Failure> {
         while let Some((port, devices)) = self.plugs.pop_first() {
             if let Err(reason) = self.plug(&port, devices.as_ref()) {
                 self.plugs.insert(port, devices);
@@ -196,7 +213,7 @@ impl Worker {
         Ok(())
     }
 
-    fn plug(&mut self, port: &PortId, devices: Option<&Devices>) -> Result<(), String> {
+    fn plug(&mut self, port: &PortId, devices: Option<&Devices>) -> Result<(), Failure> {
         self.without_zone.remove(port);
         let Some(devices) = devices else {
             if let Some(before) = self.firewall.plug(port, None) {
@@ -216,13 +233,13 @@ impl Worker {
             }
         };
         if is_new {
-            self.revocation.flush(zone).map_err(|error| error.to_string())?;
+            self.revocation.flush(zone)?;
         }
         self.firewall.plug(port, Some(Plug { devices: devices.clone(), zone }));
         Ok(())
     }
 
-    fn judge(&mut self) -> Result<(), String> {
+    fn judge(&mut self) -> Result<(), Failure> {
         let Changes { shrunk, grown, .. } = std::mem::take(&mut self.pending);
         if shrunk.is_empty() && grown.is_empty() {
             return Ok(());
@@ -237,7 +254,7 @@ impl Worker {
             }
             Err(error) => {
                 self.pending = Changes { shrunk, grown, ..Changes::default() };
-                Err(error.to_string())
+                Err(error.into())
             }
         }
     }
