@@ -1,4 +1,5 @@
-//! A private Open vSwitch, network namespaces as virtual machines, and probes between them.
+//! A private Open vSwitch, network namespaces as virtual machines, and probes between them; and a host of the hybrid bridge
+//! ([`HybridHost`]).
 //!
 //! The demo, the benchmarks and the integration tests stand on this crate. It needs root, the Open vSwitch
 //! programs and iproute2, and nothing else of sgflow.
@@ -33,6 +34,7 @@
 
 mod dummy;
 mod error;
+mod hybrid;
 mod mac;
 mod named;
 mod netns;
@@ -40,6 +42,7 @@ mod ovs;
 mod packet_socket;
 mod probe;
 pub mod process;
+mod quiet;
 pub mod rundir;
 mod server;
 mod stream;
@@ -49,6 +52,7 @@ mod vm;
 
 pub use dummy::{DummyPort, DummySpec};
 pub use error::Error;
+pub use hybrid::{Emerged, HybridHost, HybridPort, HybridSpec};
 pub use mac::Mac;
 pub use named::teardown;
 pub use netns::NetNs;
