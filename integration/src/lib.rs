@@ -2,7 +2,19 @@
 //! What the tests against real systems share.
 
 mod firewall;
+mod hybrid_firewall;
+mod hybrid_page;
+mod page;
+mod page_firewall;
+mod parts;
 mod wire;
 
-pub use firewall::{BRIDGE, Firewall, FirewallError, Sighting};
+pub use firewall::{BRIDGE, Firewall};
+pub use hybrid_firewall::{DriverError, HybridDriver, HybridFirewall, HybridSetup, Open};
+pub use hybrid_page::{
+    ABOUT_OPEN_VSWITCH, Difference, PageError, differences_on_hybrid, expected_on_hybrid, holds_on_hybrid,
+};
+pub use page::{as_delivered, datagrams, shown};
+pub use page_firewall::{FirewallError, PageFirewall, Sighting};
+pub use parts::joined_parts;
 pub use wire::flows_rewritten_otherwise;

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use etherparse::PacketBuilder;
-use integration::{Firewall, Sighting};
+use integration::{Firewall, PageFirewall as _, Sighting};
 use tests::case::{Binding, Config};
 
 /// Ports of one network on one host.

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use integration::{BRIDGE, Firewall, FirewallError, Sighting, flows_rewritten_otherwise};
+use integration::{
+    BRIDGE, Firewall, FirewallError, PageFirewall as _, Sighting, as_delivered, datagrams,
+    flows_rewritten_otherwise, shown,
+};
 use rust_openflow::Flow;
 use tests::case::{Case, PacketLine, Step};
 use tests::flows;
-use tests::sketch::{Body, CUSTOMER_TAG, Sketch, Tag};
 
 fn real_switch(_: &Path, page: String) -> datatest_stable::Result<()> {
     let case = Case::parse(&page)?;
@@ -36,27 +38,17 @@ fn real_switch(_: &Path, page: String) -> datatest_stable::Result<()> {
     if differences.is_empty() { Ok(()) } else { Err(differences.join("\n").into()) }
 }
 
-/// The lines of a step, parts of one datagram together: the switch holds them back until it has them all.
-fn datagrams(step: &Step) -> impl Iterator<Item = &[PacketLine]> {
-    step.packets.chunk_by(|a, b| a.from == b.from && are_parts_of_one(&a.sketch, &b.sketch))
-}
-
-fn are_parts_of_one(a: &Sketch, b: &Sketch) -> bool {
-    match (&a.body, &b.body) {
-        (Body::Ip(a), Body::Ip(b)) => {
-            a.part.is_some() && b.part.is_some() && (a.packet, a.id) == (b.packet, b.id)
-        }
-        _ => false,
-    }
-}
-
 /// Sends the frames of a datagram and compares who receives what.
 fn seen_otherwise(firewall: &Firewall, datagram: &[PacketLine]) -> datatest_stable::Result<Option<String>> {
     let mut expected: Sighting = BTreeMap::new();
     for packet in datagram {
         firewall.receive(&packet.from, &packet.bytes)?;
         for name in packet.expected.delivered.keys() {
-            expected.entry(name.clone()).or_default().push(as_delivered(firewall, packet, name)?);
+            expected.entry(name.clone()).or_default().push(as_delivered(
+                firewall.binding(&packet.from)?,
+                firewall.binding(name)?,
+                &packet.sketch,
+            )?);
         }
     }
     let mut seen = firewall.sighting()?;
@@ -67,34 +59,6 @@ fn seen_otherwise(firewall: &Firewall, datagram: &[PacketLine]) -> datatest_stab
             datagram.iter().map(|packet| format!("line {}: {}", packet.line, packet.text)).collect();
         format!("{}\n    expected: {}\n    seen:     {}", lines.join("\n"), shown(&expected), shown(&seen))
     }))
-}
-
-/// The frame as it comes out at a port: with its VLAN's tag at a trunk, without any elsewhere.
-fn as_delivered(firewall: &Firewall, packet: &PacketLine, name: &str) -> datatest_stable::Result<Vec<u8>> {
-    let (from, to) = (firewall.binding(&packet.from)?, firewall.binding(name)?);
-    let mut sketch = packet.sketch.clone();
-    let tag = if sketch.tags.is_empty() { None } else { Some(sketch.tags.remove(0)) };
-    // A tag with VID 0 is no VLAN.
-    let vid = from.tag.or(tag.map(|tag| tag.vid)).ok_or("a frame from a trunk has a VLAN tag")?;
-    if to.tag.is_none() {
-        sketch.tags.insert(0, Tag { ethertype: CUSTOMER_TAG, vid });
-    }
-    Ok(sketch.bytes()?)
-}
-
-fn shown(sighting: &Sighting) -> String {
-    let frame = |bytes: &Vec<u8>| match tests::frame_bytes::read(bytes) {
-        Some(frame) => format!("{} ({} bytes)", Sketch::from(&frame), bytes.len()),
-        None => format!("{} bytes", bytes.len()),
-    };
-    let port = |(name, frames): (&String, &Vec<Vec<u8>>)| {
-        format!("{name} gets [{}]", frames.iter().map(frame).collect::<Vec<_>>().join(", "))
-    };
-    if sighting.is_empty() {
-        "nothing".to_owned()
-    } else {
-        sighting.iter().map(port).collect::<Vec<_>>().join("; ")
-    }
 }
 
 /// Where a frame's fate does not depend on connections, `ofproto/trace` must know it too.

@@ -2,7 +2,7 @@
 //! (docs/decisions/0005); and ICMP that ends before its own header. Bytes that the language of the cases has no words for,
 //! on a real Open vSwitch. Needs root.
 
-use integration::Firewall;
+use integration::{Firewall, PageFirewall as _};
 use tests::case::{Binding, Config};
 
 const POLICY: &str = r#"

@@ -2,7 +2,7 @@
 //! packet of somebody else. Open vSwitch 3.1 gives up such a part after 15 seconds and adds it, as invalid, to the packets
 //! of whichever `ct()` comes next, one datagram at a time (`lib/ipf.c`: `ipf_send_expired_frags`). Needs root.
 
-use integration::Firewall;
+use integration::{Firewall, PageFirewall as _};
 use tests::case::Case;
 
 /// p-1 on the one network sends parts without a beginning; p-3 sends to p-4 on the other.

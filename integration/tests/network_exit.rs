@@ -2,7 +2,7 @@
 //! that a trusted guest sets must not carry its frame into another network. The language of the cases has no words for
 //! it. Needs root.
 
-use integration::Firewall;
+use integration::{Firewall, PageFirewall as _};
 use tests::case::{Binding, Config};
 
 const POLICY: &str = r#"

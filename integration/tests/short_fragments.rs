@@ -1,7 +1,7 @@
 //! "Fragments … below the tracker's minimum, 1,200 bytes v4 and 1,280 v6 in userspace, … are `ct-invalid`" (semantics,
 //! "Rules and connections"). The evaluator does not count bytes, so this is no page of `flows/cases`. Needs root.
 
-use integration::{BRIDGE, Firewall};
+use integration::{BRIDGE, Firewall, PageFirewall as _};
 use tests::case::Case;
 
 /// Four datagrams in two parts each, every one of them admitted by a rule. The IP packets of the first parts have 1,196

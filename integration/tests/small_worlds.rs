@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use integration::{Firewall, Sighting};
+use integration::{Firewall, PageFirewall as _, Sighting};
 use policy::evaluator::{Host, Model, Settings};
 use tests::case::{Binding, Config};
 use tests::sketch::{CUSTOMER_TAG, Sketch, Tag};

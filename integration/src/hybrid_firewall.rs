@@ -1,0 +1,175 @@
+//! A host of the hybrid bridge, under the ports of a case.
+
+use std::collections::BTreeSet;
+
+use lab::{Datapath, DummySpec, FailMode, HybridHost, HybridSpec, NetNs, Ovs, OvsOptions};
+use ovsdb::Remote;
+use policy::Policy;
+use tests::case::{Binding, Config};
+use tests::sketch::CUSTOMER_TAG;
+
+use crate::firewall::BRIDGE;
+use crate::page_firewall::{FirewallError, PageFirewall, Sighting};
+
+/// Where a frame's tag stands: behind the two addresses.
+const TAG: std::ops::Range<usize> = 12..16;
+
+/// What goes wrong in a driver.
+pub type DriverError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a driver is to filter.
+#[derive(Debug)]
+pub struct HybridSetup<'a> {
+    /// The database that says which ports there are: interfaces `qvo…` of the integration bridge.
+    pub remote: Remote,
+    /// The integration bridge.
+    pub bridge: String,
+    /// The host's namespace, with `tap…`, `qbr…` and `qvb…` of each port.
+    pub netns: &'a NetNs,
+    /// Ethertypes beside ARP, RARP and IP that filtered ports may use.
+    pub permitted_ethertypes: BTreeSet<u16>,
+    /// The interfaces of the bridge that lead to the network.
+    pub network_ports: Vec<String>,
+}
+
+/// A driver that filters on the bridges of a host.
+pub trait HybridDriver: Sized {
+    /// Starts without a policy: every port is closed as soon as there is one.
+    ///
+    /// # Errors
+    /// The host or the database is not as it must be.
+    fn start(setup: HybridSetup<'_>) -> Result<Self, DriverError>;
+
+    /// Returns when a policy is in force.
+    ///
+    /// # Errors
+    /// It is not, or only in part.
+    fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError>;
+}
+
+/// A driver that filters nothing: what the host alone does with frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Open;
+
+impl HybridDriver for Open {
+    fn start(_: HybridSetup<'_>) -> Result<Self, DriverError> {
+        Ok(Self)
+    }
+
+    fn put_in_force(&mut self, _: &Policy) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+/// A host with the ports of a case, a database that says so, and the driver that filters there.
+#[derive(Debug)]
+pub struct HybridFirewall<D> {
+    // Fields are dropped in this order: the driver before what it watches and filters.
+    driver: D,
+    host: HybridHost,
+    ovs: Ovs,
+    bindings: Vec<Binding>,
+}
+
+impl<D> HybridFirewall<D> {
+    /// The host, its namespace with the rules that the driver has made.
+    pub fn host(&self) -> &HybridHost {
+        &self.host
+    }
+
+    /// The switch whose database the driver watches. No frame goes through it.
+    pub fn ovs(&self) -> &Ovs {
+        &self.ovs
+    }
+}
+
+impl<D: HybridDriver> PageFirewall for HybridFirewall<D> {
+    fn start(bindings: &[Binding], config: &Config) -> Result<Self, FirewallError> {
+        let ports = bindings.iter().filter(|binding| !binding.uplink);
+        let specs: Vec<HybridSpec> = ports.map(spec).collect::<Result<_, _>>()?;
+        let host = HybridHost::start(&specs)?;
+        let ovs = Ovs::start(OvsOptions { datapath: Datapath::Dummy, named: None })?;
+        ovs.add_bridge(BRIDGE, FailMode::Secure)?;
+        let network = bindings.iter().filter(|binding| binding.uplink).map(|binding| DummySpec {
+            tag: binding.tag,
+            ofport: u16::try_from(binding.ofport).ok(),
+            ..DummySpec::new(&binding.interface)
+        });
+        let on_switch = specs.iter().map(HybridSpec::on_switch).chain(network).collect();
+        // What comes out of these is for nobody.
+        drop(ovs.add_dummy_ports(BRIDGE, on_switch)?);
+        let network_ports = bindings.iter().filter(|binding| binding.uplink);
+        let driver = D::start(HybridSetup {
+            remote: Remote::Unix(ovs.rundir().join("db.sock")),
+            bridge: BRIDGE.to_owned(),
+            netns: host.netns(),
+            permitted_ethertypes: config.permitted_ethertypes.clone(),
+            network_ports: network_ports.map(|binding| binding.interface.clone()).collect(),
+        })
+        .map_err(FirewallError::Driver)?;
+        Ok(Self { driver, host, ovs, bindings: bindings.to_vec() })
+    }
+
+    fn put_in_force(&mut self, policy: &Policy) -> Result<(), FirewallError> {
+        self.driver.put_in_force(policy).map_err(FirewallError::Driver)
+    }
+
+    fn receive(&self, from: &str, frame: &[u8]) -> Result<(), FirewallError> {
+        let binding = self.binding(from)?;
+        match (&binding.port_id, binding.tag) {
+            (Some(port_id), _) => self.host.send_from_vm(port_id, frame)?,
+            (None, Some(vlan)) => self.host.send_from_network(vlan, frame)?,
+            (None, None) => {
+                let (vlan, frame) = untagged(frame).ok_or_else(|| FirewallError::NoTag(from.to_owned()))?;
+                self.host.send_from_network(vlan, &frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sighting(&self) -> Result<Sighting, FirewallError> {
+        let emerged = self.host.take_emerged()?;
+        let mut sighting = Sighting::new();
+        for (vlan, frame) in emerged.network {
+            for binding in self.bindings.iter().filter(|binding| binding.uplink) {
+                let frame = match binding.tag {
+                    Some(tag) if tag != vlan => continue,
+                    Some(_) => frame.clone(),
+                    None => tagged(vlan, &frame),
+                };
+                sighting.entry(binding.name().to_owned()).or_default().push(frame);
+            }
+        }
+        sighting.extend(emerged.vms);
+        Ok(sighting)
+    }
+
+    fn bindings(&self) -> &[Binding] {
+        &self.bindings
+    }
+}
+
+fn spec(binding: &Binding) -> Result<HybridSpec, FirewallError> {
+    match (&binding.port_id, binding.tag) {
+        (Some(port_id), Some(tag)) => {
+            Ok(HybridSpec { ofport: u16::try_from(binding.ofport).ok(), ..HybridSpec::new(port_id, tag) })
+        }
+        _ => Err(FirewallError::Trunk(binding.name().to_owned())),
+    }
+}
+
+/// The VLAN of a frame and the frame without its tag; none if it has no customer's tag.
+pub(crate) fn untagged(frame: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let tag = frame.get(TAG)?;
+    if tag[..2] != CUSTOMER_TAG.to_be_bytes() {
+        return None;
+    }
+    let vlan = u16::from_be_bytes([tag[2], tag[3]]) & 0x0fff;
+    Some((vlan, [&frame[..TAG.start], &frame[TAG.end..]].concat()))
+}
+
+/// A frame with the tag of a VLAN, as a trunk has it.
+pub(crate) fn tagged(vlan: u16, frame: &[u8]) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(TAG.start);
+    [addresses, &CUSTOMER_TAG.to_be_bytes(), &vlan.to_be_bytes(), rest].concat()
+}

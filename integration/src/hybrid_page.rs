@@ -1,0 +1,176 @@
+//! A page on a host of the hybrid bridge.
+//!
+//! A page says who gets a frame where the integration bridge hands it to the owner of its destination alone. [`lab::HybridHost`]
+//! plays a bridge that has learned nothing: what leaves a host goes to all. So a frame that its sender's filter lets out comes out at
+//! the network and at each trusted port, which receives everything; and at a filtered port where the page says so, and nowhere
+//! else: "Delivered are frames to one of its MACs, and group-addressed or flooded ones" (semantics, ingress 1), and what
+//! strangers own a filtered port does not get to see (flows/cases/uplink/unknown-destination.md).
+
+use std::fmt;
+use std::path::Path;
+
+use ::tests::case::{Binding, Case, PacketLine, Step};
+use policy::{Policy, PortId};
+
+use crate::hybrid_firewall::{HybridDriver, HybridFirewall, tagged, untagged};
+use crate::page::{datagrams, shown};
+use crate::page_firewall::{FirewallError, PageFirewall, Sighting};
+use crate::parts::joined_parts;
+
+/// Pages whose law is about Open vSwitch and what its userspace datapath calls things, each with the reason: on the kernel's
+/// tracker their verdicts are others.
+pub const ABOUT_OPEN_VSWITCH: &[(&str, &str)] = &[
+    (
+        "icmp/query-with-a-code.md",
+        "\"queries with a code\" are what the userspace tracker calls invalid (extract_l4_icmp, lib/conntrack.c); the kernel's tracks them with \
+         their code (icmp_pkt_to_tuple, nf_conntrack_proto_icmp.c), so that the answer is a reply",
+    ),
+    (
+        "ranges/port-zero.md",
+        "\"Conntrack itself calls a tracked TCP or UDP frame with port 0 invalid\": the userspace tracker does (extract_l4_udp, \
+         lib/conntrack.c), the kernel's takes port 0 for a port like any other",
+    ),
+];
+
+/// What goes wrong around a page.
+pub type PageError = Box<dyn std::error::Error>;
+
+/// A datagram of which something else became than the page says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// Its lines on the page, from 1, with their texts.
+    pub lines: Vec<(usize, String)>,
+    /// Who should get what.
+    pub expected: Sighting,
+    /// Who gets what.
+    pub seen: Sighting,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (line, text) in &self.lines {
+            writeln!(f, "line {line}: {text}")?;
+        }
+        write!(f, "    expected: {}\n    seen:     {}", shown(&self.expected), shown(&self.seen))
+    }
+}
+
+/// Plays a page on a host with a driver. Of those of [`ABOUT_OPEN_VSWITCH`] and those with a trunk it says that they are skipped.
+///
+/// # Errors
+/// The page cannot be played, or something else becomes of a frame than it says.
+pub fn holds_on_hybrid<D: HybridDriver>(path: &Path, page: &str) -> Result<(), PageError> {
+    if let Some((page, reason)) = ABOUT_OPEN_VSWITCH.iter().find(|(page, _)| path.ends_with(page)) {
+        eprintln!("{page}: skipped, {reason}");
+        return Ok(());
+    }
+    let case = Case::parse(page)?;
+    let first = &case.steps[0];
+    let mut firewall = match HybridFirewall::<D>::start(&first.bindings, &first.config) {
+        Err(FirewallError::Trunk(name)) => {
+            eprintln!("{}: skipped, {name} is a trunk", path.display());
+            return Ok(());
+        }
+        other => other?,
+    };
+    let mut differences = Vec::new();
+    for step in &case.steps {
+        if (&step.bindings, &step.config) != (&first.bindings, &first.config) {
+            return Err(
+                "the bindings or the configuration change on the way, which is not provided for".into()
+            );
+        }
+        firewall.put_in_force(&step.policy)?;
+        differences.extend(differences_on_hybrid(&firewall, step)?.iter().map(Difference::to_string));
+    }
+    if differences.is_empty() { Ok(()) } else { Err(differences.join("\n").into()) }
+}
+
+/// Plays the frames of a step, whose policy is in force, and says what is otherwise. Datagrams in parts are compared whole, as far as
+/// their parts come out at all.
+///
+/// # Errors
+/// A frame cannot be sent or understood.
+pub fn differences_on_hybrid<F: PageFirewall>(
+    firewall: &F,
+    step: &Step,
+) -> Result<Vec<Difference>, PageError> {
+    let mut differences = Vec::new();
+    for datagram in datagrams(step) {
+        let mut expected = Sighting::new();
+        for packet in datagram {
+            firewall.receive(&packet.from, &packet.bytes)?;
+            for (name, frames) in expected_on_hybrid(firewall.bindings(), &step.policy, packet)? {
+                expected.entry(name).or_default().extend(frames);
+            }
+        }
+        let mut seen = firewall.sighting()?;
+        expected.values_mut().chain(seen.values_mut()).for_each(|frames| *frames = joined_parts(frames));
+        if seen != expected {
+            let lines = datagram.iter().map(|packet| (packet.line, packet.text.clone())).collect();
+            differences.push(Difference { lines, expected, seen });
+        }
+    }
+    Ok(differences)
+}
+
+/// Who gets a frame, and as what, where the switch hands to everybody what leaves a port's bridge.
+///
+/// # Errors
+/// No port of the bindings sends it, or it comes from a trunk without a tag.
+pub fn expected_on_hybrid(
+    bindings: &[Binding],
+    policy: &Policy,
+    packet: &PacketLine,
+) -> Result<Sighting, PageError> {
+    let from = bindings.iter().find(|binding| binding.name() == packet.from).ok_or("no such port")?;
+    if packet.expected.is_dropped_by_sender() {
+        return Ok(Sighting::new());
+    }
+    let (vlan, frame) = as_handed_over(from, policy, packet)?;
+    let gets = |to: &&Binding| match &to.port_id {
+        _ if to.name() == from.name() => false,
+        None => from.port_id.is_some() && to.tag.is_none_or(|tag| tag == vlan),
+        Some(id) if is_trusted(policy, id) => to.tag == Some(vlan),
+        Some(id) => packet.expected.delivered.contains_key(id),
+    };
+    let as_got = |to: &Binding| match to.tag {
+        Some(_) => frame.clone(),
+        None => tagged(vlan, &frame),
+    };
+    Ok(bindings.iter().filter(gets).map(|to| (to.name().to_owned(), vec![as_got(to)])).collect())
+}
+
+/// The VLAN of a frame, and the frame as it comes to the other ports of that VLAN.
+fn as_handed_over(from: &Binding, policy: &Policy, packet: &PacketLine) -> Result<(u16, Vec<u8>), PageError> {
+    match (&from.port_id, from.tag) {
+        (None, None) => untagged(&packet.bytes).ok_or_else(|| "a frame from a trunk has a VLAN tag".into()),
+        (None, Some(vlan)) => Ok((vlan, packet.bytes.clone())),
+        (Some(id), Some(vlan)) => {
+            let mut sketch = packet.sketch.clone();
+            // "VID 0 is stripped and judged untagged" (semantics, egress 0).
+            if !is_trusted(policy, id) && sketch.tags.first().is_some_and(|tag| tag.vid == 0) {
+                sketch.tags.remove(0);
+            }
+            Ok((vlan, sketch.bytes()?))
+        }
+        (Some(_), None) => Err("a port without a VLAN has no hybrid bridge".into()),
+    }
+}
+
+fn is_trusted(policy: &Policy, id: &str) -> bool {
+    policy.ports.get(&PortId::from(id)).is_some_and(|port| port.is_trusted())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_with_a_reason_is_there() {
+        let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flows/cases");
+        for (page, reason) in ABOUT_OPEN_VSWITCH {
+            assert!(pages.join(page).is_file(), "{page}: {reason}");
+        }
+    }
+}
