@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use lab::{Datapath, DummySpec, FailMode, HybridHost, HybridSpec, NetNs, Ovs, OvsOptions};
+use lab::{Datapath, DummySpec, FailMode, HybridHost, HybridSpec, Mac, NetNs, Ovs, OvsOptions, Stations};
 use ovsdb::Remote;
-use policy::Policy;
+use policy::{Policy, PortId};
 use tests::case::{Binding, Config};
 use tests::sketch::CUSTOMER_TAG;
 
@@ -61,6 +61,15 @@ impl HybridDriver for Open {
     }
 }
 
+/// What the integration bridge knows of the stations of its networks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Switch {
+    /// Nothing: every frame that leaves a port's bridge goes to all other ports of its network.
+    Floods,
+    /// Where the MACs of the policy's ports are, as when each of them has spoken.
+    Knows,
+}
+
 /// A host with the ports of a case, a database that says so, and the driver that filters there.
 #[derive(Debug)]
 pub struct HybridFirewall<D> {
@@ -69,9 +78,21 @@ pub struct HybridFirewall<D> {
     host: HybridHost,
     ovs: Ovs,
     bindings: Vec<Binding>,
+    switch: Switch,
 }
 
 impl<D> HybridFirewall<D> {
+    /// The same with a switch that floods, or that knows the stations of each policy that is put in force. It knows unless told
+    /// otherwise.
+    pub fn with_switch(self, switch: Switch) -> Self {
+        Self { switch, ..self }
+    }
+
+    /// What its switch knows.
+    pub fn switch(&self) -> Switch {
+        self.switch
+    }
+
     /// The host, its namespace with the rules that the driver has made.
     pub fn host(&self) -> &HybridHost {
         &self.host
@@ -107,10 +128,14 @@ impl<D: HybridDriver> PageFirewall for HybridFirewall<D> {
             network_ports: network_ports.map(|binding| binding.interface.clone()).collect(),
         })
         .map_err(FirewallError::Driver)?;
-        Ok(Self { driver, host, ovs, bindings: bindings.to_vec() })
+        Ok(Self { driver, host, ovs, bindings: bindings.to_vec(), switch: Switch::Knows })
     }
 
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), FirewallError> {
+        self.host.know(match self.switch {
+            Switch::Floods => Stations::new(),
+            Switch::Knows => stations(&self.bindings, policy),
+        });
         self.driver.put_in_force(policy).map_err(FirewallError::Driver)
     }
 
@@ -156,6 +181,20 @@ fn spec(binding: &Binding) -> Result<HybridSpec, FirewallError> {
         }
         _ => Err(FirewallError::Trunk(binding.name().to_owned())),
     }
+}
+
+/// The ports of each network that have a MAC: "mac_address and every pair's MAC" (semantics, egress).
+pub(crate) fn stations(bindings: &[Binding], policy: &Policy) -> Stations {
+    let mut stations = Stations::new();
+    for binding in bindings {
+        let (Some(id), Some(vlan)) = (&binding.port_id, binding.tag) else { continue };
+        let Some(port) = policy.ports.get(&PortId::from(id.as_str())) else { continue };
+        let pairs = port.allowed_address_pairs.iter().filter_map(|pair| pair.mac);
+        for mac in pairs.chain([port.mac]) {
+            stations.entry((vlan, Mac(mac.0))).or_default().insert(id.clone());
+        }
+    }
+    stations
 }
 
 /// The VLAN of a frame and the frame without its tag; none if it has no customer's tag.

@@ -1,9 +1,9 @@
 //! A page on a host of the hybrid bridge.
 //!
-//! A page says who gets a frame where the integration bridge hands it to the owner of its destination alone. [`lab::HybridHost`]
-//! plays a bridge that has learned nothing: what leaves a host goes to all. So a frame that its sender's filter lets out comes out at
-//! the network and at each trusted port, which receives everything; and at a filtered port where the page says so, and nowhere
-//! else: "Delivered are frames to one of its MACs, and group-addressed or flooded ones" (semantics, ingress 1), and what
+//! A page says who gets a frame where the integration bridge hands it to the owner of its destination alone ([`Switch::Knows`]).
+//! Where the bridge has learned nothing ([`Switch::Floods`]), what leaves a host goes to all. So a frame that its sender's filter lets
+//! out comes out at the network and at each trusted port, which receives everything; and at a filtered port where the page says so,
+//! and nowhere else: "Delivered are frames to one of its MACs, and group-addressed or flooded ones" (semantics, ingress 1), and what
 //! strangers own a filtered port does not get to see (flows/cases/uplink/unknown-destination.md).
 
 use std::fmt;
@@ -12,7 +12,7 @@ use std::path::Path;
 use ::tests::case::{Binding, Case, PacketLine, Step};
 use policy::{Policy, PortId};
 
-use crate::hybrid_firewall::{HybridDriver, HybridFirewall, tagged, untagged};
+use crate::hybrid_firewall::{HybridDriver, HybridFirewall, Switch, tagged, untagged};
 use crate::page::{datagrams, shown};
 use crate::page_firewall::{FirewallError, PageFirewall, Sighting};
 use crate::parts::joined_parts;
@@ -59,7 +59,7 @@ impl fmt::Display for Difference {
 ///
 /// # Errors
 /// The page cannot be played, or something else becomes of a frame than it says.
-pub fn holds_on_hybrid<D: HybridDriver>(path: &Path, page: &str) -> Result<(), PageError> {
+pub fn holds_on_hybrid<D: HybridDriver>(path: &Path, page: &str, switch: Switch) -> Result<(), PageError> {
     if let Some((page, reason)) = ABOUT_OPEN_VSWITCH.iter().find(|(page, _)| path.ends_with(page)) {
         eprintln!("{page}: skipped, {reason}");
         return Ok(());
@@ -71,7 +71,7 @@ pub fn holds_on_hybrid<D: HybridDriver>(path: &Path, page: &str) -> Result<(), P
             eprintln!("{}: skipped, {name} is a trunk", path.display());
             return Ok(());
         }
-        other => other?,
+        other => other?.with_switch(switch),
     };
     let mut differences = Vec::new();
     for step in &case.steps {
@@ -91,8 +91,8 @@ pub fn holds_on_hybrid<D: HybridDriver>(path: &Path, page: &str) -> Result<(), P
 ///
 /// # Errors
 /// A frame cannot be sent or understood.
-pub fn differences_on_hybrid<F: PageFirewall>(
-    firewall: &F,
+pub fn differences_on_hybrid<D: HybridDriver>(
+    firewall: &HybridFirewall<D>,
     step: &Step,
 ) -> Result<Vec<Difference>, PageError> {
     let mut differences = Vec::new();
@@ -100,7 +100,9 @@ pub fn differences_on_hybrid<F: PageFirewall>(
         let mut expected = Sighting::new();
         for packet in datagram {
             firewall.receive(&packet.from, &packet.bytes)?;
-            for (name, frames) in expected_on_hybrid(firewall.bindings(), &step.policy, packet)? {
+            for (name, frames) in
+                expected_on_hybrid(firewall.switch(), firewall.bindings(), &step.policy, packet)?
+            {
                 expected.entry(name).or_default().extend(frames);
             }
         }
@@ -114,11 +116,12 @@ pub fn differences_on_hybrid<F: PageFirewall>(
     Ok(differences)
 }
 
-/// Who gets a frame, and as what, where the switch hands to everybody what leaves a port's bridge.
+/// Who gets a frame, and as what.
 ///
 /// # Errors
 /// No port of the bindings sends it, or it comes from a trunk without a tag.
 pub fn expected_on_hybrid(
+    switch: Switch,
     bindings: &[Binding],
     policy: &Policy,
     packet: &PacketLine,
@@ -129,6 +132,7 @@ pub fn expected_on_hybrid(
     }
     let (vlan, frame) = as_handed_over(from, policy, packet)?;
     let gets = |to: &&Binding| match &to.port_id {
+        _ if switch == Switch::Knows => packet.expected.delivered.contains_key(to.name()),
         _ if to.name() == from.name() => false,
         None => from.port_id.is_some() && to.tag.is_none_or(|tag| tag == vlan),
         Some(id) if is_trusted(policy, id) => to.tag == Some(vlan),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use integration::{BRIDGE, HybridFirewall, Open, PageFirewall as _, holds_on_hybrid};
+use integration::{BRIDGE, HybridFirewall, Open, PageFirewall as _, Switch, holds_on_hybrid};
 use lab::{Emerged, HybridHost, HybridSpec};
 use policy::Policy;
 use tests::case::{Binding, Config};
@@ -75,6 +75,22 @@ fn a_frame_comes_to_its_network_as_it_was_sent_and_to_no_other() {
         host.send_from_network(30, &frame).expect("sent");
         assert_eq!(host.take_emerged().expect("a look"), Emerged::default());
     }
+}
+
+#[test]
+fn a_switch_that_knows_a_station_hands_its_frames_to_its_ports_alone() {
+    let mut host = host();
+    let mac = "fa:16:3e:00:00:02".parse().expect("a MAC");
+    host.know([((10, mac), ["p-1", "p-2"].map(str::to_owned).into())].into());
+    let frame = frame("udp fa:16:3e:00:00:01>fa:16:3e:00:00:02 10.0.0.1:1000>10.0.0.2:53");
+    for (from, vms, network) in
+        [("p-1", vec!["p-2"], None), ("p-3", vec!["p-1", "p-2"], None), ("p-4", vec![], Some(20))]
+    {
+        host.send_from_vm(from, &frame).expect("sent");
+        assert_eq!(host.take_emerged().expect("a look"), emerged(&vms, network, &frame), "{from}");
+    }
+    host.send_from_network(10, &frame).expect("sent");
+    assert_eq!(host.take_emerged().expect("a look"), emerged(&["p-1", "p-2"], None, &frame));
 }
 
 #[test]
@@ -175,9 +191,11 @@ uplink: vlan 10 udp 10.0.0.9:1000>10.0.0.2:53 id 7 part 1400+600/2000 => deliver
 
 #[test]
 fn a_page_holds_where_each_frame_comes_out_where_it_says_and_nowhere_else() {
-    let holds =
-        |page: &str| holds_on_hybrid::<Open>(Path::new("page.md"), page).map_err(|error| error.to_string());
-    assert_eq!(holds(PAGE), Ok(()));
+    let holds = |page: &str, switch: Switch| {
+        holds_on_hybrid::<Open>(Path::new("page.md"), page, switch).map_err(|error| error.to_string())
+    };
+    assert_eq!(holds(PAGE, Switch::Knows), Ok(()));
+    assert_eq!(holds(PAGE, Switch::Floods), Ok(()));
     for (right, wrong, line) in [
         (
             "udp 10.0.0.1:1000>10.0.0.2:53 => deliver p-2 by r1",
@@ -192,7 +210,7 @@ fn a_page_holds_where_each_frame_comes_out_where_it_says_and_nowhere_else() {
         ("deliver p-2 p-3 uplink", "deliver p-3 uplink; ingress p-2 drop no-rule", 16),
         ("part 1400+600/2000 => deliver p-2 by r1", "part 1400+600/2000 => ingress p-2 drop no-rule", 17),
     ] {
-        let told = holds(&PAGE.replace(right, wrong)).expect_err("one line is wrong");
+        let told = holds(&PAGE.replace(right, wrong), Switch::Knows).expect_err("one line is wrong");
         assert!(told.starts_with(&format!("line {line}: ")), "{told}");
         assert_eq!(told.matches("expected: ").count(), 1, "{told}");
     }

@@ -11,9 +11,10 @@
 //! that Open vSwitch has taken shows its frames to the host's IP stack, which would filter group-addressed ones once more.
 //!
 //! The switch is a hub: what comes out of a `qvoX` goes to every other port of its VLAN and to the network, so that
-//! what is judged is what the host filters. What a driver finds in OVSDB, a real switch says: [`HybridSpec::on_switch`].
+//! what is judged is what the host filters; but of the stations that it is told of ([`HybridHost::know`]) it knows where they are, as
+//! a real one does when they have spoken. What a driver finds in OVSDB, a real switch says: [`HybridSpec::on_switch`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -122,10 +123,14 @@ pub struct Emerged {
     pub network: Vec<(u16, Vec<u8>)>,
 }
 
+/// The ports, by id, at which a switch has seen a MAC on a VLAN.
+pub type Stations = BTreeMap<(u16, Mac), BTreeSet<String>>;
+
 /// A host with ports, all of whose VMs and switch are packet sockets of this process.
 #[derive(Debug)]
 pub struct HybridHost {
     ports: Vec<HybridPort>,
+    stations: Stations,
     network: Mutex<Vec<(u16, Vec<u8>)>>,
     quiet: Quiet,
     outside: NetNs,
@@ -145,7 +150,14 @@ impl HybridHost {
         }
         vm::write_sysctls(&netns, &SHOWN_TO_RULES)?;
         let quiet = Quiet::new(&outside)?;
-        let mut host = Self { ports: Vec::new(), network: Mutex::default(), quiet, outside, netns };
+        let mut host = Self {
+            ports: Vec::new(),
+            stations: Stations::new(),
+            network: Mutex::default(),
+            quiet,
+            outside,
+            netns,
+        };
         host.plug(specs)?;
         Ok(host)
     }
@@ -200,6 +212,12 @@ impl HybridHost {
         self.netns.ip(&devices.map(|device| format!("link del {device}")))
     }
 
+    /// Tells the switch, which knows nobody at first, where stations are: a frame to one of them goes to its ports alone. To the others
+    /// it is still a hub.
+    pub fn know(&mut self, stations: Stations) {
+        self.stations = stations;
+    }
+
     /// Lets the VM of a port send a frame as it is, and returns when the host and the switch are done with it.
     ///
     /// # Errors
@@ -209,15 +227,12 @@ impl HybridHost {
         self.carry(|| port.vm.send(frame))
     }
 
-    /// Lets a frame come in from the network on a VLAN, without its tag: every port of the VLAN is handed it.
+    /// Lets a frame come in from the network on a VLAN, without its tag.
     ///
     /// # Errors
     /// As [`HybridHost::send_from_vm`].
     pub fn send_from_network(&self, vlan: u16, frame: &[u8]) -> Result<(), Error> {
-        self.carry(|| {
-            let mut of_vlan = self.ports.iter().filter(|port| port.spec.tag == vlan);
-            of_vlan.try_for_each(|port| port.switch.send(frame))
-        })
+        self.carry(|| self.hand_over(vlan, frame).try_for_each(|port| port.switch.send(frame)))
     }
 
     /// What came out since the last call.
@@ -257,15 +272,29 @@ impl HybridHost {
         for from in &self.ports {
             for frame in from.switch.drain()? {
                 any = true;
-                let others = self.ports.iter().filter(|to| to.spec.tag == from.spec.tag);
-                for to in others.filter(|to| to.spec.port_id != from.spec.port_id) {
+                let (vlan, own) = (from.spec.tag, from.spec.port_id.as_str());
+                for to in self.hand_over(vlan, &frame).filter(|to| to.spec.port_id != own) {
                     to.switch.send(&frame)?;
                 }
-                let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
-                network.push((from.spec.tag, frame));
+                if self.known(vlan, &frame).is_none() {
+                    self.network.lock().unwrap_or_else(PoisonError::into_inner).push((vlan, frame));
+                }
             }
         }
         Ok(any)
+    }
+
+    /// The ports that get a frame of a VLAN, its sender's included.
+    fn hand_over(&self, vlan: u16, frame: &[u8]) -> impl Iterator<Item = &HybridPort> {
+        let known = self.known(vlan, frame);
+        let gets = move |port: &&HybridPort| known.is_none_or(|ids| ids.contains(&port.spec.port_id));
+        self.ports.iter().filter(move |port| port.spec.tag == vlan).filter(gets)
+    }
+
+    /// Where the station is that a frame is for, if the switch knows.
+    fn known(&self, vlan: u16, frame: &[u8]) -> Option<&BTreeSet<String>> {
+        let destination = frame.first_chunk::<6>()?;
+        self.stations.get(&(vlan, Mac(*destination)))
     }
 }
 
