@@ -270,8 +270,13 @@ impl HybridHost {
     fn switch_frames(&self) -> Result<bool, Error> {
         let mut any = false;
         for from in &self.ports {
-            for frame in from.switch.drain()? {
+            for mut frame in from.switch.drain()? {
                 any = true;
+                // What comes in at an access port with VLAN 0 is of the port's VLAN, and has no tag any more (ovs-vswitchd.conf.db(5),
+                // Port, `vlan_mode`: "access").
+                if frame.get(12..16) == Some(&[0x81, 0, 0, 0]) {
+                    frame.drain(12..16);
+                }
                 let (vlan, own) = (from.spec.tag, from.spec.port_id.as_str());
                 for to in self.hand_over(vlan, &frame).filter(|to| to.spec.port_id != own) {
                     to.switch.send(&frame)?;

@@ -75,7 +75,9 @@ impl Bridge {
     pub(super) fn read_back(&mut self) -> Result<(), Failure> {
         let made = self.made()?;
         self.is_made = match made {
-            Some(made) => self.nft.chains(&table(Family::Bridge))?.iter().any(|chain| chain.id.name.as_str() == made),
+            Some(made) => {
+                self.nft.chains(&table(Family::Bridge))?.iter().any(|chain| chain.id.name.as_str() == made)
+            }
             None => false,
         };
         let mut actual = BTreeMap::new();
@@ -171,7 +173,8 @@ impl Bridge {
         text.push_str(RULESET);
         nft(&text)?;
         self.elements.replace_actual([]);
-        let made = self.made()?.ok_or_else(|| Failure::other("nft", "it made no rules of what it was told"))?;
+        let made =
+            self.made()?.ok_or_else(|| Failure::other("nft", "it made no rules of what it was told"))?;
         let chain = chain(&made);
         self.nft.commit(Batch::new().add_chain(&nftables::Chain::regular(chain)))?;
         self.is_made = true;

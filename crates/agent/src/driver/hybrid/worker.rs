@@ -181,8 +181,7 @@ impl Worker {
         let mut sent = Sent::default();
         if self.iptables.is_to_be_changed() {
             self.sets.before_rules(&mut self.ipset)?;
-            let [added, modified, deleted] =
-                self.iptables.put_in_force()?;
+            let [added, modified, deleted] = self.iptables.put_in_force()?;
             sent += Sent { added, modified, deleted, bundles: 1 };
         }
         self.sets.complete();

@@ -1,0 +1,95 @@
+//! The drivers for hybrid bridges, as pages are played on them.
+
+use std::time::Duration;
+
+use agent::driver::{Driver as _, Hybrid, Variant};
+use agent::engine::Report;
+use policy::Policy;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use crate::hybrid_firewall::{DriverError, HybridDriver, HybridSetup};
+
+/// How long a policy may take to be in force on a busy machine.
+const IN_FORCE_WITHIN: Duration = Duration::from_secs(60);
+
+/// `iptables_hybrid` with iptables over nf_tables.
+#[derive(Debug)]
+pub struct IptablesNft(Running);
+
+/// `iptables_hybrid` with the old iptables.
+#[derive(Debug)]
+pub struct IptablesLegacy(Running);
+
+#[derive(Debug)]
+struct Running {
+    driver: Hybrid,
+    runtime: Runtime,
+    policy: Policy,
+}
+
+impl HybridDriver for IptablesNft {
+    fn start(setup: HybridSetup<'_>) -> Result<Self, DriverError> {
+        Running::start(setup, Variant::Nft).map(Self)
+    }
+
+    fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
+        self.0.put_in_force(policy)
+    }
+}
+
+impl HybridDriver for IptablesLegacy {
+    fn start(setup: HybridSetup<'_>) -> Result<Self, DriverError> {
+        Running::start(setup, Variant::Legacy).map(Self)
+    }
+
+    fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
+        self.0.put_in_force(policy)
+    }
+}
+
+impl Running {
+    fn start(setup: HybridSetup<'_>, iptables: Variant) -> Result<Self, DriverError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let netns = setup.netns;
+        let setup = agent::driver::HybridSetup {
+            remote: setup.remote,
+            tls: None,
+            bridge: setup.bridge,
+            permitted_ethertypes: setup.permitted_ethertypes,
+            compress: false,
+            iptables,
+        };
+        let driver = netns.enter(|| {
+            let _inside = runtime.enter();
+            Hybrid::new(setup)
+        })??;
+        Ok(Running { driver, runtime, policy: Policy::default() })
+    }
+
+    fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
+        self.driver.policy(Policy::diff(&self.policy, policy));
+        self.policy = policy.clone();
+        let driver = &mut self.driver;
+        let mut reports = Vec::new();
+        let settled = self.runtime.block_on(async {
+            let all_reports = async {
+                loop {
+                    match driver.report().await {
+                        Report::Settled => return,
+                        report => reports.push(report),
+                    }
+                }
+            };
+            timeout(IN_FORCE_WITHIN, all_reports).await
+        });
+        let is_refusal = |report: &Report| matches!(report, Report::RuleRefused(_) | Report::NoZone(..));
+        match settled {
+            Err(_) => Err(format!("the policy is not in force in time; reports: {reports:?}").into()),
+            Ok(()) if reports.iter().any(is_refusal) => {
+                Err(format!("something is refused: {reports:?}").into())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
