@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use conntrack::{Connection, Conntrack, Ends, Error};
 use hybrid::mark::{BEGUN_BY_PORT, REVOKED};
-use hybrid::{Detail, Firewall, FirstPacket};
+use hybrid::{Detail, Dialect, Firewall, FirstPacket};
 use policy::Direction;
 
 /// The kernel's table of connections.
@@ -41,9 +41,9 @@ impl Revocation {
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub(super) fn judge(
+    pub(super) fn judge<D: Dialect>(
         &mut self,
-        firewall: &Firewall,
+        firewall: &Firewall<D>,
         shrunk: &BTreeSet<u16>,
         grown: &BTreeSet<u16>,
     ) -> Result<Judged, Error> {
