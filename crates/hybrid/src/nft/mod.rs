@@ -22,7 +22,7 @@ pub use rule::{Match, NftRule, Then};
 
 use crate::bridge::{Data, Element, Family, Key, zone_element};
 use crate::dialect::{Dialect, GroupRules, PortChains, RemoteEnd, Said};
-use crate::firewall::DIRECTIONS;
+use crate::firewall::{DIRECTIONS, FAMILIES};
 use crate::mark;
 use crate::sets::Sets;
 
@@ -115,7 +115,7 @@ impl Dialect for Nft {
         let of = |direction| {
             let chain = group.map(|group| {
                 let rules = group.rules.iter().filter(|(rule, _)| rule.direction == direction);
-                rules.flat_map(|(rule, end)| rules_of(rule, end, group.stateful)).collect()
+                with_first_parts_last(rules.flat_map(|(rule, end)| rules_of(rule, end, group.stateful)))
             });
             (group_chain(name, direction), chain)
         };
@@ -188,6 +188,20 @@ fn rules_of(rule: &Rule, end: &RemoteEnd, stateful: bool) -> Vec<NftRule> {
         NftRule { matches, then: Then::Goto(admit.to_owned()), comment: rule::comment(rule.id.as_str()) }
     };
     ends.into_iter().map(with_end).collect()
+}
+
+/// Rules that ask for ports, or types of ICMP, stand behind one that sends away later parts of datagrams, in which the kernel takes for a port
+/// whatever stands there (Linux 6.18, net/netfilter/nf_tables_core.c: `nft_payload_fast_eval`; seen with ports).
+fn with_first_parts_last(rules: impl Iterator<Item = NftRule>) -> Vec<NftRule> {
+    let (of_first_part, mut chain): (Vec<NftRule>, Vec<NftRule>) = rules.partition(NftRule::is_of_first_part);
+    for ethertype in FAMILIES {
+        if of_first_part.iter().any(|rule| rule.matches.contains(&Match::Family(ethertype))) {
+            let later = vec![Match::Family(ethertype), Match::LaterPart(ethertype)];
+            chain.push(plain(later, Then::Return));
+        }
+    }
+    chain.extend(of_first_part);
+    chain
 }
 
 /// Of what holds everything nothing is asked.

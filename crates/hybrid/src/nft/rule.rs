@@ -26,6 +26,8 @@ pub enum Match {
     Family(Ethertype),
     /// It goes this way, seen from the port.
     Way(Direction),
+    /// It is a part of a datagram, and not the first one.
+    LaterPart(Ethertype),
     /// Its protocol in IP, behind extension headers.
     Protocol(u8),
     /// Its destination port, of the protocols that have one.
@@ -49,6 +51,8 @@ pub enum Then {
     Jump(String),
     /// The rules of a chain, and then what comes behind the one that led here.
     Goto(String),
+    /// Back to what jumped here.
+    Return,
     /// It is dropped.
     Drop,
 }
@@ -61,6 +65,16 @@ pub(super) fn comment(text: &str) -> Option<String> {
     let is_kept = |c: &char| (c.is_ascii_graphic() || *c == ' ') && !"\"\\".contains(*c);
     let text: String = text.chars().filter(is_kept).take(LONGEST_COMMENT).collect();
     (!text.is_empty()).then_some(text)
+}
+
+impl NftRule {
+    /// It asks what stands in the first part of a datagram alone.
+    pub(super) fn is_of_first_part(&self) -> bool {
+        let is_of = |part: &Match| {
+            matches!(part, Match::Port(_) | Match::IcmpType(_) | Match::IcmpTypeAndCode(..))
+        };
+        self.matches.iter().any(is_of)
+    }
 }
 
 impl fmt::Display for NftRule {
@@ -83,6 +97,8 @@ impl fmt::Display for Match {
             Match::Family(Ethertype::Ipv6) => write!(f, "meta nfproto ipv6"),
             Match::Way(Direction::Ingress) => write!(f, "meta mark & {FROM_PORT:#010x} == 0"),
             Match::Way(Direction::Egress) => write!(f, "meta mark & {FROM_PORT:#010x} != 0"),
+            Match::LaterPart(Ethertype::Ipv4) => write!(f, "ip frag-off & 0x1fff != 0"),
+            Match::LaterPart(Ethertype::Ipv6) => write!(f, "frag frag-off != 0"),
             Match::Protocol(number) => write!(f, "meta l4proto {number}"),
             Match::Port(PortRange { min, max }) if min == max => write!(f, "th dport {min}"),
             Match::Port(PortRange { min, max }) => write!(f, "th dport {min}-{max}"),
@@ -110,6 +126,7 @@ impl fmt::Display for Then {
         match self {
             Then::Jump(chain) => write!(f, "jump {chain}"),
             Then::Goto(chain) => write!(f, "goto {chain}"),
+            Then::Return => write!(f, "return"),
             Then::Drop => write!(f, "drop"),
         }
     }

@@ -29,6 +29,9 @@ impl Encoded {
 /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
+/// Bits that say how far in a datagram a part begins (`IP_OFFSET`, `IP6_OFFSET`).
+const OFFSET_OF_PART: u16 = 0x1fff;
+const OFFSET_OF_PART6: u16 = 0xfff8;
 /// `ARPHRD_ETHER`.
 const ETHERNET: u16 = 1;
 
@@ -38,6 +41,7 @@ pub(super) fn rule(chain: &nftables::ChainId, rule: &NftRule) -> Encoded {
     let verdict = match &rule.then {
         Then::Jump(chain) => Verdict::Jump(name(chain)),
         Then::Goto(chain) => Verdict::Goto(name(chain)),
+        Then::Return => Verdict::Return,
         Then::Drop => Verdict::Drop,
     };
     let encoded = Rule::new(chain.clone(), statements.decide(verdict));
@@ -64,6 +68,13 @@ fn matched(statements: Statements, part: &Match) -> Statements {
             };
             let (mark, bit) = (Selector::Meta(MetaKey::MARK), Value::host32(FROM_PORT));
             statements.masked(mark, bit, how, Value::host32(0))
+        }
+        Match::LaterPart(ethertype) => {
+            let (where_from, mask) = match ethertype {
+                Ethertype::Ipv4 => (payload(Field::IP_FRAGMENT), OFFSET_OF_PART),
+                Ethertype::Ipv6 => (Selector::FragmentHeader { offset: 2, length: 2 }, OFFSET_OF_PART6),
+            };
+            statements.masked(where_from, Value::be16(mask), Comparison::NotEqual, Value::be16(0))
         }
         Match::Protocol(number) => statements.is(Selector::Meta(MetaKey::L4PROTO), [*number]),
         Match::Port(PortRange { min, max }) if min == max => {
