@@ -4,9 +4,7 @@ use hybrid::bridge::{Data, Element, Key};
 use hybrid::mark::FROM_PORT;
 use hybrid::nft::{Match, NftRule, Then};
 use ipnet::IpNet;
-use nftables::{
-    Comparison, Expr, Field, Header, MetaKey, Rule, Selector, Statements, Value, Verdict,
-};
+use nftables::{Comparison, Expr, Field, Header, MetaKey, Rule, Selector, Statements, Value, Verdict};
 use policy::{Direction, Ethertype, PortRange};
 
 /// What tells elements of a set from each other: the key, and where it stands for more keys than one what nftables says of its end.

@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use hybrid::SetOp;
 use hybrid::bridge::{Element, Family};
 use hybrid::nft::{DEPENDS, NftRule, narrow, wide};
-use hybrid::SetOp;
 use ipnet::IpNet;
 use nftables::{Batch, Chain, ChainId, Name, Nftables, Place as RulePlace, Rule, Set, SetId, TableId};
 use policy::Ethertype;
@@ -114,7 +114,9 @@ impl Tables {
                 }
             }
             SetOp::Add { set, net } => {
-                self.members(&set_for(&set, net), Ethertype::of(&net)).elements.want(encode::member(net), None);
+                self.members(&set_for(&set, net), Ethertype::of(&net))
+                    .elements
+                    .want(encode::member(net), None);
             }
             SetOp::Remove { set, net } => {
                 self.members(&set_for(&set, net), Ethertype::of(&net)).elements.unwant(encode::member(net));
@@ -144,7 +146,8 @@ impl Tables {
 
     /// How many sets of members, narrow and wide ones, and how many rules that depend on ports there shall be.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let sets = self.sets.iter().filter(|(id, held)| held.is_wanted && of_members(id.name.as_str()).is_some());
+        let sets =
+            self.sets.iter().filter(|(id, held)| held.is_wanted && of_members(id.name.as_str()).is_some());
         (sets.count(), self.rules)
     }
 
@@ -331,10 +334,8 @@ impl Tables {
     fn batch(&self, sets: &[SetChanges], chains: &[Change<Name, Vec<Encoded>>]) -> Batch {
         let mut batch = Batch::new();
         let held = |id: &SetId| self.sets.get(id).filter(|held| held.is_wanted);
-        let edits: Vec<_> = sets
-            .iter()
-            .filter_map(|(id, changes)| Some((id, held(id)?.edit(changes))))
-            .collect();
+        let edits: Vec<_> =
+            sets.iter().filter_map(|(id, changes)| Some((id, held(id)?.edit(changes)))).collect();
         for (id, [delete, _]) in &edits {
             if !delete.is_empty() {
                 batch.delete_elements(id, delete.iter().cloned());
@@ -439,7 +440,13 @@ impl Tables {
 fn counts(sets: &[SetChanges], chains: &[Change<Name, Vec<Encoded>>]) -> [usize; 3] {
     let mut counts = [0; 3];
     let mut count = |is_add: bool, is_modify: bool| {
-        counts[if is_add { 0 } else if is_modify { 1 } else { 2 }] += 1;
+        counts[if is_add {
+            0
+        } else if is_modify {
+            1
+        } else {
+            2
+        }] += 1;
     };
     for change in sets.iter().flat_map(|(_, changes)| changes) {
         count(matches!(change, Change::Add { .. }), matches!(change, Change::Modify { .. }));
