@@ -24,10 +24,12 @@ use super::zones::PortZones;
 use crate::engine::{Fault, Report, SecurityEffect, Sent, Status};
 use crate::mirror::Plan;
 
-/// How often what the kernel holds is looked at.
-const AUDIT: Duration = Duration::from_secs(10);
-/// So many looks ask whether there was a change, then one what there is.
-const LOOKS: u32 = 6;
+/// How often it is asked whether somebody changed the kernel's tables: that is one number.
+const AUDIT: Duration = Duration::from_secs(2);
+/// So many of these, then the sets are looked at, of which there is no such number.
+const LOOKS_AT_SETS: u32 = 5;
+/// So many, then everything is read, also of the old iptables.
+const LOOKS_AT_ALL: u32 = 30;
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -128,8 +130,10 @@ impl Worker {
     /// Looks whether somebody else changed something. The old iptables alone has no number that says so.
     fn look(&mut self) {
         self.looks += 1;
-        let is_long_ago = self.looks.is_multiple_of(LOOKS);
-        if let Err(reason) = self.sets.look(&mut self.ipset, is_long_ago) {
+        let is_long_ago = self.looks.is_multiple_of(LOOKS_AT_ALL);
+        if self.looks.is_multiple_of(LOOKS_AT_SETS)
+            && let Err(reason) = self.sets.look(&mut self.ipset, is_long_ago)
+        {
             warn!(%reason, "the kernel's sets cannot be looked at");
         }
         let generation = self.bridge.generation().ok();
