@@ -95,7 +95,8 @@ impl Chance {
 /// Sends until told to stop: what is admitted comes, and nothing else does.
 fn bombard(host: &HybridHost, is_over: &AtomicBool) -> usize {
     let mut sent = 0;
-    for source_port in (1000..u16::MAX).cycle() {
+    // No more connections than the kernel holds (`nf_conntrack_max`); of each the first side alone has spoken, so that the rules are asked.
+    for source_port in (1000..9000).cycle() {
         if is_over.load(Ordering::Relaxed) {
             break;
         }
