@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use policy::{Direction, Ethertype, Rule, Service};
 
-use crate::firewall::Firewall;
+use crate::dialect::Dialect;
+use crate::firewall::{Firewall, bucket};
 use crate::sets::Remote;
 
 /// What tells a connection's first packet from others.
@@ -33,7 +34,7 @@ pub enum Detail {
     None,
 }
 
-impl Firewall {
+impl<D: Dialect> Firewall<D> {
     /// Whether a stateful rule of the port of a zone would admit a connection that began so. Connections of zones that are no port's of
     /// ours are nothing to us, and said to be admitted.
     ///
@@ -46,7 +47,7 @@ impl Firewall {
     }
 
     fn port_of(&self, zone: u16) -> Option<&policy::PortId> {
-        let ports = self.buckets.get(&crate::iptables::bucket(zone))?;
+        let ports = self.buckets.get(&bucket(zone))?;
         ports.get(&zone)
     }
 
@@ -57,7 +58,7 @@ impl Firewall {
             Direction::Egress => first.destination,
         };
         (rule.direction, rule.ethertype) == (first.direction, ethertype)
-            && crate::iptables::why_not(rule).is_none()
+            && D::why_not(rule).is_none()
             && is_of(rule.service, ethertype, first)
             && self.is_remote(&rule.remote, remote)
     }

@@ -50,6 +50,10 @@ impl AgentCommand {
                 let mut driver = Hybrid::new(hybrid_setup(&config))?;
                 daemon::run(&mut driver, updates, requests, shutdown).await;
             }
+            FirewallDriver::Nftables => {
+                let mut driver = Hybrid::with_nftables(hybrid_setup(&config))?;
+                daemon::run(&mut driver, updates, requests, shutdown).await;
+            }
             FirewallDriver::Noop => daemon::run(&mut Noop::default(), updates, requests, shutdown).await,
         }
         info!("ending; the switch keeps its flows");

@@ -1,11 +1,13 @@
 //! A rule of a group as one rule of a chain.
 
-use crate::mark::FROM_PORT;
 use ipnet::IpNet;
-use policy::{Direction, Ethertype, MacAddr, PortProtocol, PortRange, Remote, Rule, Service};
+use policy::{Direction, Ethertype, MacAddr, PortProtocol, PortRange, Rule, Service};
+
+use crate::dialect::RemoteEnd;
+use crate::mark::FROM_PORT;
 
 /// Why a rule cannot be said with iptables, if it cannot: it is refused then, and admits nothing.
-pub(crate) fn why_not(rule: &Rule) -> Option<&'static str> {
+pub(super) fn why_not(rule: &Rule) -> Option<&'static str> {
     match (rule.ethertype, rule.service) {
         // ip6_tables walks over them (net/ipv6/exthdrs_core.c: `ipv6_find_hdr`), and `-p` is what stands behind.
         (Ethertype::Ipv6, Service::Protocol(43 | 44 | 51 | 60)) => {
@@ -16,16 +18,16 @@ pub(crate) fn why_not(rule: &Rule) -> Option<&'static str> {
 }
 
 /// The words of a rule, with `remote` as the words for its remote; `comment` says whose it is.
-pub(crate) fn rule_line(rule: &Rule, remote: &RemoteWords, comment: &str, target: &str) -> String {
+pub(super) fn rule_line(rule: &Rule, remote: &RemoteEnd, comment: &str, target: &str) -> String {
     let mut words = Vec::new();
-    if let RemoteWords::Prefix(net) | RemoteWords::Bound(net, _) = remote {
+    if let RemoteEnd::Prefix(net) | RemoteEnd::Bound(net, _) = remote {
         words.extend(prefix(rule.direction, *net));
     }
     words.extend(service(rule.ethertype, rule.service));
     match remote {
-        RemoteWords::Set(set) => words.push(format!("-m set --match-set {set} {}", way(rule.direction))),
-        RemoteWords::Bound(_, mac) => words.push(remote_mac(rule.direction, *mac)),
-        RemoteWords::Prefix(_) | RemoteWords::Any => {}
+        RemoteEnd::Set(set) => words.push(format!("-m set --match-set {set} {}", way(rule.direction))),
+        RemoteEnd::Bound(_, mac) => words.push(remote_mac(rule.direction, *mac)),
+        RemoteEnd::Prefix(_) | RemoteEnd::Any => {}
     }
     words.push(format!("-m comment --comment {}", quoted(comment)));
     words.push(format!("-j {target}"));
@@ -33,7 +35,7 @@ pub(crate) fn rule_line(rule: &Rule, remote: &RemoteWords, comment: &str, target
 }
 
 /// The words for a packet from, or to, a member that counts only with its MAC.
-pub(crate) fn bound_line(direction: Direction, net: IpNet, mac: MacAddr, target: &str) -> String {
+pub(super) fn bound_line(direction: Direction, net: IpNet, mac: MacAddr, target: &str) -> String {
     let not = if direction == Direction::Ingress { "! " } else { "" };
     let from_port = format!("-m mark {not}--mark {FROM_PORT:#x}/{FROM_PORT:#x}");
     let words = prefix(direction, net).into_iter().chain([from_port, remote_mac(direction, mac)]);
@@ -54,26 +56,6 @@ fn remote_mac(direction: Direction, mac: MacAddr) -> String {
         "-m bpf --bytecode \"6,32 0 0 {LINK_LAYER},21 0 3 {high},40 0 0 {},21 0 1 {low},6 0 0 65535,6 0 0 0\"",
         LINK_LAYER + 4
     )
-}
-
-/// The other end of a rule.
-pub(crate) enum RemoteWords {
-    Any,
-    Prefix(IpNet),
-    /// A member that counts only with its MAC (semantics, "members of a security group").
-    Bound(IpNet, MacAddr),
-    Set(String),
-}
-
-impl RemoteWords {
-    /// Of a remote; `set` is that of its members.
-    pub(crate) fn of(remote: &Remote, set: Option<&str>) -> Option<Self> {
-        match remote {
-            Remote::Any => Some(RemoteWords::Any),
-            Remote::Prefix(net) => Some(RemoteWords::Prefix(*net)),
-            Remote::Group(_) | Remote::AddressGroup(_) => set.map(|set| RemoteWords::Set(set.to_owned())),
-        }
-    }
 }
 
 fn way(direction: Direction) -> &'static str {
@@ -147,11 +129,13 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use policy::Remote;
+
     use super::*;
 
     fn line(direction: Direction, ethertype: Ethertype, service: Service, remote: &Remote) -> String {
         let rule = Rule { id: "r1".into(), direction, ethertype, service, remote: remote.clone() };
-        rule_line(&rule, &RemoteWords::of(remote, Some("NIPv4g")).unwrap(), "r1", "ok")
+        rule_line(&rule, &RemoteEnd::of(remote, Some("NIPv4g")).unwrap(), "r1", "ok")
     }
 
     fn ports(protocol: PortProtocol, min: u16, max: u16) -> Service {
