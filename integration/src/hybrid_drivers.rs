@@ -40,6 +40,10 @@ impl HybridDriver for IptablesNft {
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
         self.0.put_in_force(policy)
     }
+
+    fn changed(&self) -> usize {
+        self.0.driver.status().sent.flow_mods()
+    }
 }
 
 impl HybridDriver for IptablesLegacy {
@@ -50,6 +54,10 @@ impl HybridDriver for IptablesLegacy {
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
         self.0.put_in_force(policy)
     }
+
+    fn changed(&self) -> usize {
+        self.0.driver.status().sent.flow_mods()
+    }
 }
 
 impl HybridDriver for NftablesAlone {
@@ -59,6 +67,10 @@ impl HybridDriver for NftablesAlone {
 
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
         self.0.put_in_force(policy)
+    }
+
+    fn changed(&self) -> usize {
+        self.0.driver.status().sent.flow_mods()
     }
 }
 

@@ -52,7 +52,7 @@ mod vm;
 
 pub use dummy::{DummyPort, DummySpec};
 pub use error::Error;
-pub use hybrid::{Emerged, HybridHost, HybridPort, HybridSpec, Stations};
+pub use hybrid::{Emerged, HybridHost, HybridPort, HybridSpec, Stations, at_access_port};
 pub use mac::Mac;
 pub use named::teardown;
 pub use netns::NetNs;

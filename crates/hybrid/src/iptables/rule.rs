@@ -87,6 +87,10 @@ fn ports(protocol: PortProtocol, range: Option<PortRange>) -> String {
     let Some(PortRange { min, max }) = range else { return format!("-p {protocol}") };
     let ports = if min == max { min.to_string() } else { format!("{min}:{max}") };
     match protocol {
+        // Every port is what iptables-save does not print; that there is one at all is asked all the same.
+        PortProtocol::Tcp | PortProtocol::Udp if (min, max) == (0, u16::MAX) => {
+            format!("-p {protocol} -m {protocol}")
+        }
         PortProtocol::Tcp | PortProtocol::Udp => format!("-p {protocol} -m {protocol} --dport {ports}"),
         PortProtocol::Sctp | PortProtocol::Dccp | PortProtocol::UdpLite => {
             format!("-p {protocol} -m multiport --dports {ports}")
@@ -152,6 +156,13 @@ mod tests {
                 ports(PortProtocol::Tcp, 80, 80),
                 net("10.0.0.0/8"),
                 "-s 10.0.0.0/8 -p tcp -m tcp --dport 80 -m comment --comment r1 -j ok",
+            ),
+            (
+                Egress,
+                Ipv4,
+                ports(PortProtocol::Udp, 0, 65535),
+                Remote::Any,
+                "-p udp -m udp -m comment --comment r1 -j ok",
             ),
             (
                 Egress,

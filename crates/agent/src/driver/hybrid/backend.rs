@@ -17,7 +17,7 @@ pub(super) trait Backend {
     fn read_back(&mut self) -> Result<(), Failure>;
 
     /// The zones that the kernel has for devices, by what their names end in.
-    fn zones(&self) -> Vec<(String, u16)>;
+    fn zones(&self) -> &[(String, u16)];
 
     /// It shall be otherwise from now on.
     fn want(&mut self, changes: Changes<Self::Dialect>);

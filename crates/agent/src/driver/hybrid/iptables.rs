@@ -46,7 +46,7 @@ impl FromStr for Variant {
 #[error("iptables_variant {0:?} is unknown; known are host, nft and legacy")]
 pub struct VariantError(String);
 
-/// The tables that we use, in the order in which they are changed: what is tracked is known before it is asked for.
+/// The tables that we use.
 const TABLES: [Table; 2] = [Table::Raw, Table::Filter];
 const FAMILIES: [Ethertype; 2] = [Ethertype::Ipv4, Ethertype::Ipv6];
 
@@ -127,7 +127,8 @@ impl Iptables {
             places.entry((key.ethertype, key.table)).or_default().push(change);
         }
         let mut counts = [0; 3];
-        for place in FAMILIES.into_iter().flat_map(|family| TABLES.map(|table| (family, table))) {
+        let order = FAMILIES.map(|family| in_order(family, &places));
+        for place in order.into_iter().flatten() {
             let changes = places.remove(&place).unwrap_or_default();
             let read = self.read.get(&place);
             let is_as_read = read.is_some_and(|read| read.is_hooked && read.strays.is_empty());
@@ -236,6 +237,18 @@ fn tool(ethertype: Ethertype, variant: Variant, what: &str) -> String {
         Variant::Nft => format!("{family}-nft-{what}"),
         Variant::Legacy => format!("{family}-legacy-{what}"),
     }
+}
+
+/// Which table of a family is changed first: a group that becomes stateless is in `raw` before it goes from `filter`, and one that is stateful
+/// again is in `filter` before it goes from `raw`. Nothing is refused in between that both admit.
+fn in_order(family: Ethertype, places: &BTreeMap<Place, Vec<Change<ChainKey, Chain>>>) -> [Place; 2] {
+    let is_loss = |change: &Change<ChainKey, Chain>| {
+        let new = change.new_value();
+        change.old_value().into_iter().flatten().any(|rule| new.is_none_or(|new| !new.contains(rule)))
+    };
+    let raw_loses = places.get(&(family, Table::Raw)).is_some_and(|changes| changes.iter().any(is_loss));
+    let [raw, filter] = TABLES.map(|table| (family, table));
+    if raw_loses { [filter, raw] } else { [raw, filter] }
 }
 
 fn hook(table: Table) -> Hook {

@@ -15,17 +15,8 @@ use policy::Direction;
 #[derive(Debug)]
 pub(super) struct Revocation {
     conntrack: Conntrack,
-    /// Zones that may hold connections that are cut.
-    cut: BTreeSet<u16>,
-}
-
-/// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) struct Judged {
-    /// Connections that are cut from now on.
-    pub(super) cut: usize,
-    /// Connections that pass again.
-    pub(super) revived: usize,
+    /// Zones that may hold connections that are cut; none if that is not known yet.
+    cut: Option<BTreeSet<u16>>,
 }
 
 impl Revocation {
@@ -34,47 +25,81 @@ impl Revocation {
     /// # Errors
     /// There is no netlink, or no right to use it.
     pub(super) fn open() -> Result<Self, Error> {
-        Ok(Revocation { conntrack: Conntrack::open()?, cut: BTreeSet::new() })
+        Ok(Revocation { conntrack: Conntrack::open()?, cut: None })
     }
 
-    /// Judges the connections of these zones by what is admitted now, where less or more may be than before.
+    /// Lets connections of these zones pass again that are cut and would be admitted now, and says which.
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub(super) fn judge<D: Dialect>(
+    pub(super) fn revive<D: Dialect>(
+        &mut self,
+        firewall: &Firewall<D>,
+        grown: &BTreeSet<u16>,
+    ) -> Result<Vec<Connection>, Error> {
+        let is_concerned = |zone: &&u16| self.cut.as_ref().is_none_or(|cut| cut.contains(zone));
+        let zones: BTreeSet<u16> = grown.iter().filter(is_concerned).copied().collect();
+        let (mut revived, mut still_cut) = (Vec::new(), BTreeSet::new());
+        self.dump(&zones, |connection| {
+            if connection.mark & REVOKED == 0 {
+                return;
+            }
+            match firewall.admits(connection.zone, &first_packet(&connection)) {
+                true => revived.push(connection),
+                false => _ = still_cut.insert(connection.zone),
+            }
+        })?;
+        for connection in &revived {
+            self.conntrack.set_mark([connection], connection.mark & !REVOKED)?;
+        }
+        self.note(&zones, still_cut);
+        Ok(revived)
+    }
+
+    /// Cuts connections again that were let pass: what admits them is not in force after all.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(super) fn cut_again(&mut self, revived: &[Connection]) -> Result<(), Error> {
+        for connection in revived {
+            self.conntrack.set_mark([connection], connection.mark)?;
+        }
+        self.cut.get_or_insert_default().extend(revived.iter().map(|connection| connection.zone));
+        Ok(())
+    }
+
+    /// Cuts connections of these zones that would not be admitted now; says how many.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(super) fn cut<D: Dialect>(
         &mut self,
         firewall: &Firewall<D>,
         shrunk: &BTreeSet<u16>,
-        grown: &BTreeSet<u16>,
-    ) -> Result<Judged, Error> {
-        let zones: BTreeSet<u16> = grown.intersection(&self.cut).chain(shrunk).copied().collect();
-        if zones.is_empty() {
-            return Ok(Judged::default());
-        }
-        let (mut cut, mut revived) = (Vec::new(), Vec::new());
-        let mut still_cut = BTreeSet::new();
-        self.dump(&zones, |connection| {
-            let is_cut = connection.mark & REVOKED != 0;
-            let admitted = firewall.admits(connection.zone, &first_packet(&connection));
-            if !admitted {
-                still_cut.insert(connection.zone);
+    ) -> Result<usize, Error> {
+        let (mut cut, mut still_cut) = (Vec::new(), BTreeSet::new());
+        self.dump(shrunk, |connection| {
+            if firewall.admits(connection.zone, &first_packet(&connection)) {
+                return;
             }
-            match (admitted, is_cut) {
-                (false, false) => cut.push(connection),
-                (true, true) => revived.push(connection),
-                (true, false) | (false, true) => {}
+            still_cut.insert(connection.zone);
+            if connection.mark & REVOKED == 0 {
+                cut.push(connection);
             }
         })?;
-        let mut judged = Judged::default();
+        let mut count = 0;
         for connection in &cut {
-            judged.cut += self.conntrack.set_mark([connection], connection.mark | REVOKED)?;
+            count += self.conntrack.set_mark([connection], connection.mark | REVOKED)?;
         }
-        for connection in &revived {
-            judged.revived += self.conntrack.set_mark([connection], connection.mark & !REVOKED)?;
-        }
-        self.cut.retain(|zone| !zones.contains(zone));
-        self.cut.extend(still_cut);
-        Ok(judged)
+        self.note(shrunk, still_cut);
+        Ok(count)
+    }
+
+    /// Of these zones, these have connections that are cut.
+    fn note(&mut self, zones: &BTreeSet<u16>, cut: BTreeSet<u16>) {
+        let known = self.cut.get_or_insert_default();
+        known.retain(|zone| !zones.contains(zone));
+        known.extend(cut);
     }
 
     /// Forgets every connection of some zones: they are other ports' from now on. To look for one zone's costs as much as for all of them.
@@ -85,11 +110,16 @@ impl Revocation {
         let mut connections = Vec::new();
         self.dump(zones, |connection| connections.push(connection))?;
         self.conntrack.delete(&connections)?;
-        self.cut.retain(|zone| !zones.contains(zone));
+        if let Some(cut) = &mut self.cut {
+            cut.retain(|zone| !zones.contains(zone));
+        }
         Ok(())
     }
 
     fn dump(&mut self, zones: &BTreeSet<u16>, mut each: impl FnMut(Connection)) -> Result<(), Error> {
+        if zones.is_empty() {
+            return Ok(());
+        }
         let one = zones.first().copied().filter(|_| zones.len() == 1);
         self.conntrack.dump(one, |connection| {
             if zones.contains(&connection.zone) {

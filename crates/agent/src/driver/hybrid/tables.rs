@@ -49,6 +49,8 @@ pub(super) struct Tables {
     generation: Option<u32>,
     /// Nothing has been told since they were read.
     is_just_read: bool,
+    /// Of devices, by what their names end in, as they were read last: also of tables that are not as they shall be.
+    zones: Vec<(String, u16)>,
 }
 
 /// What a table holds, less elements.
@@ -74,6 +76,7 @@ impl Tables {
             is_made: false,
             generation: None,
             is_just_read: false,
+            zones: Vec::new(),
         };
         for element in hybrid::bridge::permitted(permitted_ethertypes) {
             tables.want(&element, true);
@@ -195,6 +198,10 @@ impl Tables {
         self.is_made = made.is_some_and(|made| {
             read.iter().flat_map(|read| &read.chains).any(|chain| chain.id.name.as_str() == made)
         });
+        let marks = set_id(Family::Bridge, "marks");
+        let has_marks = read.iter().flat_map(|read| &read.sets).any(|set| set.id == marks);
+        let marks = if has_marks { self.nft.elements(&marks)? } else { Vec::new() };
+        self.zones = marks.iter().filter_map(zone).collect();
         if !self.is_made {
             self.forget();
             return Ok(());
@@ -264,18 +271,9 @@ impl Tables {
         }
     }
 
-    /// The zones that the kernel has for devices, by what their names end in.
-    pub(super) fn zones(&self) -> Vec<(String, u16)> {
-        let marks = self.sets.get(&set_id(Family::Bridge, "marks"));
-        let marks = marks.into_iter().flat_map(|held| held.elements.iter_actual());
-        let zone = |((key, _), data): (&Place, &Option<nftables::Data>)| {
-            let name = key.octets().split(|octet| *octet == 0).next()?;
-            let end = std::str::from_utf8(name).ok()?.strip_prefix("tap")?.to_owned();
-            let Some(nftables::Data::Value(mark)) = data else { return None };
-            let mark = u32::from_ne_bytes(mark.octets().try_into().ok()?);
-            Some((end, u16::try_from(mark & hybrid::mark::ZONE).ok()?))
-        };
-        marks.filter_map(zone).collect()
+    /// The zones that the kernel had for devices, by what their names end in.
+    pub(super) fn zones(&self) -> &[(String, u16)] {
+        &self.zones
     }
 
     /// Whether the kernel's tables are known to be otherwise than they shall be.
@@ -434,6 +432,15 @@ impl Tables {
         }
         Ok(Some(format!("{MADE}{}", hybrid::digest(&said))))
     }
+}
+
+/// The zone of a guest's device, by what its name ends in, as the map of marks has it.
+fn zone(element: &nftables::Element) -> Option<(String, u16)> {
+    let name = element.key.octets().split(|octet| *octet == 0).next()?;
+    let end = std::str::from_utf8(name).ok()?.strip_prefix("tap")?.to_owned();
+    let Some(nftables::Data::Value(mark)) = &element.data else { return None };
+    let mark = u32::from_ne_bytes(mark.octets().try_into().ok()?);
+    Some((end, u16::try_from(mark & hybrid::mark::ZONE).ok()?))
 }
 
 /// Elements, rules, chains and sets that come, are changed, and go.

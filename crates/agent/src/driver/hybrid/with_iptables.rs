@@ -48,7 +48,7 @@ impl Backend for WithIptables {
         self.tables.read_back()
     }
 
-    fn zones(&self) -> Vec<(String, u16)> {
+    fn zones(&self) -> &[(String, u16)] {
         self.tables.zones()
     }
 

@@ -34,7 +34,7 @@ impl Backend for WithNftables {
         self.tables.read_back()
     }
 
-    fn zones(&self) -> Vec<(String, u16)> {
+    fn zones(&self) -> &[(String, u16)] {
         self.tables.zones()
     }
 

@@ -20,10 +20,10 @@ use super::revoke::Revocation;
 use super::zones::PortZones;
 use crate::engine::{Fault, Report, SecurityEffect, Sent, Status};
 
-/// How often what the kernel holds is looked at.
-const AUDIT: Duration = Duration::from_secs(10);
-/// So many looks ask whether there was a change, then one what there is.
-const LOOKS: u32 = 6;
+/// How often it is asked whether somebody changed the kernel's tables: that is one number.
+const AUDIT: Duration = Duration::from_secs(2);
+/// So many, then everything is read, also of the old iptables.
+const LOOKS_AT_ALL: u32 = 30;
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -123,8 +123,10 @@ impl<B: Backend> Worker<B> {
     pub(super) fn work(&mut self, orders: &Receiver<Order>) {
         loop {
             let wait = if self.failure.is_some() { RETRY } else { AUDIT };
+            let mut is_asked = false;
             match orders.recv_timeout(wait) {
                 Ok(order) => {
+                    is_asked = true;
                     self.take(order);
                     // All that is there by now is one change.
                     while let Ok(order) = orders.try_recv() {
@@ -136,7 +138,7 @@ impl<B: Backend> Worker<B> {
             }
             // Before there is a policy, and all ports are known, what the kernel has stays as it is.
             if self.has_policy && self.is_complete {
-                self.round();
+                self.round(is_asked);
             }
         }
     }
@@ -155,20 +157,23 @@ impl<B: Backend> Worker<B> {
     /// Looks whether somebody else changed something.
     fn look(&mut self) {
         self.looks += 1;
-        if self.backend.look(self.looks.is_multiple_of(LOOKS)) {
+        if self.backend.look(self.looks.is_multiple_of(LOOKS_AT_ALL)) {
             self.is_read = false;
         }
     }
 
-    fn round(&mut self) {
+    /// What comes of it is told if somebody asked for it, or it is worth a word.
+    fn round(&mut self, is_asked: bool) {
         let result = self.settle();
+        let is_told =
+            is_asked || self.failure.is_some() || !matches!(&result, Ok(sent) if *sent == Sent::default());
         match &result {
             Ok(sent) => {
                 self.failure = None;
-                if *sent != Sent::default() {
-                    self.sent += *sent;
+                self.sent += *sent;
+                if is_told {
+                    _ = self.reports.send(Report::Applied(*sent));
                 }
-                _ = self.reports.send(Report::Applied(*sent));
             }
             Err(reason) => {
                 error!(%reason, "what the kernel holds is not as it should be; trying again");
@@ -177,7 +182,7 @@ impl<B: Backend> Worker<B> {
             }
         }
         self.tell();
-        if result.is_ok() {
+        if result.is_ok() && is_told {
             _ = self.reports.send(Report::Settled);
         }
     }
@@ -186,7 +191,7 @@ impl<B: Backend> Worker<B> {
         if !self.is_read {
             self.backend.read_back()?;
             for (end, zone) in self.backend.zones() {
-                self.zones.hold(&end, zone);
+                self.zones.hold(end, *zone);
             }
             self.is_read = true;
         }
@@ -195,9 +200,21 @@ impl<B: Backend> Worker<B> {
         self.shrunk.extend(&changes.shrunk);
         self.grown.extend(&changes.grown);
         self.backend.want(changes);
-        let sent = self.backend.put_in_force()?;
-        self.judge()?;
-        Ok(sent)
+        // What passes again passes from before the rules on that say so: they may no longer be the ones that it passed by.
+        let revived = self.revocation.revive(&self.firewall, &self.grown)?;
+        match self.backend.put_in_force() {
+            Ok(sent) => {
+                self.cut()?;
+                if !revived.is_empty() {
+                    debug!(connections = revived.len(), "pass again");
+                }
+                Ok(sent)
+            }
+            Err(failure) => {
+                self.revocation.cut_again(&revived)?;
+                Err(failure)
+            }
+        }
     }
 
     /// Ports with their zones; a new zone is empty before it is used.
@@ -237,14 +254,14 @@ impl<B: Backend> Worker<B> {
         self.firewall.plug(port, Some(Plug { devices: devices.clone(), zone }));
     }
 
-    fn judge(&mut self) -> Result<(), Failure> {
-        if self.shrunk.is_empty() && self.grown.is_empty() {
-            return Ok(());
-        }
-        wait_for_packets_under_way();
-        let judged = self.revocation.judge(&self.firewall, &self.shrunk, &self.grown)?;
-        if judged.cut + judged.revived > 0 {
-            debug!(cut = judged.cut, revived = judged.revived, "connections judged again");
+    /// Cuts what is admitted no more.
+    fn cut(&mut self) -> Result<(), Failure> {
+        if !self.shrunk.is_empty() {
+            wait_for_packets_under_way();
+            let cut = self.revocation.cut(&self.firewall, &self.shrunk)?;
+            if cut > 0 {
+                debug!(connections = cut, "cut");
+            }
         }
         self.shrunk.clear();
         self.grown.clear();
