@@ -11,7 +11,9 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use integration::{HybridDriver, HybridFirewall, IptablesLegacy, IptablesNft, NftablesAlone, PageFirewall as _};
+use integration::{
+    HybridDriver, HybridFirewall, IptablesLegacy, IptablesNft, NftablesAlone, PageFirewall as _,
+};
 use policy::PortProtocol;
 use policy::evaluator::{Fragment, Transport};
 use proptest::strategy::{Strategy, ValueTree};

@@ -12,6 +12,7 @@
 //! ([`wide`]); a change in the former costs the same however large it is.
 
 mod rule;
+mod script;
 
 use std::collections::BTreeSet;
 
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use policy::{Direction, Ethertype, MacAddr, Rule, Service};
 
 pub use rule::{Match, NftRule, Then};
+pub use script::script;
 
 use crate::bridge::{Data, Element, Family, Key, zone_element};
 use crate::dialect::{Dialect, GroupRules, PortChains, RemoteEnd, Said};
