@@ -54,6 +54,10 @@ impl HybridDriver for IptablesLegacy {
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
         self.0.put_in_force(policy)
     }
+
+    fn changed(&self) -> usize {
+        self.0.driver.status().sent.flow_mods()
+    }
 }
 
 impl HybridDriver for NftablesAlone {

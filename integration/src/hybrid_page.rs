@@ -193,14 +193,16 @@ mod tests {
             let topic = topic.expect("a topic");
             let name = topic.file_name().into_string().expect("UTF-8");
             let pages = std::fs::read_dir(topic.path()).expect("its pages").count();
-            let exceptions = ABOUT_OPEN_VSWITCH.iter().filter(|(page, _)| page.starts_with(&format!("{name}/"))).count();
+            let exceptions =
+                ABOUT_OPEN_VSWITCH.iter().filter(|(page, _)| page.starts_with(&format!("{name}/"))).count();
             let verdict = if exceptions == 0 { "holds" } else { "all but one" };
             assert!(exceptions < 2);
             let row = format!("| {name} | {pages} | holds | {verdict} | {verdict} |");
             assert!(document.lines().any(|line| line.starts_with(&row)), "no row {row}");
             topics += 1;
         }
-        let is_row = |line: &&str| line.split(" | ").nth(1).is_some_and(|pages| pages.parse::<usize>().is_ok());
+        let is_row =
+            |line: &&str| line.split(" | ").nth(1).is_some_and(|pages| pages.parse::<usize>().is_ok());
         assert_eq!(document.lines().filter(is_row).count(), topics);
         assert!(ABOUT_OPEN_VSWITCH.iter().all(|(page, _)| document.contains(page)));
     }

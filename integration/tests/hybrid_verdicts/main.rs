@@ -11,7 +11,9 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use integration::{HybridDriver, HybridFirewall, IptablesLegacy, IptablesNft, PageFirewall as _};
+use integration::{
+    HybridDriver, HybridFirewall, IptablesLegacy, IptablesNft, NftablesAlone, PageFirewall as _,
+};
 use policy::PortProtocol;
 use policy::evaluator::{Fragment, Transport};
 use proptest::strategy::{Strategy, ValueTree};
@@ -34,6 +36,11 @@ fn iptables_over_nf_tables_does_what_the_evaluator_says() {
 #[test]
 fn the_old_iptables_does_what_the_evaluator_says() {
     search::<IptablesLegacy>(1_000_000);
+}
+
+#[test]
+fn nftables_alone_does_what_the_evaluator_says() {
+    search::<NftablesAlone>(2_000_000);
 }
 
 fn search<D: HybridDriver>(from: u64) {

@@ -33,8 +33,11 @@ impl Bed {
         ovs.add_bridge(BRIDGE, FailMode::Secure).expect("a bridge");
         // What comes out of these is for nobody.
         drop(ovs.add_dummy_ports(BRIDGE, specs.iter().map(HybridSpec::on_switch).collect()).expect("ports"));
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("tokio");
         let mut bed = Bed { driver: None, runtime, host, ovs, policy: Policy::default() };
         bed.restart();
         bed

@@ -21,7 +21,8 @@ use snapshot::{Snapshot, generation, nft};
 
 const PORTS: [&str; 3] = ["p0", "p1", "p2"];
 /// Something of somebody else's.
-const OTHERS: &str = "table inet others { set s { type ipv4_addr; elements = { 10.0.0.1 }; }; chain c { counter drop; }; }
+const OTHERS: &str =
+    "table inet others { set s { type ipv4_addr; elements = { 10.0.0.1 }; }; chain c { counter drop; }; }
 table bridge others { chain c { meta mark 1 accept; }; }";
 
 /// As nft(8) lists the tables of others.
