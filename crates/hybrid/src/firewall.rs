@@ -405,7 +405,8 @@ impl<D: Dialect> Firewall<D> {
     fn settle_bound(&mut self) {
         let is_named = |group: &GroupId| self.naming.contains_key(&Remote::Group(group.clone()));
         let named = self.bound.iter().filter(|(group, _)| is_named(group));
-        let bound: BTreeSet<(IpNet, MacAddr)> = named.flat_map(|(_, members)| members.keys().copied()).collect();
+        let bound: BTreeSet<(IpNet, MacAddr)> =
+            named.flat_map(|(_, members)| members.keys().copied()).collect();
         for (key, chain) in D::bound(&bound) {
             self.set_chain(key, Some(chain));
         }

@@ -6,8 +6,8 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hybrid::bridge::Element;
 use hybrid::bridge::Data;
+use hybrid::bridge::Element;
 use hybrid::iptables::{Chain, ChainKey, HOOKS, Iptables, PREFIX};
 use hybrid::nft::{DEPENDS, Match, Nft, NftRule, RULESET, Then, narrow, wide};
 use hybrid::{Detail, Devices, Dialect, Firewall, FirstPacket, Plug, SetOp};
@@ -100,7 +100,8 @@ impl FitsTogether for Nft {
             }
         }
         let sets: BTreeSet<String> = kernel.sets.iter().flat_map(|set| [narrow(set), wide(set)]).collect();
-        let (mut asked, is_of_text) = (BTreeSet::new(), |chain: &str| RULESET.contains(&format!("chain {chain} {{")));
+        let (mut asked, is_of_text) =
+            (BTreeSet::new(), |chain: &str| RULESET.contains(&format!("chain {chain} {{")));
         for rule in kernel.chains.values().flatten() {
             match &rule.then {
                 Then::Jump(chain) | Then::Goto(chain) if chain.contains(DEPENDS) => {
@@ -322,7 +323,7 @@ fn touches_only<D: Dialect>(chain: &str, name: impl Fn(&D::Key) -> String) {
     assert!(changes.chains.is_empty());
     assert_eq!(changes.shrunk, [4097, 4161].into());
     let mut more = fewer.clone();
-    let group = std::sync::Arc::make_mut(more.groups.get_mut(&"web".into()).unwrap());
+    let group = std::sync::Arc::make_mut(more.groups.get_mut(&"web".into()).expect("it is there"));
     group.rules.push(policy::Rule {
         id: "r3".into(),
         service: policy::Service::Any,

@@ -1,6 +1,7 @@
 //! The driver `nftables` and the kernel's tables. Needs root.
 
 mod bed;
+mod parts;
 mod rendered;
 mod snapshot;
 #[path = "../../../crates/hybrid/tests/support/mod.rs"]

@@ -11,13 +11,16 @@ type Named = (Family, String);
 /// Key, or first key of a range; last key, or first one behind a range; what it is mapped to.
 type Element = (Value, Option<Value>, Option<Data>);
 
+/// A rule's expressions, and what is kept at it.
+type Rule = (Vec<Expr>, Vec<u8>);
+/// A set's flags, type of key, whether it maps, and what is in it.
+type Set = (SetFlags, u32, bool, BTreeSet<Element>);
+
 /// Our tables, less the chain that says what was made.
 #[derive(PartialEq, Eq, Debug, Default)]
 pub(crate) struct Snapshot {
-    /// The rules of each chain, with what is kept at them.
-    pub(crate) chains: BTreeMap<Named, Vec<(Vec<Expr>, Vec<u8>)>>,
-    /// Of each set flags, types of key and data, and what is in it.
-    pub(crate) sets: BTreeMap<Named, (SetFlags, u32, bool, BTreeSet<Element>)>,
+    pub(crate) chains: BTreeMap<Named, Vec<Rule>>,
+    pub(crate) sets: BTreeMap<Named, Set>,
 }
 
 impl Snapshot {

@@ -70,9 +70,8 @@ pub(super) fn comment(text: &str) -> Option<String> {
 impl NftRule {
     /// It asks what stands in the first part of a datagram alone.
     pub(super) fn is_of_first_part(&self) -> bool {
-        let is_of = |part: &Match| {
-            matches!(part, Match::Port(_) | Match::IcmpType(_) | Match::IcmpTypeAndCode(..))
-        };
+        let is_of =
+            |part: &Match| matches!(part, Match::Port(_) | Match::IcmpType(_) | Match::IcmpTypeAndCode(..));
         self.matches.iter().any(is_of)
     }
 }

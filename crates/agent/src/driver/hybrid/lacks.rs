@@ -1,8 +1,8 @@
 //! What rules are made of that a kernel may be built without.
 
 use nftables::{
-    CtKey, DataType, Expr, Family, Field, Keys, MetaKey, Need, Nftables, Selector, Set, Statements, TableId,
-    Target, Value, Verdict,
+    CtKey, DataType, Expr, Family, Field, Keys, Lack, MetaKey, Need, Nftables, Selector, Set, Statements,
+    TableId, Target, Value, Verdict,
 };
 
 use super::HybridError;
@@ -14,14 +14,15 @@ use super::HybridError;
 pub(super) fn none() -> Result<(), HybridError> {
     let needs = needs();
     let lacks = Nftables::open()?.probe(&needs)?;
-    let shown: Vec<String> = lacks
-        .iter()
-        .filter_map(|lack| Some(format!("{} ({})", needs.get(lack.need)?.name, lack.refused.reason)))
-        .collect();
-    match shown.is_empty() {
+    match lacks.is_empty() {
         true => Ok(()),
-        false => Err(HybridError::Lacks(shown.join(", "))),
+        false => Err(HybridError::Lacks(shown(&needs, &lacks))),
     }
+}
+
+fn shown(needs: &[Need], lacks: &[Lack]) -> String {
+    let one = |lack: &Lack| Some(format!("{} ({})", needs.get(lack.need)?.name, lack.refused.reason));
+    lacks.iter().filter_map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn needs() -> Vec<Need> {
@@ -77,7 +78,20 @@ mod tests {
 
     #[test]
     fn what_is_lacking_is_named() {
-        let names: std::collections::BTreeSet<String> = needs().into_iter().map(|need| need.name).collect();
-        assert_eq!(names.len(), needs().len());
+        let needs = needs();
+        let lack = |name: &str| Lack {
+            need: needs.iter().position(|need| need.name == name).expect("it is needed"),
+            refused: nftables::Refused {
+                operation: 2,
+                action: "add a rule".to_owned(),
+                part: Some(0),
+                reason: "no such file or directory".to_owned(),
+                code: 2,
+            },
+        };
+        assert_eq!(
+            shown(&needs, &[lack("ct zone"), lack("notrack")]),
+            "ct zone (no such file or directory), notrack (no such file or directory)"
+        );
     }
 }

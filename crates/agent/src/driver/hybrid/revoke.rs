@@ -102,16 +102,16 @@ impl Revocation {
         known.extend(cut);
     }
 
-    /// Forgets every connection of a zone: it is another port's from now on.
+    /// Forgets every connection of some zones: they are other ports' from now on. To look for one zone's costs as much as for all of them.
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub(super) fn flush(&mut self, zone: u16) -> Result<(), Error> {
+    pub(super) fn flush(&mut self, zones: &BTreeSet<u16>) -> Result<(), Error> {
         let mut connections = Vec::new();
-        self.conntrack.dump(Some(zone), |connection| connections.push(connection))?;
+        self.dump(zones, |connection| connections.push(connection))?;
         self.conntrack.delete(&connections)?;
         if let Some(cut) = &mut self.cut {
-            cut.remove(&zone);
+            cut.retain(|zone| !zones.contains(zone));
         }
         Ok(())
     }

@@ -65,6 +65,8 @@ pub(super) struct Worker<B: Backend> {
     plugs: BTreeMap<PortId, Option<Devices>>,
     /// Ports that wait for a zone.
     without_zone: BTreeMap<PortId, Devices>,
+    /// Zones that may hold connections of an earlier owner.
+    new_zones: BTreeSet<u16>,
     has_policy: bool,
     is_complete: bool,
     is_read: bool,
@@ -105,6 +107,7 @@ impl<B: Backend> Worker<B> {
             sent: Sent::default(),
             plugs: BTreeMap::new(),
             without_zone: BTreeMap::new(),
+            new_zones: BTreeSet::new(),
             has_policy: false,
             is_complete: false,
             is_read: false,
@@ -217,15 +220,16 @@ impl<B: Backend> Worker<B> {
     /// Ports with their zones; a new zone is empty before it is used.
     fn plug_in(&mut self) -> Result<(), Failure> {
         while let Some((port, devices)) = self.plugs.pop_first() {
-            if let Err(reason) = self.plug(&port, devices.as_ref()) {
-                self.plugs.insert(port, devices);
-                return Err(reason);
-            }
+            self.plug(&port, devices.as_ref());
+        }
+        if !self.new_zones.is_empty() {
+            self.revocation.flush(&self.new_zones)?;
+            self.new_zones.clear();
         }
         Ok(())
     }
 
-    fn plug(&mut self, port: &PortId, devices: Option<&Devices>) -> Result<(), Failure> {
+    fn plug(&mut self, port: &PortId, devices: Option<&Devices>) {
         self.without_zone.remove(port);
         let Some(devices) = devices else {
             if let Some(before) = self.firewall.plug(port, None) {
@@ -234,21 +238,20 @@ impl<B: Backend> Worker<B> {
                 let waiting = std::mem::take(&mut self.without_zone);
                 self.plugs.extend(waiting.into_iter().map(|(port, devices)| (port, Some(devices))));
             }
-            return Ok(());
+            return;
         };
         let (zone, is_new) = match self.zones.provide(devices.end()) {
             Ok(provided) => provided,
             Err(reason) => {
                 self.without_zone.insert(port.clone(), devices.clone());
                 _ = self.reports.send(Report::NoZone(port.clone(), reason));
-                return Ok(());
+                return;
             }
         };
         if is_new {
-            self.revocation.flush(zone)?;
+            self.new_zones.insert(zone);
         }
         self.firewall.plug(port, Some(Plug { devices: devices.clone(), zone }));
-        Ok(())
     }
 
     /// Cuts what is admitted no more.
