@@ -1,4 +1,4 @@
-//! `sgflow agent` with `iptables_hybrid` on a host with hybrid bridges: killed at any instant, beside others' rules, and after Neutron's.
+//! `sgflow agent` with `iptables_hybrid`, and with `nftables`, on a host with hybrid bridges: killed at any instant, beside others' rules, and after Neutron's.
 //!
 //! `SGFLOW_KILLS` says how often it is killed; docs/hybrid.md has the figures of a long run.
 
@@ -31,8 +31,12 @@ fn start() -> (HybridHost, Ovs) {
     (host, ovs)
 }
 
-fn agent(host: &HybridHost, ovs: &Ovs, iptables: &str) -> Agent {
-    let options = ["--driver", "iptables_hybrid", "--iptables-variant", iptables];
+/// With one of the two kinds of iptables, or with `nftables` alone.
+fn agent(host: &HybridHost, ovs: &Ovs, kind: &str) -> Agent {
+    let options = match kind {
+        "nftables" => vec!["--driver", "nftables"],
+        iptables => vec!["--driver", "iptables_hybrid", "--iptables-variant", iptables],
+    };
     Agent::start_on_host(ovs, host.netns(), &options)
 }
 
@@ -108,9 +112,9 @@ fn bombard(host: &HybridHost, is_over: &AtomicBool) -> usize {
 }
 
 /// A driver that begins anew finds the kernel as it would have made it.
-fn is_as_rendered(host: &HybridHost, ovs: &Ovs, iptables: &str) -> Agent {
+fn is_as_rendered(host: &HybridHost, ovs: &Ovs, kind: &str) -> Agent {
     std::fs::remove_file(ovs.rundir().join("agent.log")).expect("the log of those before");
-    let agent = agent(host, ovs, iptables);
+    let agent = agent(host, ovs, kind);
     converged(ovs);
     agent.wait_for("applied", 1);
     let nothing = "applied added=0 modified=0 deleted=0 bundles=0";
@@ -118,10 +122,10 @@ fn is_as_rendered(host: &HybridHost, ovs: &Ovs, iptables: &str) -> Agent {
     agent
 }
 
-fn killed_under_churn(iptables: &str, kills: usize) {
+fn killed_under_churn(kind: &str, kills: usize) {
     let (host, ovs) = start();
     document(&ovs, &churned(0));
-    let mut agent = agent_when_settled(&host, &ovs, iptables);
+    let mut agent = agent_when_settled(&host, &ovs, kind);
     let (is_over, hold) = (AtomicBool::new(false), Mutex::new(()));
     let mut chance = Chance(2026);
     thread::scope(|scope| {
@@ -144,7 +148,7 @@ fn killed_under_churn(iptables: &str, kills: usize) {
             thread::sleep(Duration::from_millis(chance.below(700)));
             agent.child.kill().expect("it runs");
             agent.child.wait().expect("it ends");
-            agent = self::agent(&host, &ovs, iptables);
+            agent = self::agent(&host, &ovs, kind);
             if chance.below(3) == 0 {
                 // In its start.
                 thread::sleep(Duration::from_millis(chance.below(120)));
@@ -157,19 +161,19 @@ fn killed_under_churn(iptables: &str, kills: usize) {
             converged(&ovs);
             agent.child.kill().expect("it runs");
             agent.child.wait().expect("it ends");
-            agent = is_as_rendered(&host, &ovs, iptables);
+            agent = is_as_rendered(&host, &ovs, kind);
             drop(held);
         }
         drop(over);
         let sent = traffic.join().expect("what was sent is judged alike all the time");
         let changes = changes.join().expect("the policy can be written");
-        println!("{iptables}: {kills} kills, {changes} documents, {sent} frames");
+        println!("{kind}: {kills} kills, {changes} documents, {sent} frames");
         assert!(sent > 50 * kills && changes > kills, "{sent} frames, {changes} documents");
     });
 }
 
-fn agent_when_settled(host: &HybridHost, ovs: &Ovs, iptables: &str) -> Agent {
-    let agent = agent(host, ovs, iptables);
+fn agent_when_settled(host: &HybridHost, ovs: &Ovs, kind: &str) -> Agent {
+    let agent = agent(host, ovs, kind);
     converged(ovs);
     agent
 }
@@ -182,6 +186,11 @@ fn an_agent_that_is_killed_under_churn_costs_no_frame_and_lets_none_through() {
 #[test]
 fn nor_does_it_with_the_old_iptables() {
     killed_under_churn("legacy", kills(3));
+}
+
+#[test]
+fn nor_does_it_with_nftables_alone() {
+    killed_under_churn("nftables", kills(4));
 }
 
 /// Neutron's chains, as its agent leaves them, and those of others.
