@@ -5,6 +5,7 @@
 
 mod bridge;
 mod iptables;
+mod program;
 mod revoke;
 mod worker;
 mod zones;
@@ -29,6 +30,7 @@ use crate::mirror::Plan;
 use bridge::Bridge;
 use iptables::Iptables;
 pub use iptables::Variant;
+pub use program::programs_started;
 use revoke::Revocation;
 use worker::{Order, State, Worker};
 use zones::PortZones;
