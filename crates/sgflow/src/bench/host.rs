@@ -49,16 +49,11 @@ impl Host {
 
     /// One whose ports are the ends of hybrid bridges. The bridges themselves are not there: rules name devices, and need none.
     pub(crate) fn start_hybrid(scenario: &Scenario) -> Result<Self> {
-        Self::start_with(scenario, |number| {
-            let DummySpec { port_id, mac, tag, ofport, .. } = plug(number);
-            let spec = HybridSpec {
-                port_id: port_id.unwrap_or_default(),
-                tag: tag.unwrap_or_default(),
-                mac,
-                ofport,
-            };
-            spec.on_switch()
-        })
+        let host = Self::start_with(scenario, hybrid_plug)?;
+        // Without IPv6 Neutron's driver makes no rules for it.
+        let allow = || fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0");
+        host.ovs.netns().enter(allow)?.context("allowing IPv6")?;
+        Ok(host)
     }
 
     fn start_with(scenario: &Scenario, spec: fn(u16) -> DummySpec) -> Result<Self> {
@@ -174,6 +169,11 @@ fn plug(number: u16) -> DummySpec {
         ofport: Some(number + 1),
         ..DummySpec::new(&tap(number))
     }
+}
+
+fn hybrid_plug(number: u16) -> DummySpec {
+    let DummySpec { port_id, mac, tag, ofport, .. } = plug(number);
+    HybridSpec { port_id: port_id.unwrap_or_default(), tag: tag.unwrap_or_default(), mac, ofport }.on_switch()
 }
 
 /// Processor time of a command and what it starts.
