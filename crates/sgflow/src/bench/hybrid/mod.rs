@@ -7,7 +7,7 @@ mod subject;
 
 use std::collections::BTreeSet;
 
-use agent::driver::{HybridSetup, Variant};
+use agent::driver::{Hybrid, HybridError, HybridSetup, Variant};
 use anyhow::{Context as _, Result};
 use policy::{Policy, PolicyDelta};
 
@@ -55,27 +55,42 @@ enum Kind {
 
 /// A driver, and what it works with.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
-    variant: Variant,
+enum Candidate {
+    IptablesHybrid(Variant),
 }
 
 impl Candidate {
     fn name(self) -> String {
-        format!("iptables_hybrid, {}", kernel::name(self.variant))
+        match self {
+            Candidate::IptablesHybrid(variant) => format!("iptables_hybrid, {}", kernel::name(variant)),
+        }
+    }
+
+    /// The iptables in which it keeps rules, and those of the peer that is measured beside it.
+    fn iptables(self) -> Variant {
+        match self {
+            Candidate::IptablesHybrid(variant) => variant,
+        }
+    }
+
+    /// Starts it, on a tokio runtime.
+    fn start(self, setup: HybridSetup) -> Result<Hybrid, HybridError> {
+        match self {
+            Candidate::IptablesHybrid(iptables) => Hybrid::new(HybridSetup { iptables, ..setup }),
+        }
     }
 }
 
 impl HybridArgs {
     fn candidates(&self) -> Vec<Candidate> {
-        let drivers = if self.driver.is_empty() { vec![Driver::IptablesHybrid] } else { self.driver.clone() };
-        let kinds =
-            if self.iptables.is_empty() { vec![Kind::Nft, Kind::Legacy] } else { self.iptables.clone() };
+        let drivers = if self.driver.is_empty() { &[Driver::IptablesHybrid][..] } else { &self.driver };
+        let kinds = if self.iptables.is_empty() { &[Kind::Nft, Kind::Legacy][..] } else { &self.iptables };
         let of = |driver: &Driver| match driver {
-            Driver::IptablesHybrid => kinds.iter().map(|kind| Candidate {
-                variant: match kind {
+            Driver::IptablesHybrid => kinds.iter().map(|kind| {
+                Candidate::IptablesHybrid(match kind {
                     Kind::Nft => Variant::Nft,
                     Kind::Legacy => Variant::Legacy,
-                },
+                })
             }),
         };
         drivers.iter().flat_map(of).collect()
@@ -120,7 +135,8 @@ pub(super) fn run(
             println!("{}", report::table(&figures));
             for peer in peers {
                 eprintln!("{}, {peer} …", what());
-                let peer = of_peers.measure_hybrid(peer, scenario, candidate.variant).with_context(what)?;
+                let peer =
+                    of_peers.measure_hybrid(peer, scenario, candidate.iptables()).with_context(what)?;
                 println!("{}", report::peer_table(&peer, &figures));
                 figures.peers.push(peer);
             }
@@ -150,7 +166,7 @@ impl Bench {
             bridge: BRIDGE.to_owned(),
             permitted_ethertypes: BTreeSet::new(),
             compress: false,
-            iptables: candidate.variant,
+            iptables: candidate.iptables(),
         };
         Ok(Bench { scenario, candidate, times, host, setup, policy: scenario.policy(), steps: Vec::new() })
     }
@@ -158,7 +174,7 @@ impl Bench {
     fn run(mut self) -> Result<Figures> {
         let (mut nothing, mut restarts) = (Vec::new(), Vec::new());
         for _ in 0..self.times {
-            kernel::empty(self.host.ovs.netns(), self.candidate.variant)?;
+            kernel::empty(self.host.ovs.netns(), self.candidate.iptables())?;
             nothing.push(self.start()?.1);
         }
         self.note("from nothing", nothing);
@@ -167,7 +183,7 @@ impl Bench {
         }
         self.note("restart, unchanged", restarts);
         let subject = self.start()?.0;
-        let held = kernel::held(self.host.ovs.netns(), self.candidate.variant)?;
+        let held = kernel::held(self.host.ovs.netns(), self.candidate.iptables())?;
         self.members(&subject)?;
         let [_, others @ ..] = scenario::CHANGES;
         for change in others {
@@ -195,8 +211,10 @@ impl Bench {
     /// A driver that begins, with all that costs it until the policy is in force.
     fn start(&self) -> Result<(Subject, Cost)> {
         let whole = Policy::diff(&Policy::default(), &self.policy);
-        let (setup, ports) = (self.setup.clone(), usize::from(self.scenario.ports));
-        self.host.ovs.netns().enter(|| Subject::start(setup, whole, ports))?
+        let (candidate, setup) = (self.candidate, self.setup.clone());
+        let driver = move || candidate.start(setup);
+        let ports = usize::from(self.scenario.ports);
+        self.host.ovs.netns().enter(|| Subject::start(driver, whole, ports))?
     }
 
     /// Members that come and go, one after the other, and so many that there is a slowest.

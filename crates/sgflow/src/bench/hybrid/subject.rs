@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use agent::driver::{Driver as _, Hybrid, HybridSetup, programs_started};
+use agent::driver::{Driver as _, Hybrid, HybridError, programs_started};
 use agent::engine::{Report, Sent, Status};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use lab::process;
@@ -93,12 +93,16 @@ pub(super) struct Subject {
 impl Subject {
     /// Starts a driver in the network namespace of the calling thread, gives it a policy, and waits until it is in force with so many
     /// ports: with all that this cost.
-    pub(super) fn start(setup: HybridSetup, policy: PolicyDelta, ports: usize) -> Result<(Self, Cost)> {
+    pub(super) fn start(
+        driver: impl FnOnce() -> Result<Hybrid, HybridError> + Send + 'static,
+        policy: PolicyDelta,
+        ports: usize,
+    ) -> Result<(Self, Cost)> {
         let mut begun = Begun { at: Instant::now(), used: used_by_process()? };
         let (policies, given) = mpsc::unbounded_channel();
         let (told, news) = channel();
         let thread = thread::Builder::new().name("agent".to_owned()).spawn(move || {
-            if let Err(error) = work(setup, given, &told) {
+            if let Err(error) = work(driver, given, &told) {
                 _ = told.send(News::Failed(format!("{error:#}")));
             }
         })?;
@@ -202,13 +206,13 @@ fn used_by_process() -> Result<Used> {
 
 /// Runs the driver until nobody gives it policies any more.
 fn work(
-    setup: HybridSetup,
+    driver: impl FnOnce() -> Result<Hybrid, HybridError>,
     mut given: mpsc::UnboundedReceiver<PolicyDelta>,
     told: &Sender<News>,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut driver = Hybrid::new(setup)?;
+        let mut driver = driver()?;
         _ = told.send(News::Started([nix::unistd::gettid().as_raw(), worker()?]));
         loop {
             tokio::select! {
