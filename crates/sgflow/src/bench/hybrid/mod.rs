@@ -123,6 +123,7 @@ pub(super) fn run(
     (of_peers, peers): (&PeerArgs, &[Installed]),
     times: usize,
 ) -> Result<String> {
+    peers.iter().try_for_each(Installed::has_hybrid_driver)?;
     let usual =
         [(500, 500), (500, 5000)].map(|(ports, members)| Scenario { shape: Shape::Default, ports, members });
     let scenarios = if scenarios.is_empty() { &usual } else { scenarios };

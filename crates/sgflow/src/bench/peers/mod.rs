@@ -65,6 +65,15 @@ pub(crate) struct Installed {
     version: String,
 }
 
+impl Installed {
+    /// # Errors
+    /// It has nothing for hosts with hybrid bridges.
+    pub(crate) fn has_hybrid_driver(&self) -> Result<()> {
+        ensure!(self.peer == Peer::Neutron, "{self} has no driver for hybrid bridges");
+        Ok(())
+    }
+}
+
 impl fmt::Display for Installed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.peer.name(), self.version)
@@ -206,7 +215,7 @@ impl PeerArgs {
         scenario: &Scenario,
         iptables: Variant,
     ) -> Result<PeerFigures> {
-        ensure!(installed.peer == Peer::Neutron, "{installed} has no driver for hybrid bridges");
+        installed.has_hybrid_driver()?;
         let patience = Duration::from_secs(self.peer_patience);
         self.measure_by(installed, scenario, || {
             let driver = neutron::Driver::IptablesHybrid(iptables);
