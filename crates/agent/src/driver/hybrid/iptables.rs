@@ -14,7 +14,7 @@ use policy::Ethertype;
 use reconcile::{Change, Tracker};
 use thiserror::Error;
 
-use super::Failure;
+use super::{Failure, program};
 
 /// Which of the two kinds of iptables keeps the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -214,7 +214,7 @@ impl Iptables {
         let mut command = Command::new(&tool);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = program::start(&mut command).map_err(failed)?;
         if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
             // A tool that ends before it has read everything says why.
             _ = stdin.write_all(input.as_bytes());

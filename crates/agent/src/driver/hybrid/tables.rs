@@ -17,9 +17,9 @@ use nftables::{Batch, Chain, ChainId, Name, Nftables, Place as RulePlace, Rule, 
 use policy::Ethertype;
 use reconcile::{Change, Tracker};
 
-use super::Failure;
 use super::encode::{self, Encoded, Place};
 use super::held_set::HeldSet;
+use super::{Failure, program};
 
 /// Our tables.
 const TABLE: &str = "sgflow";
@@ -503,7 +503,7 @@ fn nft(text: &str) -> Result<(), Failure> {
     let failed = |reason: std::io::Error| Failure::other("nft", reason);
     let mut command = Command::new("nft");
     command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child = program::start(&mut command).map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A tool that ends before it has read everything says why.
         _ = stdin.write_all(text.as_bytes());
