@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::str::FromStr;
 
 use hybrid::iptables::{Chain, ChainKey, HOOKS, Hook, PREFIX, Table};
@@ -211,7 +211,7 @@ impl Iptables {
     ) -> Result<String, Failure> {
         let tool = tool(ethertype, self.variant, what);
         let failed = |reason: std::io::Error| Failure::other(&tool, reason);
-        let mut command = Command::new(&tool);
+        let mut command = program::command(&tool);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = program::start(&mut command).map_err(failed)?;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use hybrid::SetOp;
 use hybrid::bridge::{Element, Family};
@@ -501,7 +501,7 @@ fn chain_id(family: Family, name: &str) -> ChainId {
 
 fn nft(text: &str) -> Result<(), Failure> {
     let failed = |reason: std::io::Error| Failure::other("nft", reason);
-    let mut command = Command::new("nft");
+    let mut command = program::command("nft");
     command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = program::start(&mut command).map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
