@@ -346,13 +346,16 @@ impl<D: Dialect> Firewall<D> {
         let group = self.sets.group(id).filter(|_| !carried.ports.is_empty()).cloned();
         self.name_remotes(id, before.as_deref(), group.as_deref());
         let said = D::group(&name, group.as_deref().map(|group| self.group_rules(group)).as_ref());
-        let mut is_other = false;
+        let (mut loses, mut gains) = (false, false);
         for (key, chain) in said {
-            is_other |= self.set_chain(key, chain);
+            let before = self.chains.get(&key).map_or(&[][..], Vec::as_slice);
+            let after = chain.as_deref().unwrap_or_default();
+            // Rules only admit: what is there besides takes nothing away.
+            loses |= !holds(after, before);
+            gains |= !holds(before, after);
+            self.set_chain(key, chain);
         }
-        if is_other {
-            self.note_group(id);
-        }
+        self.note_group(id, loses, gains);
         let refused = group.iter().flat_map(|group| &group.rules);
         let refused: Vec<_> = refused.filter_map(|rule| Some((rule.id.clone(), D::why_not(rule)?))).collect();
         match refused.is_empty() {
@@ -467,24 +470,26 @@ impl<D: Dialect> Firewall<D> {
         }
     }
 
-    /// Whether it was another one.
-    fn set_chain(&mut self, key: D::Key, chain: Option<ChainOf<D>>) -> bool {
+    fn set_chain(&mut self, key: D::Key, chain: Option<ChainOf<D>>) {
         if self.chains.get(&key) == chain.as_ref() {
-            return false;
+            return;
         }
         match &chain {
             Some(chain) => self.chains.insert(key.clone(), chain.clone()),
             None => self.chains.remove(&key),
         };
         self.changes.chains.insert(key, chain);
-        true
     }
 
-    /// Rules of a group changed, one way or the other.
-    fn note_group(&mut self, id: &GroupId) {
+    /// Rules of a group went, or came.
+    fn note_group(&mut self, id: &GroupId, loses: bool, gains: bool) {
         let zones: Vec<u16> = self.zones_of(id).collect();
-        self.changes.shrunk.extend(&zones);
-        self.changes.grown.extend(&zones);
+        if loses {
+            self.changes.shrunk.extend(&zones);
+        }
+        if gains {
+            self.changes.grown.extend(&zones);
+        }
     }
 
     fn zones_of(&self, group: &GroupId) -> impl Iterator<Item = u16> {
@@ -511,4 +516,10 @@ impl<D: Dialect> Firewall<D> {
         self.changes.grown.extend(grown);
         self.changes.shrunk.extend(shrunk);
     }
+}
+
+/// Whether a chain has all rules of another.
+fn holds<R: PartialEq>(chain: &[R], other: &[R]) -> bool {
+    // As a rule something came, or went, at the end.
+    chain.starts_with(other) || other.iter().all(|rule| chain.contains(rule))
 }

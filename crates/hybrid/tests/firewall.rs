@@ -333,6 +333,10 @@ fn touches_only<D: Dialect>(chain: &str, name: impl Fn(&D::Key) -> String) {
     let changes = firewall.take();
     assert_eq!(changes.chains.keys().map(name).collect::<Vec<_>>(), [chain]);
     assert!(changes.elements.is_empty() && changes.sets.is_empty());
+    assert_eq!((changes.shrunk, changes.grown), ([].into(), [4097, 4161].into()));
+    firewall.apply_policy(&Policy::diff(&more, &fewer));
+    let changes = firewall.take();
+    assert_eq!((changes.shrunk, changes.grown), ([4097, 4161].into(), [].into()));
 }
 
 #[test]

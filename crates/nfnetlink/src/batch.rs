@@ -41,7 +41,8 @@ impl Socket {
         last.append_to(&mut bytes, self.number(), ACKNOWLEDGE);
         Request::batch_end(subsystem).append_to(&mut bytes, self.number(), 0);
         self.make_room(bytes.len())?;
-        self.socket.send(&bytes, 0)?;
+        // Those that begin and end it, too.
+        self.send(&bytes, requests.len() + 2)?;
         self.refusals(begin, requests.len())
     }
 

@@ -12,4 +12,4 @@ mod socket;
 
 pub use attribute::{Attribute, Attributes};
 pub use message::{Malformed, Message, Messages, Request, Subsystem};
-pub use socket::{Error, Refusal, Socket};
+pub use socket::{Error, Refusal, Socket, sent};

@@ -1,6 +1,7 @@
 //! The socket: requests go to the kernel, and come back done or refused.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use netlink_sys::SocketAddr;
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -95,6 +96,13 @@ impl Error {
 /// `ERESTART` (net/netfilter/nfnetlink.c: `nfnetlink_rcv_batch`, where the generation is not valid).
 const STALE: i32 = 85;
 
+static SENT: AtomicU64 = AtomicU64::new(0);
+
+/// How many messages this process has sent to the kernel by all its connections, those that begin and end a batch included.
+pub fn sent() -> u64 {
+    SENT.load(Ordering::Relaxed)
+}
+
 /// A connection to netfilter, in the network namespace of the thread that opened it. Requests wait for their answers.
 #[derive(Debug)]
 pub struct Socket {
@@ -116,6 +124,13 @@ impl Socket {
         socket.set_ext_ack(true)?;
         socket.set_rx_buf_sz(RECEIVE_BUFFER)?;
         Ok(Socket { socket, sequence: 0, received: Vec::with_capacity(LARGEST_DATAGRAM), send_buffer: 0 })
+    }
+
+    /// Hands the kernel a datagram of so many messages.
+    pub(crate) fn send(&self, bytes: &[u8], messages: usize) -> Result<(), Error> {
+        self.socket.send(bytes, 0)?;
+        SENT.fetch_add(u64::try_from(messages).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Has the kernel do one thing.
@@ -143,7 +158,7 @@ impl Socket {
                     break;
                 }
             }
-            self.socket.send(&bytes, 0)?;
+            self.send(&bytes, count)?;
             self.answered(first, count).map_err(|error| counted_from(sent, error))?;
             sent += count;
         }
@@ -180,7 +195,7 @@ impl Socket {
         mut each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
     ) -> Result<(), Error> {
         self.sequence = self.sequence.wrapping_add(1);
-        self.socket.send(&request.finish(self.sequence, ACKNOWLEDGE), 0)?;
+        self.send(&request.finish(self.sequence, ACKNOWLEDGE), 1)?;
         let mut is_interrupted = false;
         let mut outcome = Ok(());
         loop {

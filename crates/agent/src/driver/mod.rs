@@ -8,7 +8,7 @@ use std::future::Future;
 
 use policy::PolicyDelta;
 
-pub use hybrid::{Hybrid, HybridError, HybridSetup, Variant};
+pub use hybrid::{Hybrid, HybridError, HybridSetup, Variant, programs_started};
 pub use noop::Noop;
 pub use openvswitch::{Found, MirrorOptions, OpenvSwitch, Setup, SetupError};
 

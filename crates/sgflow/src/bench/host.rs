@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use agent::driver::Setup;
 use agent::engine;
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::{Datapath, DummySpec, FailMode, Mac, Ovs, OvsOptions, process};
+use lab::{Datapath, DummySpec, FailMode, HybridSpec, Mac, Ovs, OvsOptions, process};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use policy::Policy;
@@ -32,6 +32,8 @@ pub(crate) struct Floor {
 /// A switch with the local ports of a scenario.
 pub(crate) struct Host {
     pub(crate) ovs: Ovs,
+    /// What the port of a member is on the bridge.
+    spec: fn(u16) -> DummySpec,
 }
 
 impl Host {
@@ -45,11 +47,20 @@ impl Host {
         Self::start_with(scenario, |number| DummySpec { tag: None, ..plug(number) })
     }
 
+    /// One whose ports are the ends of hybrid bridges. The bridges themselves are not there: rules name devices, and need none.
+    pub(crate) fn start_hybrid(scenario: &Scenario) -> Result<Self> {
+        let host = Self::start_with(scenario, hybrid_plug)?;
+        // Without IPv6 Neutron's driver makes no rules for it.
+        let allow = || fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0");
+        host.ovs.netns().enter(allow)?.context("allowing IPv6")?;
+        Ok(host)
+    }
+
     fn start_with(scenario: &Scenario, spec: fn(u16) -> DummySpec) -> Result<Self> {
         let ovs = Ovs::start(OvsOptions { datapath: Datapath::Dummy, ..OvsOptions::default() })?;
         ovs.add_bridge(BRIDGE, FailMode::Secure)?;
         ovs.add_dummy_ports(BRIDGE, (0..scenario.ports).map(spec).collect())?;
-        Ok(Host { ovs })
+        Ok(Host { ovs, spec })
     }
 
     /// How many flows the switch has.
@@ -61,12 +72,12 @@ impl Host {
 
     /// One more local port, that of member `number`.
     pub(crate) fn plug(&self, number: u16) -> Result<()> {
-        self.ovs.add_dummy_ports(BRIDGE, vec![plug(number)])?;
+        self.ovs.add_dummy_ports(BRIDGE, vec![(self.spec)(number)])?;
         Ok(())
     }
 
     pub(crate) fn unplug(&self, number: u16) -> Result<()> {
-        Ok(self.ovs.del_port(&tap(number))?)
+        Ok(self.ovs.del_port(&(self.spec)(number).name)?)
     }
 
     /// What a driver needs to know of this switch.
@@ -160,18 +171,25 @@ fn plug(number: u16) -> DummySpec {
     }
 }
 
+fn hybrid_plug(number: u16) -> DummySpec {
+    let DummySpec { port_id, mac, tag, ofport, .. } = plug(number);
+    HybridSpec { port_id: port_id.unwrap_or_default(), tag: tag.unwrap_or_default(), mac, ofport }.on_switch()
+}
+
 /// Processor time of a command and what it starts.
 pub(super) fn cpu_of(command: &mut Command) -> Result<Duration> {
-    let children = || -> Result<Duration> {
-        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-        Ok(duration(usage.user_time()) + duration(usage.system_time()))
-    };
-    let before = children()?;
+    let before = cpu_of_children()?;
     let status = command.status()?;
     if !status.success() {
         bail!("{command:?}: {status}");
     }
-    Ok(children()? - before)
+    Ok(cpu_of_children()? - before)
+}
+
+/// Processor time of all children that this process has waited for.
+pub(super) fn cpu_of_children() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    Ok(duration(usage.user_time()) + duration(usage.system_time()))
 }
 
 fn duration(time: TimeVal) -> Duration {

@@ -4,6 +4,7 @@
 mod datapath;
 mod document;
 mod host;
+mod hybrid;
 mod ipset;
 mod peers;
 mod plot;
@@ -60,6 +61,9 @@ pub(crate) struct BenchArgs {
 
     #[command(flatten)]
     datapath: datapath::DatapathArgs,
+
+    #[command(flatten)]
+    hybrid: hybrid::HybridArgs,
 }
 
 /// A step of a scenario, with what it cost each time.
@@ -98,6 +102,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     ensure!(args.times > 0, "--times: at least one");
     if args.datapath.datapath {
         let json = datapath::run(&args.datapath, (&args.peers, &peers), args.times)?;
+        return args.json.as_deref().map_or(Ok(()), |path| write(path, &json));
+    }
+    if args.hybrid.hybrid {
+        let json = hybrid::run(&args.hybrid, &args.scenario, (&args.peers, &peers), args.times)?;
         return args.json.as_deref().map_or(Ok(()), |path| write(path, &json));
     }
     if let Some(members) = args.ipset {

@@ -60,9 +60,7 @@ pub(super) fn table(figures: &Figures) -> String {
 
 /// The table of a peer in a scenario, with what sgflow took of its processor time on the host.
 pub(super) fn peer_table(peer: &PeerFigures, figures: &Figures) -> String {
-    let times = peer.steps.iter().map(|step| step.costs.len()).max().unwrap_or_default();
-    let measured = if times == 1 { "once".to_owned() } else { format!("medians of {times}") };
-    let mut text = format!("{}, {} {}: {measured}\n\n", figures.scenario, peer.name, peer.version);
+    let mut text = format!("{}, {} {}: {}\n\n", figures.scenario, peer.name, peer.version, measured(peer));
     let heads = ["step", "flow-mods", "flows", "central ms", "agent ms", "switch ms", "sgflow", "taken ms"];
     text.push_str(&row(&heads.map(str::to_owned)));
     text.push_str(&row(&heads.map(|head| "-".repeat(head.len().min(9)))));
@@ -89,8 +87,16 @@ pub(super) fn peer_table(peer: &PeerFigures, figures: &Figures) -> String {
     text
 }
 
+/// How often a peer was measured.
+pub(super) fn measured(peer: &PeerFigures) -> String {
+    match peer.steps.iter().map(|step| step.costs.len()).max() {
+        Some(1) => "once".to_owned(),
+        times => format!("medians of {}", times.unwrap_or_default()),
+    }
+}
+
 /// A part as people say it: 1/240.
-fn share(part: f64, whole: f64) -> String {
+pub(super) fn share(part: f64, whole: f64) -> String {
     match whole / part {
         times if times >= 10.0 => format!("1/{times:.0}"),
         times if times >= 1.0 => format!("1/{times:.1}"),
@@ -99,14 +105,14 @@ fn share(part: f64, whole: f64) -> String {
 }
 
 /// A line of a table: a name, then numbers.
-fn row(cells: &[String]) -> String {
+pub(super) fn row(cells: &[String]) -> String {
     let numbers: Vec<String> = cells.iter().skip(1).map(|cell| format!("{cell:>9}")).collect();
     let name = cells.first().map(String::as_str).unwrap_or_default();
     format!("| {name:<29} | {} |\n", numbers.join(" | "))
 }
 
 /// Every figure of all scenarios, a scenario a line; times to the microsecond.
-pub(super) fn json(figures: &[Figures]) -> serde_json::Result<String> {
+pub(super) fn json<F: serde::Serialize>(figures: &[F]) -> serde_json::Result<String> {
     let mut value = serde_json::to_value(figures)?;
     round(&mut value);
     let lines: Vec<String> = value.as_array().into_iter().flatten().map(Value::to_string).collect();
@@ -137,7 +143,7 @@ pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-fn milliseconds(seconds: f64) -> String {
+pub(super) fn milliseconds(seconds: f64) -> String {
     format!("{:.2}", seconds * 1000.0)
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::str::FromStr;
 
 use hybrid::iptables::{Chain, ChainKey, HOOKS, Hook, PREFIX, Table};
@@ -14,7 +14,7 @@ use policy::Ethertype;
 use reconcile::{Change, Tracker};
 use thiserror::Error;
 
-use super::Failure;
+use super::{Failure, program};
 
 /// Which of the two kinds of iptables keeps the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -211,10 +211,10 @@ impl Iptables {
     ) -> Result<String, Failure> {
         let tool = tool(ethertype, self.variant, what);
         let failed = |reason: std::io::Error| Failure::other(&tool, reason);
-        let mut command = Command::new(&tool);
+        let mut command = program::command(&tool);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = program::start(&mut command).map_err(failed)?;
         if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
             // A tool that ends before it has read everything says why.
             _ = stdin.write_all(input.as_bytes());

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use hybrid::SetOp;
 use hybrid::bridge::{Element, Family};
@@ -17,9 +17,9 @@ use nftables::{Batch, Chain, ChainId, Name, Nftables, Place as RulePlace, Rule, 
 use policy::Ethertype;
 use reconcile::{Change, Tracker};
 
-use super::Failure;
 use super::encode::{self, Encoded, Place};
 use super::held_set::HeldSet;
+use super::{Failure, program};
 
 /// Our tables.
 const TABLE: &str = "sgflow";
@@ -501,9 +501,9 @@ fn chain_id(family: Family, name: &str) -> ChainId {
 
 fn nft(text: &str) -> Result<(), Failure> {
     let failed = |reason: std::io::Error| Failure::other("nft", reason);
-    let mut command = Command::new("nft");
+    let mut command = program::command("nft");
     command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child = program::start(&mut command).map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A tool that ends before it has read everything says why.
         _ = stdin.write_all(text.as_bytes());

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use agent::driver::Variant;
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::Ovs;
 use policy::Policy;
@@ -42,7 +43,7 @@ pub(crate) struct PeerArgs {
 /// Who is measured beside sgflow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Peer {
-    /// Neutron's openvswitch firewall driver
+    /// Neutron's openvswitch firewall driver; with --hybrid, its iptables_hybrid
     Neutron,
     /// OVN's northd and controller
     Ovn,
@@ -62,6 +63,15 @@ impl Peer {
 pub(crate) struct Installed {
     peer: Peer,
     version: String,
+}
+
+impl Installed {
+    /// # Errors
+    /// It has nothing for hosts with hybrid bridges.
+    pub(crate) fn has_hybrid_driver(&self) -> Result<()> {
+        ensure!(self.peer == Peer::Neutron, "{self} has no driver for hybrid bridges");
+        Ok(())
+    }
 }
 
 impl fmt::Display for Installed {
@@ -118,7 +128,10 @@ pub(crate) struct PeerCost {
     /// Flow-mods that were sent, where the peer can tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) flow_mods: Option<usize>,
-    /// Flows that the switch has then.
+    /// Programs that were run, where the peer can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) programs: Option<usize>,
+    /// Flows that the switch has then, or rules that the kernel has.
     pub(crate) flows: usize,
 }
 
@@ -189,9 +202,36 @@ impl PeerArgs {
     /// # Errors
     /// It fails. One that only takes too long is measured up to there.
     pub(crate) fn measure(&self, installed: &Installed, scenario: &Scenario) -> Result<PeerFigures> {
+        self.measure_by(installed, scenario, || self.start(installed.peer, scenario))
+    }
+
+    /// Measures a peer on a host with hybrid bridges, with one kind of iptables.
+    ///
+    /// # Errors
+    /// As of [`PeerArgs::measure`], or it has nothing for such hosts.
+    pub(crate) fn measure_hybrid(
+        &self,
+        installed: &Installed,
+        scenario: &Scenario,
+        iptables: Variant,
+    ) -> Result<PeerFigures> {
+        installed.has_hybrid_driver()?;
+        let patience = Duration::from_secs(self.peer_patience);
+        self.measure_by(installed, scenario, || {
+            let driver = neutron::Driver::IptablesHybrid(iptables);
+            Ok(Box::new(neutron::Neutron::start(scenario, driver, &self.python()?, patience)?))
+        })
+    }
+
+    fn measure_by(
+        &self,
+        installed: &Installed,
+        scenario: &Scenario,
+        start: impl Fn() -> Result<Box<dyn Enforcer>>,
+    ) -> Result<PeerFigures> {
         let (name, version) = (installed.peer.name(), installed.version.clone());
         let mut figures = PeerFigures { name, version, steps: Vec::new(), given_up: None };
-        match self.steps(installed.peer, scenario, &mut figures) {
+        match self.steps(start, scenario, &mut figures) {
             Err(_) if figures.given_up.is_some() => {}
             done => done.with_context(|| installed.to_string())?,
         }
@@ -210,12 +250,17 @@ impl PeerArgs {
         .with_context(|| installed.to_string())
     }
 
-    fn steps(&self, peer: Peer, scenario: &Scenario, figures: &mut PeerFigures) -> Result<()> {
+    fn steps(
+        &self,
+        start: impl Fn() -> Result<Box<dyn Enforcer>>,
+        scenario: &Scenario,
+        figures: &mut PeerFigures,
+    ) -> Result<()> {
         let policy = scenario.policy();
-        let mut enforcer = self.start(peer, scenario)?;
+        let mut enforcer = start()?;
         figures.note("from nothing", enforcer.apply(&policy))?;
         for _ in 1..self.peer_times {
-            enforcer = self.start(peer, scenario)?;
+            enforcer = start()?;
             figures.note("from nothing", enforcer.apply(&policy))?;
         }
         for _ in 0..self.peer_times {
@@ -235,7 +280,12 @@ impl PeerArgs {
     fn start(&self, peer: Peer, scenario: &Scenario) -> Result<Box<dyn Enforcer>> {
         let patience = Duration::from_secs(self.peer_patience);
         Ok(match peer {
-            Peer::Neutron => Box::new(neutron::Neutron::start(scenario, &self.python()?, patience)?),
+            Peer::Neutron => Box::new(neutron::Neutron::start(
+                scenario,
+                neutron::Driver::OpenvSwitch,
+                &self.python()?,
+                patience,
+            )?),
             Peer::Ovn => Box::new(ovn::Ovn::start(scenario, patience)?),
         })
     }

@@ -1,4 +1,4 @@
-//! Neutron's openvswitch firewall driver, in a Python process of its own (`neutron_driver.py`).
+//! Neutron's firewall drivers for Open vSwitch and for hybrid bridges, in a Python process of its own (`neutron_driver.py`).
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -7,7 +7,9 @@ use std::process::{ChildStdin, Command};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
+use std::{env, ffi, io, os};
 
+use agent::driver::Variant;
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::{Ovs, process};
 use policy::Policy;
@@ -17,6 +19,7 @@ use serde::de::DeserializeOwned;
 use super::{Clocks, Enforcer, PeerCost, TookTooLong, until_idle};
 use crate::bench::document;
 use crate::bench::host::{BRIDGE, Host};
+use crate::bench::hybrid::kernel;
 use crate::bench::scenario::Scenario;
 
 const SCRIPT: &str = include_str!("neutron_driver.py");
@@ -53,14 +56,36 @@ struct Loaded {
 /// The answer to `apply`.
 #[derive(Deserialize, PartialEq, Debug)]
 struct Applied {
-    flow_mods: usize,
+    /// Of the driver for Open vSwitch.
+    flow_mods: Option<usize>,
+    /// Of the driver for hybrid bridges.
+    programs: Option<usize>,
     /// Until the driver returned, in seconds.
     taken: f64,
+}
+
+/// Which driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Driver {
+    OpenvSwitch,
+    /// With one kind of iptables.
+    IptablesHybrid(Variant),
+}
+
+impl Driver {
+    /// As Neutron's configuration has it.
+    fn name(self) -> &'static str {
+        match self {
+            Driver::OpenvSwitch => "openvswitch",
+            Driver::IptablesHybrid(_) => "iptables_hybrid",
+        }
+    }
 }
 
 /// The driver at work on a switch of its own.
 pub(super) struct Neutron {
     host: Host,
+    driver: Driver,
     python: PathBuf,
     patience: Duration,
     commands: ChildStdin,
@@ -68,12 +93,23 @@ pub(super) struct Neutron {
 }
 
 impl Neutron {
-    /// Starts it on a switch without flows.
-    pub(super) fn start(scenario: &Scenario, python: &Path, patience: Duration) -> Result<Self> {
-        let mut host = Host::start(scenario)?;
+    /// Starts it on a switch without flows, in a network namespace without rules.
+    pub(super) fn start(
+        scenario: &Scenario,
+        driver: Driver,
+        python: &Path,
+        patience: Duration,
+    ) -> Result<Self> {
+        let mut host = match driver {
+            Driver::OpenvSwitch => Host::start(scenario)?,
+            Driver::IptablesHybrid(_) => Host::start_hybrid(scenario)?,
+        };
         fs::write(script_of(&host), SCRIPT)?;
-        let (commands, answers) = begin(&mut host, python)?;
-        Ok(Neutron { host, python: python.to_owned(), patience, commands, answers })
+        if let Driver::IptablesHybrid(variant) = driver {
+            link_tools(&tools_of(&host), variant)?;
+        }
+        let (commands, answers) = begin(&mut host, driver, python)?;
+        Ok(Neutron { host, driver, python: python.to_owned(), patience, commands, answers })
     }
 
     fn policy_file(&self) -> PathBuf {
@@ -87,9 +123,13 @@ impl Neutron {
         ensure!(ports > 0, "the agent would do nothing about this change");
         until_idle(self.patience, || self.clocks())?;
         let before = self.clocks()?;
-        let Applied { flow_mods, taken } = self.ask("apply")?;
+        let Applied { flow_mods, programs, taken } = self.ask("apply")?;
         let cost = self.clocks()?.cost_since(&before);
-        Ok(PeerCost { flow_mods: Some(flow_mods), taken, flows: self.host.flows()?, ..cost })
+        let flows = match self.driver {
+            Driver::OpenvSwitch => self.host.flows()?,
+            Driver::IptablesHybrid(variant) => kernel::held(self.host.ovs.netns(), variant)?.rules,
+        };
+        Ok(PeerCost { flow_mods, programs, taken, flows, ..cost })
     }
 
     fn clocks(&self) -> Result<Clocks> {
@@ -118,7 +158,7 @@ impl Enforcer for Neutron {
 
     fn restart(&mut self) -> Result<PeerCost> {
         self.host.ovs.stop_daemon(NAME);
-        (self.commands, self.answers) = begin(&mut self.host, &self.python)?;
+        (self.commands, self.answers) = begin(&mut self.host, self.driver, &self.python)?;
         self.enforce()
     }
 }
@@ -127,11 +167,39 @@ fn script_of(host: &Host) -> PathBuf {
     host.ovs.rundir().join("neutron_driver.py")
 }
 
+fn tools_of(host: &Host) -> PathBuf {
+    host.ovs.rundir().join("tools")
+}
+
+fn tools_first(directory: &Path) -> Result<ffi::OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let places = [directory.to_owned()].into_iter().chain(env::split_paths(&path));
+    env::join_paths(places).map_err(io::Error::other).context("a directory for PATH")
+}
+
+/// The names by which Neutron runs iptables mean this kind of it in `directory`.
+fn link_tools(directory: &Path, variant: Variant) -> Result<()> {
+    fs::create_dir(directory)?;
+    let places = env::var_os("PATH").unwrap_or_default();
+    for family in ["iptables", "ip6tables"] {
+        for name in ["", "save", "restore"] {
+            let tool = kernel::tool(variant, family, name);
+            let found = env::split_paths(&places).map(|place| place.join(&tool)).find(|path| path.exists());
+            let found = found.with_context(|| format!("{tool} is not here"))?;
+            os::unix::fs::symlink(found, directory.join(kernel::tool(Variant::OfHost, family, name)))?;
+        }
+    }
+    Ok(())
+}
+
 /// Starts the script; a thread reads what it answers, so that waiting for it can end.
-fn begin(host: &mut Host, python: &Path) -> Result<(ChildStdin, Receiver<String>)> {
+fn begin(host: &mut Host, driver: Driver, python: &Path) -> Result<(ChildStdin, Receiver<String>)> {
     let mut command = Command::new(python);
+    if let Driver::IptablesHybrid(_) = driver {
+        command.env("PATH", tools_first(&tools_of(host))?);
+    }
     command.arg(script_of(host)).arg("--rundir").arg(host.ovs.rundir());
-    command.args(["--db", &host.ovs.db_remote(), "--bridge", BRIDGE]);
+    command.args(["--db", &host.ovs.db_remote(), "--bridge", BRIDGE, "--driver", driver.name()]);
     let (commands, said) = host.ovs.start_coprocess(NAME, command)?;
     let (told, answers) = channel();
     thread::spawn(move || {
@@ -153,7 +221,11 @@ mod tests {
         let loaded: Loaded = serde_json::from_str(r#"{"ports": 2}"#).unwrap();
         assert_eq!(loaded, Loaded { ports: 2 });
         let text = r#"{"flow_mods": 142, "taken": 0.25}"#;
-        assert_eq!(serde_json::from_str::<Applied>(text).unwrap(), Applied { flow_mods: 142, taken: 0.25 });
+        let applied = Applied { flow_mods: Some(142), programs: None, taken: 0.25 };
+        assert_eq!(serde_json::from_str::<Applied>(text).unwrap(), applied);
+        let text = r#"{"programs": 4, "taken": 0.25}"#;
+        let applied = Applied { flow_mods: None, programs: Some(4), taken: 0.25 };
+        assert_eq!(serde_json::from_str::<Applied>(text).unwrap(), applied);
         assert!(serde_json::from_str::<Applied>(r#"{"ports": 2}"#).is_err());
     }
 }
