@@ -354,18 +354,18 @@ fn rules_are_said_in_the_words_of_nft() {
         shown("ingress.web"),
         [
             "meta nfproto ipv4 ip frag-off & 0x1fff != 0 return",
-            "meta nfproto ipv4 meta l4proto 6 th dport 80 ip saddr @NIPv4web goto admit comment \"r1\"",
-            "meta nfproto ipv4 meta l4proto 6 th dport 80 ip saddr @NIPv4web/wide goto admit comment \"r1\"",
+            "meta nfproto ipv4 meta l4proto 6 th dport 80 ip saddr @NIPv4web goto admit-free comment \"r1\"",
+            "meta nfproto ipv4 meta l4proto 6 th dport 80 ip saddr @NIPv4web/wide goto admit-free comment \"r1\"",
             "meta nfproto ipv4 meta l4proto 6 th dport 80 ip saddr 0.0.0.0/1 ether saddr fa:16:3e:00:00:03 \
-             goto admit-bound comment \"r1\"",
+             jump admit-bound comment \"r1\"",
         ]
     );
     assert_eq!(
         shown("egress.web"),
         [
-            "meta nfproto ipv4 meta l4proto 112 goto admit comment \"r3\"",
+            "meta nfproto ipv4 meta l4proto 112 goto admit-free comment \"r3\"",
             "meta nfproto ipv6 frag frag-off != 0 return",
-            "meta nfproto ipv6 meta l4proto 58 @th,0,16 32768 ip6 daddr fd00::/9 goto admit comment \"r2\"",
+            "meta nfproto ipv6 meta l4proto 58 @th,0,16 32768 ip6 daddr fd00::/9 goto admit-free comment \"r2\"",
         ]
     );
     assert_eq!(shown("to.p0"), ["jump ingress.web"]);

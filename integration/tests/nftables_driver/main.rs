@@ -1,6 +1,7 @@
 //! The driver `nftables` and the kernel's tables. Needs root.
 
 mod bed;
+mod macs;
 mod parts;
 mod snapshot;
 #[path = "../../../crates/hybrid/tests/support/mod.rs"]

@@ -4,7 +4,7 @@
 //! -450 before-fragments ── stateless ── to-stateless.P, from-stateless.P ── ingress.G, egress.G ── admit-untracked
 //!                       └─ zones                                            the rest is tracked in the port's zone
 //!    0 forward ─┬─ connections that are known
-//!               └─ rules ── to.P, from.P ── ingress.G, egress.G ── admit     a port's, its groups'
+//!               └─ rules ── to.P, from.P ── ingress.G, egress.G ── admit-free     a port's, its groups'
 //! ```
 //!
 //! `stateless`, `zones` and `rules` are maps by a frame's mark, so that a packet passes its own port's rules alone. A rule of a group is one rule,
@@ -170,10 +170,12 @@ fn plain(matches: Vec<Match>, then: Then) -> NftRule {
 /// A rule of a group: one, or one for each set of its remote's members.
 fn rules_of(rule: &Rule, end: &RemoteEnd, stateful: bool) -> Vec<NftRule> {
     let (direction, ethertype) = (rule.direction, rule.ethertype);
-    let admit = match (stateful, end) {
-        (false, _) => "admit-untracked",
-        (true, RemoteEnd::Bound(..)) => "admit-bound",
-        (true, RemoteEnd::Any | RemoteEnd::Prefix(_) | RemoteEnd::Set(_)) => "admit",
+    let then = match (stateful, end) {
+        (false, _) => Then::Goto("admit-untracked".to_owned()),
+        (true, RemoteEnd::Bound(..)) => Then::Jump("admit-bound".to_owned()),
+        (true, RemoteEnd::Any | RemoteEnd::Prefix(_) | RemoteEnd::Set(_)) => {
+            Then::Goto("admit-free".to_owned())
+        }
     };
     let ends: Vec<Vec<Match>> = match end {
         RemoteEnd::Any => vec![Vec::new()],
@@ -190,7 +192,7 @@ fn rules_of(rule: &Rule, end: &RemoteEnd, stateful: bool) -> Vec<NftRule> {
         let mut matches = vec![Match::Family(ethertype)];
         matches.extend(service(ethertype, rule.service));
         matches.extend(end);
-        NftRule { matches, then: Then::Goto(admit.to_owned()), comment: rule::comment(rule.id.as_str()) }
+        NftRule { matches, then: then.clone(), comment: rule::comment(rule.id.as_str()) }
     };
     ends.into_iter().map(with_end).collect()
 }
