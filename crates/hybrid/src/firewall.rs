@@ -402,6 +402,8 @@ impl<D: Dialect> Firewall<D> {
             let bound = remote.iter().flat_map(|remote| self.bound_of(remote, rule.ethertype));
             rules.extend(bound.map(|(net, mac)| (rule, RemoteEnd::Bound(net, mac))));
         }
+        // What is admitted by addresses alone need not show a MAC.
+        rules.sort_by_key(|(_, end)| matches!(end, RemoteEnd::Bound(..)));
         GroupRules { stateful: group.stateful, rules }
     }
 

@@ -20,7 +20,7 @@ mod names;
 pub mod nft;
 mod sets;
 
-pub use admission::{Detail, FirstPacket};
+pub use admission::{Admission, Detail, FirstPacket};
 pub use device::Devices;
 pub use dialect::{ChainOf, Dialect, GroupRules, PortChains, Said};
 pub use firewall::{Changes, Firewall, Plug, RefusedRule};

@@ -10,7 +10,7 @@ use hybrid::bridge::Data;
 use hybrid::bridge::Element;
 use hybrid::iptables::{Chain, ChainKey, HOOKS, Iptables, PREFIX};
 use hybrid::nft::{DEPENDS, Match, Nft, NftRule, RULESET, Then, narrow, wide};
-use hybrid::{Detail, Devices, Dialect, Firewall, FirstPacket, Plug, SetOp};
+use hybrid::{Admission, Detail, Devices, Dialect, Firewall, FirstPacket, Plug, SetOp};
 use policy::evaluator::{
     self, Connection, Datapath, Evaluator, Frame, IpPacket, Payload, Settings, Tracking, Transport, Tuple,
 };
@@ -255,7 +255,7 @@ fn admits_as_the_law<D: Dialect>(policy: &Policy, port: u16) {
                 if direction == Direction::Egress && !owns(policy, &id, first.source) {
                     continue;
                 }
-                let admitted = firewall.admits(plug(local).zone, &first);
+                let admitted = firewall.admits(plug(local).zone, &first) == Admission::Free;
                 assert_eq!(admitted, law_admits(&evaluator, &id, &first), "{id} {first:?}");
             }
         }

@@ -2,16 +2,15 @@
 
 mod bed;
 mod parts;
-mod rendered;
 mod snapshot;
 #[path = "../../../crates/hybrid/tests/support/mod.rs"]
 mod support;
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use agent::engine::Sent;
+use hybrid::{Devices, Plug};
 use lab::NetNs;
 use policy::{Policy, Port};
 use proptest::strategy::{Strategy as _, ValueTree as _};
@@ -41,14 +40,14 @@ fn policies(count: usize) -> Vec<Policy> {
 /// What the kernel would hold if nft(8) made it of what is rendered.
 fn rendered(policy: &Policy, found: &Snapshot) -> Snapshot {
     let zones = found.zones();
-    let ports: BTreeMap<String, u16> = PORTS
-        .iter()
-        .filter(|port| policy.ports.contains_key(&(**port).into()))
+    let plugs = PORTS.map(|port| {
+        let devices = Devices::of_interface(&format!("qvo{port}")).expect("devices");
         // A trusted port has no zone, and needs none.
-        .map(|port| ((*port).to_owned(), zones.get(&format!("tap{port}")).copied().unwrap_or_default()))
-        .collect();
+        let zone = zones.get(&devices.tap()).copied().unwrap_or_default();
+        (port.into(), Plug { devices, zone })
+    });
     let netns = NetNs::new().expect("a namespace");
-    nft(&netns, &rendered::script(policy, &ports));
+    nft(&netns, &hybrid::nft::script(policy, plugs, &[0x88cc].into()).0);
     Snapshot::of(&netns)
 }
 

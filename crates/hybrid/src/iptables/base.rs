@@ -72,6 +72,10 @@ pub(super) fn before_ports(ethertype: Ethertype) -> Chain {
             to("sg-remote")
         ),
         format!("-m conntrack --ctstate ESTABLISHED {}", to("sg-accept")),
+        format!(
+            "-p {icmp} -m connmark --mark {BOUND:#x}/{BOUND:#x} -m conntrack --ctstate RELATED {}",
+            to("sg-remote")
+        ),
         // "Replies of, and ICMP errors related to, an accepted connection are accepted": what a helper expects is asked for rules.
         format!("-p {icmp} -m conntrack --ctstate RELATED {}", to("sg-accept")),
         format!("-m conntrack --ctstate INVALID {}", to("sg-invalid")),

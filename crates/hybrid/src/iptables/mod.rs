@@ -141,10 +141,13 @@ impl Dialect for Iptables {
         let target = format!("{PREFIX}sg-accept");
         let of_family = |ethertype| {
             let members = members.iter().filter(|(net, _)| Ethertype::of(net) == ethertype);
-            let lines = |(net, mac): &(IpNet, MacAddr)| {
-                DIRECTIONS.map(|direction| bound_line(direction, *net, *mac, &target))
-            };
-            let mut chain: Chain = members.flat_map(lines).collect();
+            let mut chain = Chain::new();
+            for (net, mac) in members {
+                for way in DIRECTIONS {
+                    let line = |begun| bound_line(way, begun, *net, *mac, &target);
+                    chain.extend(DIRECTIONS.map(line));
+                }
+            }
             chain.push(format!("-j {PREFIX}sg-fallback"));
             let name = format!("{PREFIX}sg-remote");
             (ChainKey { ethertype, table: Table::Filter, name }, chain)

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use policy::{Direction, Ethertype, MacAddr, PortProtocol, PortRange, Rule, Service};
 
 use crate::dialect::RemoteEnd;
-use crate::mark::FROM_PORT;
+use crate::mark::{BEGUN_BY_PORT, FROM_PORT};
 
 /// Why a rule cannot be said with iptables, if it cannot: it is refused then, and admits nothing.
 pub(super) fn why_not(rule: &Rule) -> Option<&'static str> {
@@ -34,12 +34,19 @@ pub(super) fn rule_line(rule: &Rule, remote: &RemoteEnd, comment: &str, target: 
     words.join(" ")
 }
 
-/// The words for a packet from, or to, a member that counts only with its MAC.
-pub(super) fn bound_line(direction: Direction, net: IpNet, mac: MacAddr, target: &str) -> String {
-    let not = if direction == Direction::Ingress { "! " } else { "" };
-    let from_port = format!("-m mark {not}--mark {FROM_PORT:#x}/{FROM_PORT:#x}");
-    let words = prefix(direction, net).into_iter().chain([from_port, remote_mac(direction, mac)]);
-    words.chain([format!("-j {target}")]).collect::<Vec<_>>().join(" ")
+/// The words for a packet from, or to, a member that counts only with its MAC, of a connection that began one way. An error that is told of a connection
+/// has that one's remote, wherever it comes from.
+pub(super) fn bound_line(way: Direction, begun: Direction, net: IpNet, mac: MacAddr, target: &str) -> String {
+    let not = |direction| if direction == Direction::Ingress { "! " } else { "" };
+    let from_port = format!("-m mark {}--mark {FROM_PORT:#x}/{FROM_PORT:#x}", not(way));
+    let begun_by_port = format!("-m connmark {}--mark {BEGUN_BY_PORT:#x}/{BEGUN_BY_PORT:#x}", not(begun));
+    let end = match begun {
+        Direction::Ingress => "--ctorigsrc",
+        Direction::Egress => "--ctorigdst",
+    };
+    let remote = (net.prefix_len() > 0).then(|| format!("-m conntrack {end} {net}"));
+    let words = [from_port, begun_by_port].into_iter().chain(remote);
+    words.chain([remote_mac(way, mac), format!("-j {target}")]).collect::<Vec<_>>().join(" ")
 }
 
 /// `-m mac` knows the source alone. The destination is read by a program that the kernel runs (linux/filter.h, Documentation/networking/filter.rst:

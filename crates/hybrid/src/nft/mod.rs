@@ -12,6 +12,7 @@
 //! ([`wide`]); a change in the former costs the same however large it is.
 
 mod rule;
+mod script;
 
 use std::collections::BTreeSet;
 
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use policy::{Direction, Ethertype, MacAddr, Rule, Service};
 
 pub use rule::{Match, NftRule, Then};
+pub use script::script;
 
 use crate::bridge::{Data, Element, Family, Key, zone_element};
 use crate::dialect::{Dialect, GroupRules, PortChains, RemoteEnd, Said};
@@ -123,15 +125,18 @@ impl Dialect for Nft {
     }
 
     fn bound(members: &BTreeSet<(IpNet, MacAddr)>) -> Vec<(String, Vec<NftRule>)> {
-        let rules = |(net, mac): &(IpNet, MacAddr)| {
-            DIRECTIONS.map(|direction| {
-                let mut matches = vec![Match::Family(Ethertype::of(net)), Match::Way(direction)];
-                matches.extend(prefix(direction, *net));
-                matches.push(Match::RemoteMac(direction, *mac));
-                plain(matches, Then::Goto("admit".to_owned()))
-            })
+        let rule = |(net, mac): &(IpNet, MacAddr), way: Direction, begun: Direction| {
+            let mut matches = vec![Match::Family(Ethertype::of(net)), Match::Way(way), Match::Begun(begun)];
+            matches.extend((net.prefix_len() > 0).then_some(Match::ConnectionsRemote(begun, *net)));
+            matches.push(Match::RemoteMac(way, *mac));
+            plain(matches, Then::Goto("admit".to_owned()))
         };
-        let mut chain: Vec<NftRule> = members.iter().flat_map(rules).collect();
+        let mut chain = Vec::new();
+        for member in members {
+            for way in DIRECTIONS {
+                chain.extend(DIRECTIONS.map(|begun| rule(member, way, begun)));
+            }
+        }
         chain.push(plain(Vec::new(), Then::Drop));
         vec![("bound.members".to_owned(), chain)]
     }

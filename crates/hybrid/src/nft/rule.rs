@@ -6,7 +6,7 @@ use std::fmt;
 use ipnet::IpNet;
 use policy::{Direction, Ethertype, MacAddr, PortRange};
 
-use crate::mark::FROM_PORT;
+use crate::mark::{BEGUN_BY_PORT, FROM_PORT};
 
 /// A rule of a chain.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -40,6 +40,11 @@ pub enum Match {
     Remote(Direction, IpNet),
     /// It is in a set.
     RemoteInSet(Direction, Ethertype, String),
+    /// Its connection began this way, seen from the port.
+    Begun(Direction),
+    /// The remote's address, as its connection that began this way has it, lies in a prefix. An error that is told of a connection has that one's,
+    /// wherever it comes from.
+    ConnectionsRemote(Direction, IpNet),
     /// The remote's hardware address.
     RemoteMac(Direction, MacAddr),
 }
@@ -114,6 +119,11 @@ impl fmt::Display for Match {
             }
             Match::RemoteInSet(direction, ethertype, set) => {
                 write!(f, "{} {} @{set}", family(*ethertype), end(*direction))
+            }
+            Match::Begun(Direction::Ingress) => write!(f, "ct mark & {BEGUN_BY_PORT:#010x} == 0"),
+            Match::Begun(Direction::Egress) => write!(f, "ct mark & {BEGUN_BY_PORT:#010x} != 0"),
+            Match::ConnectionsRemote(direction, net) => {
+                write!(f, "ct original {} {} {net}", family(Ethertype::of(net)), end(*direction))
             }
             Match::RemoteMac(direction, mac) => write!(f, "ether {} {mac}", end(*direction)),
         }

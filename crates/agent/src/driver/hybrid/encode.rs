@@ -1,10 +1,10 @@
 //! Rules and elements as the kernel has them.
 
 use hybrid::bridge::{Data, Element, Key};
-use hybrid::mark::FROM_PORT;
+use hybrid::mark::{BEGUN_BY_PORT, FROM_PORT};
 use hybrid::nft::{Match, NftRule, Then};
 use ipnet::IpNet;
-use nftables::{Comparison, Expr, Field, Header, MetaKey, Rule, Selector, Statements, Value, Verdict};
+use nftables::{Comparison, CtKey, Expr, Field, Header, MetaKey, Rule, Selector, Statements, Value, Verdict};
 use policy::{Direction, Ethertype, PortRange};
 
 /// What tells elements of a set from each other: the key, and where it stands for more keys than one what nftables says of its end.
@@ -90,6 +90,25 @@ fn matched(statements: Statements, part: &Match) -> Statements {
         Match::Remote(direction, net) => in_prefix(statements, address(*direction, Ethertype::of(net)), *net),
         Match::RemoteInSet(direction, ethertype, set) => {
             statements.is_in(&[payload(address(*direction, *ethertype))], &name(set))
+        }
+        Match::Begun(direction) => {
+            let how = match direction {
+                Direction::Ingress => Comparison::Equal,
+                Direction::Egress => Comparison::NotEqual,
+            };
+            let (mark, bit) = (Selector::Ct(CtKey::MARK), Value::host32(BEGUN_BY_PORT));
+            statements.masked(mark, bit, how, Value::host32(0))
+        }
+        Match::ConnectionsRemote(direction, net) => {
+            let key = match (Ethertype::of(net), direction) {
+                (Ethertype::Ipv4, Direction::Ingress) => CtKey::SOURCE_IP,
+                (Ethertype::Ipv4, Direction::Egress) => CtKey::DESTINATION_IP,
+                (Ethertype::Ipv6, Direction::Ingress) => CtKey::SOURCE_IP6,
+                (Ethertype::Ipv6, Direction::Egress) => CtKey::DESTINATION_IP6,
+            };
+            let original = Selector::CtOf(nftables::Direction::Original, key);
+            let (mask, network) = (Value::from(net.netmask()), Value::from(net.network()));
+            statements.masked(original, mask, Comparison::Equal, network)
         }
         Match::RemoteMac(direction, mac) => {
             let field = match direction {

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use conntrack::{Connection, Conntrack, Ends, Error};
-use hybrid::mark::{BEGUN_BY_PORT, REVOKED};
-use hybrid::{Detail, Dialect, Firewall, FirstPacket};
+use hybrid::mark::{BEGUN_BY_PORT, BOUND, REVOKED};
+use hybrid::{Admission, Detail, Dialect, Firewall, FirstPacket};
 use policy::Direction;
 
 /// The kernel's table of connections.
@@ -17,6 +17,8 @@ pub(super) struct Revocation {
     conntrack: Conntrack,
     /// Zones that may hold connections that are cut; none if that is not known yet.
     cut: Option<BTreeSet<u16>>,
+    /// Some may have been admitted by a member that counts only with its MAC.
+    may_be_bound: bool,
 }
 
 impl Revocation {
@@ -25,10 +27,11 @@ impl Revocation {
     /// # Errors
     /// There is no netlink, or no right to use it.
     pub(super) fn open() -> Result<Self, Error> {
-        Ok(Revocation { conntrack: Conntrack::open()?, cut: None })
+        Ok(Revocation { conntrack: Conntrack::open()?, cut: None, may_be_bound: false })
     }
 
-    /// Lets connections of these zones pass again that are cut and would be admitted now, and says which.
+    /// Lets connections of these zones pass again that are cut and would be admitted now, or whose packets need not show a MAC any more, and
+    /// says which.
     ///
     /// # Errors
     /// The kernel does not answer.
@@ -37,21 +40,30 @@ impl Revocation {
         firewall: &Firewall<D>,
         grown: &BTreeSet<u16>,
     ) -> Result<Vec<Connection>, Error> {
-        let is_concerned = |zone: &&u16| self.cut.as_ref().is_none_or(|cut| cut.contains(zone));
+        self.may_be_bound |= firewall.asks_for_macs();
+        let is_concerned =
+            |zone: &&u16| self.may_be_bound || self.cut.as_ref().is_none_or(|cut| cut.contains(zone));
         let zones: BTreeSet<u16> = grown.iter().filter(is_concerned).copied().collect();
         let (mut revived, mut still_cut) = (Vec::new(), BTreeSet::new());
         self.dump(&zones, |connection| {
-            if connection.mark & REVOKED == 0 {
-                return;
-            }
-            match firewall.admits(connection.zone, &first_packet(&connection)) {
-                true => revived.push(connection),
-                false => _ = still_cut.insert(connection.zone),
+            let mark = match firewall.admits(connection.zone, &first_packet(&connection)) {
+                Admission::Refused if connection.mark & REVOKED != 0 => {
+                    still_cut.insert(connection.zone);
+                    connection.mark
+                }
+                Admission::Free => connection.mark & !(REVOKED | BOUND),
+                Admission::ByMac if connection.mark & REVOKED != 0 => connection.mark & !REVOKED | BOUND,
+                // What comes to be asked for its MAC, or is cut, is so when the rules that admitted it are gone.
+                Admission::Refused | Admission::ByMac => connection.mark,
+            };
+            if mark != connection.mark {
+                revived.push((connection, mark));
             }
         })?;
-        for connection in &revived {
-            self.conntrack.set_mark([connection], connection.mark & !REVOKED)?;
+        for (connection, mark) in &revived {
+            self.conntrack.set_mark([connection], *mark)?;
         }
+        let revived = revived.into_iter().map(|(connection, _)| connection).collect();
         self.note(&zones, still_cut);
         Ok(revived)
     }
@@ -68,7 +80,8 @@ impl Revocation {
         Ok(())
     }
 
-    /// Cuts connections of these zones that would not be admitted now; says how many.
+    /// Cuts connections of these zones that would not be admitted now, or asks each of their packets for its MAC where they would be by that alone;
+    /// says of how many.
     ///
     /// # Errors
     /// The kernel does not answer.
@@ -77,19 +90,23 @@ impl Revocation {
         firewall: &Firewall<D>,
         shrunk: &BTreeSet<u16>,
     ) -> Result<usize, Error> {
-        let (mut cut, mut still_cut) = (Vec::new(), BTreeSet::new());
+        let (mut marked, mut still_cut) = (Vec::new(), BTreeSet::new());
         self.dump(shrunk, |connection| {
-            if firewall.admits(connection.zone, &first_packet(&connection)) {
-                return;
-            }
-            still_cut.insert(connection.zone);
-            if connection.mark & REVOKED == 0 {
-                cut.push(connection);
+            let mark = match firewall.admits(connection.zone, &first_packet(&connection)) {
+                Admission::Refused => {
+                    still_cut.insert(connection.zone);
+                    connection.mark | REVOKED
+                }
+                Admission::ByMac => connection.mark | BOUND,
+                Admission::Free => connection.mark & !BOUND,
+            };
+            if mark != connection.mark {
+                marked.push((connection, mark));
             }
         })?;
         let mut count = 0;
-        for connection in &cut {
-            count += self.conntrack.set_mark([connection], connection.mark | REVOKED)?;
+        for (connection, mark) in &marked {
+            count += self.conntrack.set_mark([connection], *mark)?;
         }
         self.note(shrunk, still_cut);
         Ok(count)
