@@ -5,11 +5,17 @@
 //! (`nf_conntrack_tcp_loose`), and the other way round if that side's rules allow it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use conntrack::{Connection, Conntrack, Ends, Error};
 use hybrid::mark::{BEGUN_BY_PORT, REVOKED};
 use hybrid::{Detail, Firewall, FirstPacket};
 use policy::Direction;
+use rustix::thread::{MembarrierCommand, membarrier};
+use tracing::debug;
+
+/// Instead of membarrier, on kernels without: longer than a packet can be under way.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// The kernel's table of connections.
 #[derive(Debug)]
@@ -17,6 +23,8 @@ pub(super) struct Revocation {
     conntrack: Conntrack,
     /// Zones that may hold connections that are cut.
     cut: BTreeSet<u16>,
+    /// Zones that may hold connections of whoever had them before.
+    used: BTreeSet<u16>,
 }
 
 /// What was done.
@@ -34,10 +42,11 @@ impl Revocation {
     /// # Errors
     /// There is no netlink, or no right to use it.
     pub(super) fn open() -> Result<Self, Error> {
-        Ok(Revocation { conntrack: Conntrack::open()?, cut: BTreeSet::new() })
+        Ok(Revocation { conntrack: Conntrack::open()?, cut: BTreeSet::new(), used: BTreeSet::new() })
     }
 
-    /// Judges the connections of these zones by what is admitted now, where less or more may be than before.
+    /// Judges the connections of these zones by what is admitted now, where less or more may be than before. Where only more is, and nothing was
+    /// cut, nobody is asked: the kernel walks its whole table whenever it is, however little of it is wanted.
     ///
     /// # Errors
     /// The kernel does not answer.
@@ -51,6 +60,7 @@ impl Revocation {
         if zones.is_empty() {
             return Ok(Judged::default());
         }
+        wait_for_packets_under_way();
         let (mut cut, mut revived) = (Vec::new(), Vec::new());
         let mut still_cut = BTreeSet::new();
         self.dump(&zones, |connection| {
@@ -77,15 +87,25 @@ impl Revocation {
         Ok(judged)
     }
 
-    /// Forgets every connection of a zone: it is another port's from now on.
+    /// A zone is another port's from now on: it is to be emptied before that port uses it.
+    pub(super) fn hand_over(&mut self, zone: u16) {
+        self.used.insert(zone);
+    }
+
+    /// Forgets every connection of the zones that were handed over, all in one walk.
     ///
     /// # Errors
-    /// The kernel does not answer.
-    pub(super) fn flush(&mut self, zone: u16) -> Result<(), Error> {
+    /// The kernel does not answer; they are still to be emptied.
+    pub(super) fn empty(&mut self) -> Result<(), Error> {
+        if self.used.is_empty() {
+            return Ok(());
+        }
+        let zones = self.used.clone();
         let mut connections = Vec::new();
-        self.conntrack.dump(Some(zone), |connection| connections.push(connection))?;
+        self.dump(&zones, |connection| connections.push(connection))?;
         self.conntrack.delete(&connections)?;
-        self.cut.remove(&zone);
+        self.cut.retain(|zone| !zones.contains(zone));
+        self.used.clear();
         Ok(())
     }
 
@@ -96,6 +116,15 @@ impl Revocation {
                 each(connection);
             }
         })
+    }
+}
+
+/// Returns when every packet that was judged by what was in force a moment ago is through, and its connection in the table: the kernel walks
+/// a packet through its rules in one read-side section of RCU, and this waits for those (membarrier(2): `MEMBARRIER_CMD_GLOBAL`).
+fn wait_for_packets_under_way() {
+    if let Err(reason) = membarrier(MembarrierCommand::Global) {
+        debug!(%reason, "membarrier: waited instead");
+        std::thread::sleep(GRACE);
     }
 }
 

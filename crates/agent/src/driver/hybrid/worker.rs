@@ -12,7 +12,6 @@ use std::time::Duration;
 use hybrid::{Changes, Devices, Firewall, Plug};
 use ipset::Ipset;
 use policy::{PolicyDelta, PortId};
-use rustix::thread::{MembarrierCommand, membarrier};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, error, warn};
 
@@ -30,9 +29,6 @@ const AUDIT: Duration = Duration::from_secs(10);
 const LOOKS: u32 = 6;
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Instead of membarrier, on kernels without: longer than a packet can be under way.
-const GRACE: Duration = Duration::from_millis(20);
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -204,15 +200,12 @@ impl Worker {
     /// Ports with their zones; a new zone is empty before it is used.
     fn plug_in(&mut self) -> Result<(), Failure> {
         while let Some((port, devices)) = self.plugs.pop_first() {
-            if let Err(reason) = self.plug(&port, devices.as_ref()) {
-                self.plugs.insert(port, devices);
-                return Err(reason);
-            }
+            self.plug(&port, devices.as_ref());
         }
-        Ok(())
+        Ok(self.revocation.empty()?)
     }
 
-    fn plug(&mut self, port: &PortId, devices: Option<&Devices>) -> Result<(), Failure> {
+    fn plug(&mut self, port: &PortId, devices: Option<&Devices>) {
         self.without_zone.remove(port);
         let Some(devices) = devices else {
             if let Some(before) = self.firewall.plug(port, None) {
@@ -221,21 +214,20 @@ impl Worker {
                 let waiting = std::mem::take(&mut self.without_zone);
                 self.plugs.extend(waiting.into_iter().map(|(port, devices)| (port, Some(devices))));
             }
-            return Ok(());
+            return;
         };
         let (zone, is_new) = match self.zones.provide(devices.end()) {
             Ok(provided) => provided,
             Err(reason) => {
                 self.without_zone.insert(port.clone(), devices.clone());
                 _ = self.reports.send(Report::NoZone(port.clone(), reason));
-                return Ok(());
+                return;
             }
         };
         if is_new {
-            self.revocation.flush(zone)?;
+            self.revocation.hand_over(zone);
         }
         self.firewall.plug(port, Some(Plug { devices: devices.clone(), zone }));
-        Ok(())
     }
 
     fn judge(&mut self) -> Result<(), Failure> {
@@ -243,7 +235,6 @@ impl Worker {
         if shrunk.is_empty() && grown.is_empty() {
             return Ok(());
         }
-        wait_for_packets_under_way();
         match self.revocation.judge(&self.firewall, &shrunk, &grown) {
             Ok(judged) => {
                 if judged.cut + judged.revived > 0 {
@@ -296,14 +287,5 @@ impl Worker {
         self.told.refused = refused;
         let settled = self.failure.is_none();
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State { status, faults, settled };
-    }
-}
-
-/// Returns when every packet that was judged by what was in force a moment ago is through, and its connection in the table: the kernel walks
-/// a packet through its rules in one read-side section of RCU, and this waits for those (membarrier(2): `MEMBARRIER_CMD_GLOBAL`).
-fn wait_for_packets_under_way() {
-    if let Err(reason) = membarrier(MembarrierCommand::Global) {
-        debug!(%reason, "membarrier: waited instead");
-        std::thread::sleep(GRACE);
     }
 }
