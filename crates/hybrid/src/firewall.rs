@@ -341,9 +341,10 @@ impl Firewall {
                 let stateful = group.as_deref().is_none_or(|group| group.stateful);
                 for (table, is_its) in [(Table::Filter, stateful), (Table::Raw, !stateful)] {
                     let key = ChainKey { ethertype, table, name: name.clone() };
-                    if self.set_chain(key, chain.clone().filter(|_| is_its)) {
-                        self.note_group(id);
-                    }
+                    let before = self.chains.get(&key).cloned().unwrap_or_default();
+                    let after = chain.clone().filter(|_| is_its);
+                    self.note_group(id, &before, after.as_deref().unwrap_or_default());
+                    self.set_chain(key, after);
                 }
             }
         }
@@ -497,24 +498,27 @@ impl Firewall {
         }
     }
 
-    /// Whether it was another one.
-    fn set_chain(&mut self, key: ChainKey, chain: Option<Chain>) -> bool {
+    fn set_chain(&mut self, key: ChainKey, chain: Option<Chain>) {
         if self.chains.get(&key) == chain.as_ref() {
-            return false;
+            return;
         }
         match &chain {
             Some(chain) => self.chains.insert(key.clone(), chain.clone()),
             None => self.chains.remove(&key),
         };
         self.changes.chains.insert(key, chain);
-        true
     }
 
-    /// Rules of a group changed, one way or the other.
-    fn note_group(&mut self, id: &GroupId) {
+    /// Rules of a group changed. Each of them only admits: less is admitted where one went, more where one came.
+    fn note_group(&mut self, id: &GroupId, before: &[String], after: &[String]) {
+        let [before, after]: [BTreeSet<&String>; 2] = [before, after].map(|chain| chain.iter().collect());
         let zones: Vec<u16> = self.zones_of(id).collect();
-        self.changes.shrunk.extend(&zones);
-        self.changes.grown.extend(&zones);
+        if !before.is_subset(&after) {
+            self.changes.shrunk.extend(&zones);
+        }
+        if !after.is_subset(&before) {
+            self.changes.grown.extend(&zones);
+        }
     }
 
     fn zones_of(&self, group: &GroupId) -> impl Iterator<Item = u16> {

@@ -261,4 +261,8 @@ fn a_member_touches_no_chain_and_a_rule_one_whatever_the_number_of_ports() {
     let names: Vec<&str> = changes.chains.keys().map(|key| key.name.as_str()).collect();
     assert_eq!(names, ["neutron-openvswi-Iweb"]);
     assert!(changes.elements.is_empty() && changes.sets.is_empty());
+    assert_eq!((changes.shrunk, changes.grown), ([].into(), [4097, 4161].into()));
+    firewall.apply_policy(&Policy::diff(&more, &fewer));
+    let changes = firewall.take();
+    assert_eq!((changes.shrunk, changes.grown), ([4097, 4161].into(), [].into()));
 }
