@@ -28,7 +28,9 @@ pub(crate) fn segment(packet: &IpPacket, id: u16, eth_src: MacAddr, total: Optio
         Transport::Icmp { icmp_type, code, nd_target, quoted } => {
             icmp_message(packet.ethertype(), (icmp_type, code), nd_target, quoted, id, eth_src)
         }
-        Transport::None if packet.protocol == GRE && packet.fragment != Fragment::Later => GRE_HEADER.to_vec(),
+        Transport::None if packet.protocol == GRE && packet.fragment != Fragment::Later => {
+            GRE_HEADER.to_vec()
+        }
         Transport::None => Vec::new(),
     };
     let header = bytes.len();

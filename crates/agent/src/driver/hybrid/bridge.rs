@@ -4,6 +4,8 @@
 //! that a restart finds it and asks nft nothing, and sees when somebody else changed it. What depends on ports is elements, which are told
 //! over netlink.
 
+mod remove;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;

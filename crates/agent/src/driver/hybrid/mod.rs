@@ -5,6 +5,7 @@
 
 mod bridge;
 mod iptables;
+mod once;
 mod revoke;
 mod worker;
 mod zones;
@@ -29,6 +30,7 @@ use crate::mirror::Plan;
 use bridge::Bridge;
 use iptables::Iptables;
 pub use iptables::Variant;
+pub use once::{InForce, OnceError, converge_once, in_force, remove_all};
 use revoke::Revocation;
 use worker::{Order, State, Worker};
 use zones::PortZones;
@@ -126,32 +128,9 @@ impl Hybrid {
     /// The kernel lacks something, or there is no right to use it.
     pub fn new(setup: HybridSetup) -> Result<Self, HybridError> {
         send_bridged_packets_to_netfilter()?;
-        let HybridSetup { remote, tls, bridge, permitted_ethertypes, compress, iptables } = setup;
+        let (mut worker, reports, state) = worker(&setup)?;
+        let HybridSetup { remote, tls, bridge, .. } = setup;
         let (orders, ordered) = channel();
-        let (sender, reports) = unbounded_channel();
-        let state = Arc::new(Mutex::new(State::default()));
-        let mut worker = Worker {
-            firewall: ::hybrid::Firewall::new(compress),
-            sets: Plan::new(),
-            ipset: Ipset::open()?,
-            iptables: Iptables::new(iptables),
-            bridge: Bridge::open(&permitted_ethertypes)?,
-            revocation: Revocation::open()?,
-            zones: PortZones::default(),
-            state: Arc::clone(&state),
-            reports: sender,
-            sent: crate::engine::Sent::default(),
-            plugs: BTreeMap::new(),
-            without_zone: BTreeMap::new(),
-            has_policy: false,
-            is_complete: false,
-            is_read: false,
-            generation: None,
-            looks: 0,
-            pending: ::hybrid::Changes::default(),
-            failure: None,
-            told: worker::Told::default(),
-        };
         // It ends with the sender.
         thread::Builder::new().name("hybrid".to_owned()).spawn(move || worker.work(&ordered))?;
         let config =
@@ -232,6 +211,10 @@ impl Hybrid {
 }
 
 impl Driver for Hybrid {
+    fn name(&self) -> &'static str {
+        "iptables_hybrid"
+    }
+
     fn policy(&mut self, delta: PolicyDelta) {
         self.order(Order::Policy(delta));
     }
@@ -260,6 +243,37 @@ impl Driver for Hybrid {
     fn status(&self) -> Status {
         self.state().status
     }
+}
+
+/// The thread's part, where its reports come out, and what can be seen of it.
+fn worker(
+    setup: &HybridSetup,
+) -> Result<(Worker, UnboundedReceiver<Report>, Arc<Mutex<State>>), HybridError> {
+    let (sender, reports) = unbounded_channel();
+    let state = Arc::new(Mutex::new(State::default()));
+    let worker = Worker {
+        firewall: ::hybrid::Firewall::new(setup.compress),
+        sets: Plan::new(),
+        ipset: Ipset::open()?,
+        iptables: Iptables::new(setup.iptables),
+        bridge: Bridge::open(&setup.permitted_ethertypes)?,
+        revocation: Revocation::open()?,
+        zones: PortZones::default(),
+        state: Arc::clone(&state),
+        reports: sender,
+        sent: crate::engine::Sent::default(),
+        plugs: BTreeMap::new(),
+        without_zone: BTreeMap::new(),
+        has_policy: false,
+        is_complete: false,
+        is_read: false,
+        generation: None,
+        looks: 0,
+        pending: ::hybrid::Changes::default(),
+        failure: None,
+        told: worker::Told::default(),
+    };
+    Ok((worker, reports, state))
 }
 
 /// Where it is said that bridged packets come to the tables of IP (kernel, Documentation/networking/ip-sysctl.rst, "/proc/sys/net/bridge"); with a tag
