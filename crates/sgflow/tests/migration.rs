@@ -1,0 +1,307 @@
+//! `sgflow migrate hybrid-to-ovs` of a guest with traffic: forwards, back, and killed at any instant.
+//!
+//! `SGFLOW_KILLS` says how often it is killed; docs/migration.md has the figures of a long run.
+
+mod common;
+
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::traffic::Over;
+use common::{Agent, document, eventually, is_exact, sgflow, socket, status, stderr, stdout};
+use lab::{
+    FailMode, Ovs, OvsOptions, PingVerdict, Stream, StreamSpec, Streaming, TcpProbe, TcpVerdict, UdpProbe,
+    UdpVerdict, Vm, VmSpec,
+};
+
+/// The guest serves its peer, and is served by it; nobody else.
+const POLICY: &str = r#"
+security_groups:
+- {id: guest, security_group_rules: [
+    {id: e, direction: egress, ethertype: IPv4},
+    {id: i, direction: ingress, ethertype: IPv4, protocol: icmp, remote_group_id: peer},
+    {id: t, direction: ingress, ethertype: IPv4, protocol: tcp, port_range_min: 80, port_range_max: 80, remote_group_id: peer}]}
+- {id: peer, security_group_rules: [
+    {id: pe, direction: egress, ethertype: IPv4},
+    {id: pi, direction: ingress, ethertype: IPv4, protocol: tcp, port_range_min: 5000, port_range_max: 5000}]}
+- {id: stranger, security_group_rules: [{id: se, direction: egress, ethertype: IPv4}]}
+ports:
+- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [guest]}
+- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [peer]}
+- {id: p-3, network_id: n, mac_address: "fa:16:3e:00:00:03", fixed_ips: [{ip_address: 10.0.0.3}], security_groups: [stranger]}
+"#;
+
+/// As os-vif makes them of a device that is there.
+const PLUMBING: &str = "
+ip link add qbr-g type bridge forward_delay 0 ageing_time 0 stp_state 0 mcast_snooping 0
+ip link add qvb-g mtu 1450 type veth peer name qvo-g mtu 1450
+ip link set qvb-g master qbr-g up
+ip link set tap-g master qbr-g
+ip link set qbr-g up
+ip link set qvo-g up
+";
+
+/// A host with a guest behind a hybrid bridge, and its peer and a stranger on the switch.
+struct Host {
+    agent: Agent,
+    guest: Vm,
+    peer: Vm,
+    stranger: Vm,
+    ovs: Ovs,
+}
+
+impl Host {
+    fn start() -> Self {
+        let ovs = Ovs::start(OvsOptions::default()).expect("Open vSwitch starts");
+        ovs.add_bridge("br-int", FailMode::Secure).expect("a bridge");
+        let vm = |name: &str, number: u8| {
+            let mac = format!("fa:16:3e:00:00:{number:02x}").parse().expect("a MAC");
+            let spec = VmSpec::new(name, &format!("p-{number}"), mac).tag(10);
+            ovs.add_vm(spec.address(&format!("10.0.0.{number}/24")).expect("an address")).expect("a VM")
+        };
+        let (guest, peer, stranger) = (vm("g", 1), vm("peer", 2), vm("stranger", 3));
+        let ids = ovs.vsctl(&["get", "Interface", "tap-g", "external_ids"]).expect("a row");
+        ovs.del_port("tap-g").expect("it is there");
+        shell(&ovs, PLUMBING);
+        let ids = format!("external_ids={}", ids.trim());
+        ovs.vsctl(&["add-port", "br-int", "qvo-g", "tag=10", "--", "set", "Interface", "qvo-g", &ids])
+            .expect("a port");
+        document(&ovs, POLICY);
+        let hybrid = ["--driver", "iptables_hybrid", "--iptables-variant", "nft"];
+        let agent = Agent::start_at_home(&ovs, &hybrid);
+        eventually("converged", || stdout(&status(&ovs, &[])).starts_with("converged"));
+        drop(agent);
+        let agent = Agent::start_at_home(&ovs, &[]);
+        is_exact(&ovs);
+        Host { agent, guest, peer, stranger, ovs }
+    }
+
+    fn migrate(&self, more: &[&str]) -> Output {
+        self.command(more).output().expect("sgflow runs")
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.ovs.netns().path())).arg(sgflow().get_program());
+        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("SGFLOW_")) {
+            command.env_remove(key);
+        }
+        command.args([
+            "migrate",
+            "hybrid-to-ovs",
+            "--iptables-variant",
+            "nft",
+            "--ovsdb",
+            &self.ovs.db_remote(),
+        ]);
+        command.arg("--policy").arg(self.ovs.rundir().join("policy.yaml"));
+        command.arg("--api-socket").arg(socket(&self.ovs)).args(more);
+        command
+    }
+
+    /// One stream from the peer to the guest and one from the guest to the peer, both of them sending.
+    fn streams(&self) -> [Stream; 2] {
+        let open = |client: &Vm, server: &Vm, port| {
+            let server_ip = server.ipv4().expect("it has one");
+            let spec = StreamSpec { server: server_ip, port, from: None, streaming: Streaming::BothWays };
+            Stream::open(client, server, &spec).expect("a connection that is admitted")
+        };
+        [open(&self.peer, &self.guest, 80), open(&self.guest, &self.peer, 5000)]
+    }
+
+    /// The guest is on the switch, and of its bridge nothing is left.
+    fn is_moved(&self) {
+        let ports = self.ovs.vsctl(&["list-ports", "br-int"]).expect("the bridge");
+        assert!(ports.lines().any(|port| port == "tap-g") && !ports.contains("qvo"), "{ports}");
+        let left = shell(
+            &self.ovs,
+            "ip -o link show | grep -E 'q(br|vb|vo)-g' || true
+             iptables-nft-save | grep neutron-openvswi || true
+             ip6tables-nft-save | grep neutron-openvswi || true
+             nft list tables | grep sgflow || true
+             ipset list -n | grep NIPv || true",
+        );
+        assert_eq!(left, "", "nothing is left");
+        let ids = self.ovs.vsctl(&["get", "Interface", "tap-g", "external_ids"]).expect("a row");
+        for key in ["iface-id=p-1", "attached-mac=", "iface-status=active", "sgflow-zone="] {
+            assert!(ids.contains(key), "{key} in {ids}");
+        }
+        assert_eq!(self.ovs.vsctl(&["get", "Port", "tap-g", "tag"]).expect("a row").trim(), "10");
+    }
+
+    /// The guest is behind a bridge, with rules.
+    fn is_back(&self) {
+        let ports = self.ovs.vsctl(&["list-ports", "br-int"]).expect("the bridge");
+        assert!(ports.lines().any(|port| port == "qvo-g") && !ports.contains("tap-g"), "{ports}");
+        let bridge = shell(&self.ovs, "ip -o link show master qbr-g up | wc -l");
+        assert_eq!(bridge.trim(), "2", "the guest's device and the pair's");
+        let rules = shell(&self.ovs, "iptables-nft-save; nft list map bridge sgflow ports");
+        assert!(rules.contains("neutron-openvswi-ip-1") && rules.contains("tap-g"), "{rules}");
+    }
+}
+
+fn shell(ovs: &Ovs, script: &str) -> String {
+    let run = || Command::new("sh").args(["-e", "-c", script]).output().expect("a shell");
+    let output = ovs.netns().enter(run).expect("the switch's namespace");
+    assert!(output.status.success(), "{script}: {}", stderr(&output));
+    stdout(&output)
+}
+
+fn assert_code(output: &Output, code: i32) {
+    let told = format!("{}{}", stdout(output), stderr(output));
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    println!("{told}");
+}
+
+/// What was heard and what was not.
+#[derive(Default)]
+struct Heard {
+    pings: AtomicUsize,
+    lost: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+/// Pings the guest, and tries what is refused, until it is told to stop.
+fn with_traffic(host: &Host, work: impl FnOnce()) -> Heard {
+    let quickly = Duration::from_millis(100);
+    let _echo = host.guest.echo_udp("10.0.0.1:53".parse().expect("an address")).expect("a service");
+    let _other = host.guest.listen_tcp("10.0.0.1:81".parse().expect("an address")).expect("a service");
+    let (heard, is_over) = (Heard::default(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let verdict = host.peer.ping([10, 0, 0, 1].into(), quickly).expect("a verdict");
+                let count = if verdict == PingVerdict::Replied { &heard.pings } else { &heard.lost };
+                count.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let prober = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let to = "10.0.0.1:53".parse().expect("an address");
+                let datagram = UdpProbe { within: quickly, ..UdpProbe::new(to) };
+                let to = "10.0.0.1:81".parse().expect("an address");
+                let knock = TcpProbe { within: quickly, ..TcpProbe::new(to) };
+                for vm in [&host.peer, &host.stranger] {
+                    assert_ne!(vm.probe_udp(&datagram).expect("a verdict"), UdpVerdict::Echoed);
+                    assert_ne!(vm.probe_tcp(&knock).expect("a verdict"), TcpVerdict::Connected);
+                    heard.refused.fetch_add(2, Ordering::Relaxed);
+                }
+            }
+        });
+        let over = Over(&is_over);
+        work();
+        drop(over);
+        prober.join().expect("what is refused is refused all the time");
+    });
+    heard
+}
+
+fn go_on(streams: &[Stream], when: &str) {
+    for (number, stream) in streams.iter().enumerate() {
+        stream.wait_for_progress(20_000, Duration::from_secs(60)).expect(when);
+        assert!(stream.is_whole(), "{when}: stream {number}");
+    }
+}
+
+#[test]
+fn a_guest_goes_on_talking_when_it_is_moved_and_moved_back() {
+    let host = Host::start();
+    let streams = host.streams();
+    go_on(&streams, "before");
+    let heard = with_traffic(&host, || {
+        for round in 0..2 {
+            assert_code(&host.migrate(&["--check"]), 0);
+            let began = Instant::now();
+            assert_code(&host.migrate(&["--port", "p-1"]), 0);
+            println!("round {round}: forwards in {:.2?}", began.elapsed());
+            host.is_moved();
+            go_on(&streams, "forwards");
+            assert_code(&host.migrate(&[]), 0);
+
+            // The rules behind the bridge know no connection, and admit what the peer says to port 5000's client from neither end but the guest's.
+            let refused = host.migrate(&["--back"]);
+            assert_code(&refused, 2);
+            assert!(stdout(&refused).contains("goes on only when 10.0.0.1 sends first"));
+            host.is_moved();
+            let began = Instant::now();
+            assert_code(&host.migrate(&["--back", "--yes"]), 0);
+            println!("round {round}: back in {:.2?}", began.elapsed());
+            host.is_back();
+            go_on(&streams, "back");
+        }
+    });
+    is_exact(&host.ovs);
+    let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+    println!(
+        "{} pings answered, {} not within 0.1 s; {} tries refused; {} segments sent again",
+        count(&heard.pings),
+        count(&heard.lost),
+        count(&heard.refused),
+        streams.iter().map(Stream::retransmits).sum::<u64>()
+    );
+    assert!(count(&heard.pings) > 0 && count(&heard.refused) > 0);
+}
+
+#[test]
+fn what_stands_in_the_way_is_said_and_nothing_is_touched() {
+    let host = Host::start();
+    shell(&host.ovs, "ip link add other type dummy; ip link set other master qbr-g");
+    let refused = host.migrate(&["--check"]);
+    assert_code(&refused, 2);
+    assert!(stdout(&refused).contains("on qbr-g there is something else: other"));
+    assert_code(&host.migrate(&[]), 2);
+    shell(&host.ovs, "ip link delete other");
+    let Host { mut agent, ovs, guest, peer, stranger } = host;
+    agent.child.kill().expect("it runs");
+    agent.child.wait().expect("it ends");
+    let host = Host { agent, ovs, guest, peer, stranger };
+    let refused = host.migrate(&[]);
+    assert_code(&refused, 1);
+    assert!(stderr(&refused).contains("no sgflow agent answers"), "{}", stderr(&refused));
+    host.is_back();
+
+    // Without an agent it enforces by itself; what was left of another guest is removed.
+    shell(&host.ovs, "ip link add qbr-gone type bridge; ip link add qvb-gone type veth peer name qvo-gone");
+    let streams = host.streams();
+    let check = host.migrate(&["--check", "--apply"]);
+    assert!(stdout(&check).contains("left-over: bridge or pair of tap-gone"), "{}", stdout(&check));
+    assert_code(&host.migrate(&["--apply"]), 0);
+    host.is_moved();
+    assert_eq!(shell(&host.ovs, "ip -o link show | grep -c gone || true").trim(), "0");
+    go_on(&streams, "without an agent");
+}
+
+#[test]
+fn killed_at_any_instant_it_is_gone_on_with() {
+    let kills = std::env::var("SGFLOW_KILLS").map_or(8, |text| text.parse().expect("a number"));
+    let host = Host::start();
+    let streams = host.streams();
+    let mut lasts = Duration::from_millis(1500);
+    let heard = with_traffic(&host, || {
+        for round in 0..kills {
+            let ways: [&[&str]; 2] = [&["--yes"], &["--back", "--yes"]];
+            let way = ways[round % 2];
+            let mut command = host.command(way);
+            let mut child = command.stdout(Stdio::null()).spawn().expect("sgflow runs");
+            // Evenly over the time that it takes (a golden section apart).
+            let after = lasts.mul_f64((0.618_034 * (round as f64 + 1.0)).fract());
+            thread::sleep(after);
+            child.kill().expect("it can be killed");
+            child.wait().expect("it ends");
+            let began = Instant::now();
+            let again = host.migrate(way);
+            assert_code(&again, 0);
+            lasts = lasts.max(began.elapsed());
+            match round % 2 {
+                0 => host.is_moved(),
+                _ => host.is_back(),
+            }
+            go_on(&streams, &format!("round {round}, killed after {after:?}"));
+        }
+    });
+    is_exact(&host.ovs);
+    println!("{kills} kills, {} tries refused", heard.refused.load(Ordering::Relaxed));
+}
