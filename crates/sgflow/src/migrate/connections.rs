@@ -150,8 +150,11 @@ pub(super) fn outlook(
             let is_picked_up = goes_loose || way.protocol != TCP;
             is_picked_up && firewall.admits(SOME_ZONE, &first_packet(port, way))
         };
+        // Of what is no connection by its protocol, the end that asked is the one to ask again.
+        let is_asked_again = !KEEPS_STATE.contains(&original.protocol);
         match (begins(&original), begins(&reply)) {
             (true, true) => outlook.go_on += 1,
+            (true, false) if is_asked_again => outlook.go_on += 1,
             (true, false) => outlook.stall.push(Stall { connection, speaker: Some(original.source) }),
             (false, true) => outlook.stall.push(Stall { connection, speaker: Some(reply.source) }),
             (false, false) => outlook.stall.push(Stall { connection, speaker: None }),
@@ -161,6 +164,8 @@ pub(super) fn outlook(
 }
 
 const TCP: u8 = 6;
+/// TCP, DCCP, SCTP: both ends hold the connection, and either may be the one to go on with it.
+const KEEPS_STATE: [u8; 3] = [TCP, 33, 132];
 
 /// Whether the kernel takes up a TCP connection in its middle (Documentation/networking/nf_conntrack-sysctl.rst).
 pub(super) fn kernel_goes_loose() -> anyhow::Result<bool> {

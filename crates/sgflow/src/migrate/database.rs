@@ -18,9 +18,11 @@ const DATABASE: &str = "Open_vSwitch";
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// What of a Port stays with the guest, whatever its device is called (ovs-vswitchd.conf.db(5), Port).
 const OF_PORT: [&str; 6] = ["tag", "trunks", "vlan_mode", "qos", "other_config", "external_ids"];
-/// The same of its Interface: with `external_ids` the conntrack zone goes along, and so the connections.
-const OF_INTERFACE: [&str; 4] =
-    ["external_ids", "mtu_request", "ingress_policing_rate", "ingress_policing_burst"];
+/// The same of its Interface.
+const OF_INTERFACE: [&str; 3] = ["mtu_request", "ingress_policing_rate", "ingress_policing_burst"];
+/// Key of the `external_ids` of an Interface that was moved off a hybrid bridge: `true`. Nothing else tells it from one of a guest that never had
+/// such a bridge, and `--back` is not for those.
+const MOVED: &str = "sgflow-hybrid";
 
 /// An interface of the integration bridge that says it is a port's.
 #[derive(Clone, Debug)]
@@ -33,7 +35,10 @@ pub(super) struct Plugged {
     pub(super) error: Option<String>,
     /// Its conntrack zone in the switch.
     pub(super) zone: Option<u16>,
+    /// It was behind a hybrid bridge.
+    pub(super) was_hybrid: bool,
     row: Uuid,
+    ids: BTreeMap<String, String>,
     of_port: Columns,
     of_interface: Columns,
 }
@@ -70,7 +75,7 @@ pub(super) async fn read(config: &Config) -> anyhow::Result<Bridge> {
         transaction.push(Select::from("Bridge").filter(Condition::equal("name", name)).columns(columns));
     let ports = transaction
         .push(Select::from("Port").columns(["_uuid", "name", "interfaces"].into_iter().chain(OF_PORT)));
-    let columns = ["_uuid", "name", "ofport", "error"].into_iter().chain(OF_INTERFACE);
+    let columns = ["_uuid", "name", "ofport", "error", "external_ids"].into_iter().chain(OF_INTERFACE);
     let interfaces = transaction.push(Select::from("Interface").columns(columns));
     let reply = client.transact(&transaction).await?;
     let rows = |index: OperationIndex| reply.rows(index).unwrap_or_default();
@@ -111,24 +116,35 @@ fn plug(port: &Row, interface: &Row) -> anyhow::Result<Option<Plugged>> {
         ofport: interface.optional_integer("ofport")?.and_then(|number| number.try_into().ok()),
         error: interface.optional_string("error")?.map(str::to_owned),
         zone,
+        was_hybrid: ids.get(MOVED) == Some("true"),
         row: port.uuid(),
+        ids: ids.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         of_port: columns(port, &OF_PORT)?,
         of_interface: columns(interface, &OF_INTERFACE)?,
     }))
 }
 
-/// Takes one interface off the bridge and plugs another in, as the same port of the same network, in one transaction; returns when the switch has
+/// Takes one interface off the bridge and plugs another in, as the same port of the same network, in one transaction; `is_off_bridge` if the new one is the
+/// guest's device. Returns when the switch has
 /// taken that, or with an error when it has not `within` that time.
 pub(super) async fn replug(
     config: &Config,
     bridge: &Bridge,
     from: &Plugged,
     to: &str,
+    is_off_bridge: bool,
     within: Duration,
 ) -> anyhow::Result<()> {
     let (port, interface) = (NamedRow::new("port"), NamedRow::new("interface"));
+    let mut ids = from.ids.clone();
+    match is_off_bridge {
+        true => _ = ids.insert(MOVED.to_owned(), "true".to_owned()),
+        false => _ = ids.remove(MOVED),
+    }
     let mut transaction = Transaction::new(DATABASE);
-    let mut row = Insert::into("Interface").set("name", to).named(&interface);
+    // With them the conntrack zone goes along, and so the connections.
+    let mut row =
+        Insert::into("Interface").set("name", to).set("external_ids", Value::map(&ids)).named(&interface);
     for (column, value) in &from.of_interface {
         row = row.set(*column, value.clone());
     }

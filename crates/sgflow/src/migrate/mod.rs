@@ -59,7 +59,7 @@ struct HybridToOvs {
     #[arg(long)]
     check: bool,
 
-    /// Put ports back behind hybrid bridges, filtered by iptables_hybrid and, while the agent enforces there, by the switch
+    /// Put ports back behind hybrid bridges (without --port: those that this command has moved), filtered by iptables_hybrid and, while the agent enforces there, by the switch
     #[arg(long)]
     back: bool,
 

@@ -134,7 +134,12 @@ impl Migration<'_> {
             }
         }
         for found in &survey.ports {
-            let is_meant = self.ports.is_empty() || self.ports.contains(&found.port);
+            let by = survey.plugged(&found.devices.tap());
+            let was_hybrid = found.place != Place::Switch || by.is_some_and(|plugged| plugged.was_hybrid);
+            let is_meant = match self.ports.is_empty() {
+                true => was_hybrid || !self.back,
+                false => self.ports.contains(&found.port),
+            };
             let is_there = found.place == self.target()
                 && !survey.is_astray(found)
                 && (self.back || !survey.has_leftovers(found));
@@ -281,7 +286,9 @@ impl Migration<'_> {
         let plugged = bridge.plugged.iter().find(|plugged| plugged.name == from);
         let plugged = plugged.with_context(|| format!("interface {from} is not there any more"))?;
         links::detach(&found.devices)?;
-        let replugged = database::replug(self.config, &bridge, plugged, to, self.timeout).await;
+        let replugged =
+            database::replug(self.config, &bridge, plugged, to, to == found.devices.tap(), self.timeout)
+                .await;
         // Wherever its port is now.
         self.follow(found).await?;
         replugged
