@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use common::traffic::Over;
 use common::{Agent, document, eventually, is_exact, sgflow, socket, status, stderr, stdout};
 use lab::{
-    FailMode, Ovs, OvsOptions, PingVerdict, Stream, StreamSpec, Streaming, TcpProbe, TcpVerdict, UdpProbe,
-    UdpVerdict, Vm, VmSpec,
+    FailMode, NetNs, Ovs, OvsOptions, PingVerdict, Stream, StreamSpec, Streaming, Tap, TcpProbe, TcpVerdict,
+    UdpProbe, UdpVerdict, Vm, VmSpec,
 };
 
 /// The guest serves its peer, and is served by it; nobody else.
@@ -33,8 +33,9 @@ ports:
 - {id: p-3, network_id: n, mac_address: "fa:16:3e:00:00:03", fixed_ips: [{ip_address: 10.0.0.3}], security_groups: [stranger]}
 "#;
 
-/// As os-vif makes them of a device that is there.
+/// As os-vif makes them for a device that is there.
 const PLUMBING: &str = "
+ip link set tap-g mtu 1450 up
 ip link add qbr-g type bridge forward_delay 0 ageing_time 0 stp_state 0 mcast_snooping 0
 ip link add qvb-g mtu 1450 type veth peer name qvo-g mtu 1450
 ip link set qvb-g master qbr-g up
@@ -49,6 +50,8 @@ struct Host {
     guest: Vm,
     peer: Vm,
     stranger: Vm,
+    _tap: Tap,
+    _outside: NetNs,
     ovs: Ovs,
 }
 
@@ -64,7 +67,12 @@ impl Host {
         let (guest, peer, stranger) = (vm("g", 1), vm("peer", 2), vm("stranger", 3));
         let ids = ovs.vsctl(&["get", "Interface", "tap-g", "external_ids"]).expect("a row");
         ovs.del_port("tap-g").expect("it is there");
-        shell(&ovs, PLUMBING);
+        // The guest's device becomes one as a hypervisor has it.
+        let outside = NetNs::new().expect("a namespace");
+        shell(ovs.netns(), &format!("ip link set tap-g netns {} name vm-g", outside.path()));
+        shell(&outside, "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; ip link set vm-g up");
+        let tap = Tap::join(ovs.netns(), "tap-g", &outside, "vm-g").expect("a tap");
+        shell(ovs.netns(), PLUMBING);
         let ids = format!("external_ids={}", ids.trim());
         ovs.vsctl(&["add-port", "br-int", "qvo-g", "tag=10", "--", "set", "Interface", "qvo-g", &ids])
             .expect("a port");
@@ -75,7 +83,7 @@ impl Host {
         drop(agent);
         let agent = Agent::start_at_home(&ovs, &[]);
         is_exact(&ovs);
-        Host { agent, guest, peer, stranger, ovs }
+        Host { agent, guest, peer, stranger, _tap: tap, _outside: outside, ovs }
     }
 
     fn migrate(&self, more: &[&str]) -> Output {
@@ -116,7 +124,7 @@ impl Host {
         let ports = self.ovs.vsctl(&["list-ports", "br-int"]).expect("the bridge");
         assert!(ports.lines().any(|port| port == "tap-g") && !ports.contains("qvo"), "{ports}");
         let left = shell(
-            &self.ovs,
+            self.ovs.netns(),
             "ip -o link show | grep -E 'q(br|vb|vo)-g' || true
              iptables-nft-save | grep neutron-openvswi || true
              ip6tables-nft-save | grep neutron-openvswi || true
@@ -135,16 +143,16 @@ impl Host {
     fn is_back(&self) {
         let ports = self.ovs.vsctl(&["list-ports", "br-int"]).expect("the bridge");
         assert!(ports.lines().any(|port| port == "qvo-g") && !ports.contains("tap-g"), "{ports}");
-        let bridge = shell(&self.ovs, "ip -o link show master qbr-g up | wc -l");
+        let bridge = shell(self.ovs.netns(), "ip -o link show master qbr-g up | wc -l");
         assert_eq!(bridge.trim(), "2", "the guest's device and the pair's");
-        let rules = shell(&self.ovs, "iptables-nft-save; nft list map bridge sgflow ports");
+        let rules = shell(self.ovs.netns(), "iptables-nft-save; nft list map bridge sgflow ports");
         assert!(rules.contains("neutron-openvswi-ip-1") && rules.contains("tap-g"), "{rules}");
     }
 }
 
-fn shell(ovs: &Ovs, script: &str) -> String {
+fn shell(netns: &NetNs, script: &str) -> String {
     let run = || Command::new("sh").args(["-e", "-c", script]).output().expect("a shell");
-    let output = ovs.netns().enter(run).expect("the switch's namespace");
+    let output = netns.enter(run).expect("the namespace");
     assert!(output.status.success(), "{script}: {}", stderr(&output));
     stdout(&output)
 }
@@ -247,30 +255,31 @@ fn a_guest_goes_on_talking_when_it_is_moved_and_moved_back() {
 
 #[test]
 fn what_stands_in_the_way_is_said_and_nothing_is_touched() {
-    let host = Host::start();
-    shell(&host.ovs, "ip link add other type veth peer name end; ip link set other master qbr-g");
+    let mut host = Host::start();
+    shell(host.ovs.netns(), "ip link add other type veth peer name end; ip link set other master qbr-g");
     let refused = host.migrate(&["--check"]);
     assert_code(&refused, 2);
     assert!(stdout(&refused).contains("on qbr-g there is something else: other"));
     assert_code(&host.migrate(&[]), 2);
-    shell(&host.ovs, "ip link delete other");
-    let Host { mut agent, ovs, guest, peer, stranger } = host;
-    agent.child.kill().expect("it runs");
-    agent.child.wait().expect("it ends");
-    let host = Host { agent, ovs, guest, peer, stranger };
+    shell(host.ovs.netns(), "ip link delete other");
+    host.agent.child.kill().expect("it runs");
+    host.agent.child.wait().expect("it ends");
     let refused = host.migrate(&[]);
     assert_code(&refused, 1);
     assert!(stderr(&refused).contains("no sgflow agent answers"), "{}", stderr(&refused));
     host.is_back();
 
     // Without an agent it enforces by itself; what was left of another guest is removed.
-    shell(&host.ovs, "ip link add qbr-gone type bridge; ip link add qvb-gone type veth peer name qvo-gone");
+    shell(
+        host.ovs.netns(),
+        "ip link add qbr-gone type bridge; ip link add qvb-gone type veth peer name qvo-gone",
+    );
     let streams = host.streams();
     let check = host.migrate(&["--check", "--apply"]);
     assert!(stdout(&check).contains("left-over: bridge or pair of tap-gone"), "{}", stdout(&check));
     assert_code(&host.migrate(&["--apply"]), 0);
     host.is_moved();
-    assert_eq!(shell(&host.ovs, "ip -o link show | grep -c gone || true").trim(), "0");
+    assert_eq!(shell(host.ovs.netns(), "ip -o link show | grep -c gone || true").trim(), "0");
     go_on(&streams, "without an agent");
 }
 
