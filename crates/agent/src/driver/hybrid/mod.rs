@@ -19,7 +19,7 @@ use ipset::Ipset;
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
 use policy::PolicyDelta;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::error;
 
 use super::Driver;
@@ -128,7 +128,9 @@ impl Hybrid {
     /// The kernel lacks something, or there is no right to use it.
     pub fn new(setup: HybridSetup) -> Result<Self, HybridError> {
         send_bridged_packets_to_netfilter()?;
-        let (mut worker, reports, state) = worker(&setup)?;
+        let (sender, reports) = unbounded_channel();
+        let state = Arc::new(Mutex::new(State::default()));
+        let mut worker = Worker::new(&setup, sender, Arc::clone(&state))?;
         let HybridSetup { remote, tls, bridge, .. } = setup;
         let (orders, ordered) = channel();
         // It ends with the sender.
@@ -245,35 +247,36 @@ impl Driver for Hybrid {
     }
 }
 
-/// The thread's part, where its reports come out, and what can be seen of it.
-fn worker(
-    setup: &HybridSetup,
-) -> Result<(Worker, UnboundedReceiver<Report>, Arc<Mutex<State>>), HybridError> {
-    let (sender, reports) = unbounded_channel();
-    let state = Arc::new(Mutex::new(State::default()));
-    let worker = Worker {
-        firewall: ::hybrid::Firewall::new(setup.compress),
-        sets: Plan::new(),
-        ipset: Ipset::open()?,
-        iptables: Iptables::new(setup.iptables),
-        bridge: Bridge::open(&setup.permitted_ethertypes)?,
-        revocation: Revocation::open()?,
-        zones: PortZones::default(),
-        state: Arc::clone(&state),
-        reports: sender,
-        sent: crate::engine::Sent::default(),
-        plugs: BTreeMap::new(),
-        without_zone: BTreeMap::new(),
-        has_policy: false,
-        is_complete: false,
-        is_read: false,
-        generation: None,
-        looks: 0,
-        pending: ::hybrid::Changes::default(),
-        failure: None,
-        told: worker::Told::default(),
-    };
-    Ok((worker, reports, state))
+impl Worker {
+    /// The thread's part, of which nothing is known yet. What it does comes out at `reports`, and can be seen in `state`.
+    fn new(
+        setup: &HybridSetup,
+        reports: UnboundedSender<Report>,
+        state: Arc<Mutex<State>>,
+    ) -> Result<Self, HybridError> {
+        Ok(Worker {
+            firewall: ::hybrid::Firewall::new(setup.compress),
+            sets: Plan::new(),
+            ipset: Ipset::open()?,
+            iptables: Iptables::new(setup.iptables),
+            bridge: Bridge::open(&setup.permitted_ethertypes)?,
+            revocation: Revocation::open()?,
+            zones: PortZones::default(),
+            state,
+            reports,
+            sent: crate::engine::Sent::default(),
+            plugs: BTreeMap::new(),
+            without_zone: BTreeMap::new(),
+            has_policy: false,
+            is_complete: false,
+            is_read: false,
+            generation: None,
+            looks: 0,
+            pending: ::hybrid::Changes::default(),
+            failure: None,
+            told: worker::Told::default(),
+        })
+    }
 }
 
 /// Where it is said that bridged packets come to the tables of IP (kernel, Documentation/networking/ip-sysctl.rst, "/proc/sys/net/bridge"); with a tag

@@ -4,17 +4,18 @@
 //! No lock is taken: who calls this sees to it that no agent of these drivers works on the host.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hybrid::Devices;
 use ipset::Ipset;
 use policy::{PolicyDelta, PortId};
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::bridge::Bridge;
 use super::iptables::Iptables;
-use super::worker::Order;
-use super::{Failure, HybridError, HybridSetup, send_bridged_packets_to_netfilter, worker};
+use super::worker::{Order, State, Worker};
+use super::{Failure, HybridError, HybridSetup, send_bridged_packets_to_netfilter};
 use crate::engine::Report;
 use crate::mirror::Plan;
 
@@ -45,7 +46,9 @@ pub fn converge_once(
     plugs: &BTreeMap<PortId, Devices>,
 ) -> Result<(), OnceError> {
     send_bridged_packets_to_netfilter()?;
-    let (mut worker, mut reports, state) = worker(setup)?;
+    let (sender, mut reports) = unbounded_channel();
+    let state = Arc::new(Mutex::new(State::default()));
+    let mut worker = Worker::new(setup, sender, Arc::clone(&state))?;
     let (orders, ordered) = channel();
     let plugged = plugs.iter().map(|(port, devices)| Order::Plug(port.clone(), Some(devices.clone())));
     for order in std::iter::once(Order::Policy(policy)).chain(plugged).chain([Order::Complete]) {
