@@ -304,6 +304,36 @@ fn what_stands_in_the_way_is_said_and_nothing_is_touched() {
 }
 
 #[test]
+fn ports_are_moved_one_by_one_and_only_those_go_back_that_were_moved() {
+    let host = Host::start();
+    let streams = host.streams();
+    // One that never had a bridge gets one when it is named, and not otherwise.
+    assert_code(&host.migrate(&["--back", "--yes"]), 0);
+    assert_code(&host.migrate(&["--back", "--yes", "--port", "p-2"]), 0);
+    go_on(&streams, "both behind bridges");
+    let rules =
+        || shell(host.ovs.netns(), "iptables-nft-save | grep -o '^:neutron-openvswi-ip-[0-9]' | sort");
+    assert_eq!(rules(), ":neutron-openvswi-ip-1\n:neutron-openvswi-ip-2\n");
+    assert_code(&host.migrate(&["--port", "p-1"]), 0);
+    assert_eq!(rules(), ":neutron-openvswi-ip-2\n");
+    let links = shell(host.ovs.netns(), "ip -o link show | grep -oE 'qbr-[a-z]+' | sort -u");
+    assert_eq!(links, "qbr-peer\n");
+    go_on(&streams, "one behind a bridge");
+    let told = host.migrate(&["--check", "--json", "--port", "p-2"]);
+    assert_eq!(told.status.code(), Some(0), "{}", stdout(&told));
+    let lines = stdout(&told);
+    let lines =
+        lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON a line"));
+    let checked: Vec<_> = lines.filter(|line| line["step"] == "check").collect();
+    assert_eq!(checked, [serde_json::json!({"port": "p-2", "step": "check", "text": "can be moved"})]);
+    assert_code(&host.migrate(&["--port", "p-7"]), 1);
+    assert_code(&host.migrate(&[]), 0);
+    host.is_moved();
+    go_on(&streams, "none behind a bridge");
+    is_exact(&host.ovs);
+}
+
+#[test]
 fn killed_at_any_instant_it_is_gone_on_with() {
     let kills = std::env::var("SGFLOW_KILLS").map_or(8, |text| text.parse().expect("a number"));
     let host = Host::start();
