@@ -90,6 +90,12 @@ impl Host {
         self.command(more).output().expect("sgflow runs")
     }
 
+    fn migrate_by(&self, policy: &str, more: &[&str]) -> Output {
+        let mut command = self.command(more);
+        command.env("SGFLOW_POLICY_PATH", policy);
+        command.output().expect("sgflow runs")
+    }
+
     fn command(&self, more: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.ovs.netns().path())).arg(sgflow().get_program());
@@ -104,7 +110,7 @@ impl Host {
             "--ovsdb",
             &self.ovs.db_remote(),
         ]);
-        command.arg("--policy").arg(self.ovs.rundir().join("policy.yaml"));
+        command.env("SGFLOW_POLICY_PATH", self.ovs.rundir().join("policy.yaml"));
         command.arg("--api-socket").arg(socket(&self.ovs)).args(more);
         command
     }
@@ -273,6 +279,27 @@ fn a_guest_goes_on_talking_when_it_is_moved_and_moved_back() {
     assert!(count(&heard.pings) > 0 && count(&heard.refused) > 0);
 }
 
+/// The guest only listens: what comes to it is admitted because the switch knows the connection, and for nothing else.
+#[test]
+fn a_connection_that_no_rule_admits_in_its_middle_goes_on_with_its_zone() {
+    let host = Host::start();
+    let server = host.peer.ipv4().expect("it has one");
+    let spec = StreamSpec { server, port: 5000, from: None, streaming: Streaming::ToClient };
+    let download = [Stream::open(&host.guest, &host.peer, &spec).expect("a connection that is admitted")];
+    go_on(&download, "before");
+    assert_code(&host.migrate(&[]), 0);
+    go_on(&download, "forwards");
+    // The rules behind the bridge do not know it, and it stands still until the guest says something.
+    let refused = host.migrate(&["--back"]);
+    assert_code(&refused, 2);
+    assert!(stdout(&refused).contains("goes on only when 10.0.0.1 sends first"));
+    assert_code(&host.migrate(&["--back", "--yes"]), 0);
+    let goes_on = download[0].wait_for_progress(20_000, Duration::from_secs(3));
+    println!("behind the bridge: {goes_on:?}");
+    assert_code(&host.migrate(&[]), 0);
+    go_on(&download, "forwards again");
+}
+
 #[test]
 fn what_stands_in_the_way_is_said_and_nothing_is_touched() {
     let mut host = Host::start();
@@ -331,6 +358,51 @@ fn ports_are_moved_one_by_one_and_only_those_go_back_that_were_moved() {
     host.is_moved();
     go_on(&streams, "none behind a bridge");
     is_exact(&host.ovs);
+}
+
+#[test]
+fn a_port_that_the_agent_does_not_open_is_put_back() {
+    let host = Host::start();
+    let streams = host.streams();
+    // A switch that is not what this document says is no place to move a port to.
+    let other = host.ovs.rundir().join("other.yaml");
+    std::fs::write(
+        &other,
+        POLICY.replace("port_range_min: 80, port_range_max: 80", "port_range_min: 8, port_range_max: 8"),
+    )
+    .expect("a document");
+    let other = other.display().to_string();
+    let late = host.migrate_by(&other, &["--timeout", "1"]);
+    assert_code(&late, 3);
+    host.is_back();
+    // The agent stands still from when the guest's device is down, if that is seen in time, until the port is being put back.
+    let pid = host.agent.child.id();
+    let stop = format!(
+        "tries=0
+         while ip -o link show tap-g | grep -q '[<,]UP[,>]'; do tries=$((tries + 1)); test $tries -lt 5000; done
+         kill -STOP {pid}"
+    );
+    let is_put_back = (0..5).any(|_| {
+        let child = host.command(&["--timeout", "3"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = child.expect("sgflow runs");
+        shell(host.ovs.netns(), &stop);
+        thread::sleep(Duration::from_secs(4));
+        shell(host.ovs.netns(), &format!("kill -CONT {pid}"));
+        let output = child.wait_with_output().expect("it ends");
+        if output.status.success() {
+            assert_code(&host.migrate(&["--back", "--yes"]), 0);
+            return false;
+        }
+        assert_code(&output, 3);
+        assert!(stdout(&output).contains("port p-1: back: qvo-g in place of tap-g, as it was"));
+        true
+    });
+    assert!(is_put_back, "the agent was never stopped in time");
+    host.is_back();
+    go_on(&streams, "put back");
+    assert_code(&host.migrate(&[]), 0);
+    host.is_moved();
+    go_on(&streams, "moved after all");
 }
 
 #[test]
