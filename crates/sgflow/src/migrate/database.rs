@@ -13,7 +13,8 @@ use ovsdb::{
 use policy::PortId;
 use tokio::time::{Instant, sleep};
 
-const DATABASE: &str = "Open_vSwitch";
+/// The database of a switch.
+pub(super) const DATABASE: &str = "Open_vSwitch";
 /// How often it is asked whether the switch has taken a change.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// What of a Port stays with the guest, whatever its device is called (ovs-vswitchd.conf.db(5), Port).
@@ -30,6 +31,8 @@ pub(super) struct Plugged {
     pub(super) port: PortId,
     /// The device.
     pub(super) name: String,
+    /// Whether the device is one of the host's, and not one that the switch makes: `type` is `system` or empty.
+    pub(super) is_device: bool,
     pub(super) ofport: Option<u16>,
     /// Why the switch could not open it.
     pub(super) error: Option<String>,
@@ -75,7 +78,8 @@ pub(super) async fn read(config: &Config) -> anyhow::Result<Bridge> {
         transaction.push(Select::from("Bridge").filter(Condition::equal("name", name)).columns(columns));
     let ports = transaction
         .push(Select::from("Port").columns(["_uuid", "name", "interfaces"].into_iter().chain(OF_PORT)));
-    let columns = ["_uuid", "name", "ofport", "error", "external_ids"].into_iter().chain(OF_INTERFACE);
+    let columns =
+        ["_uuid", "name", "type", "ofport", "error", "external_ids"].into_iter().chain(OF_INTERFACE);
     let interfaces = transaction.push(Select::from("Interface").columns(columns));
     let reply = client.transact(&transaction).await?;
     let rows = |index: OperationIndex| reply.rows(index).unwrap_or_default();
@@ -113,6 +117,7 @@ fn plug(port: &Row, interface: &Row) -> anyhow::Result<Option<Plugged>> {
     Ok(Some(Plugged {
         port: id.into(),
         name: interface.string("name")?.to_owned(),
+        is_device: ["", "system"].contains(&interface.string("type")?),
         ofport: interface.optional_integer("ofport")?.and_then(|number| number.try_into().ok()),
         error: interface.optional_string("error")?.map(str::to_owned),
         zone,

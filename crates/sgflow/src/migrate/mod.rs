@@ -6,6 +6,7 @@
 mod connections;
 mod database;
 mod links;
+mod lock;
 mod moving;
 mod survey;
 mod switch;

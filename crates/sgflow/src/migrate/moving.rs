@@ -12,6 +12,7 @@ use policy::{Policy, PortId};
 use super::connections::{Outlook, kernel_goes_loose, of_kernel, of_switch, outlook};
 use super::database;
 use super::links;
+use super::lock::Lock;
 use super::survey::{Found, Place, Survey};
 use super::switch::{Enforcer, Late, Switch, enforcer};
 use super::told::Told;
@@ -79,6 +80,7 @@ impl Migration<'_> {
     /// Moves.
     pub(super) async fn run(&self, apply: bool) -> anyhow::Result<Exit> {
         let switch = self.switch(enforcer(self.config, apply).await?);
+        let _lock = Lock::take(self.config).await?;
         let survey = Survey::take(self.config).await?;
         let obstacles = survey.obstacles_for_all(self.config);
         if !obstacles.is_empty() {
@@ -134,14 +136,12 @@ impl Migration<'_> {
             }
         }
         for found in &survey.ports {
-            let by = survey.plugged(&found.devices.tap());
-            let was_hybrid = found.place != Place::Switch || by.is_some_and(|plugged| plugged.was_hybrid);
             let is_meant = match self.ports.is_empty() {
-                true => was_hybrid || !self.back,
+                true => survey.was_hybrid(found) || !self.back && survey.has_leftovers(found),
                 false => self.ports.contains(&found.port),
             };
             let is_there = found.place == self.target()
-                && !survey.is_astray(found)
+                && !(survey.was_hybrid(found) && survey.is_astray(found))
                 && (self.back || !survey.has_leftovers(found));
             if !is_meant || is_there {
                 continue;

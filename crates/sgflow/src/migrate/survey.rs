@@ -79,6 +79,12 @@ impl Survey {
         found.place == Place::Both || !tap.is_up || master.is_some() && tap.master != master
     }
 
+    /// The guest was behind a bridge of its own, or is.
+    pub(super) fn was_hybrid(&self, found: &Found) -> bool {
+        let by = self.plugged(&found.devices.tap());
+        found.place != Place::Switch || by.is_some_and(|plugged| plugged.was_hybrid)
+    }
+
     /// Devices of bridges of ports that are not plugged in at all, and whose guest is gone.
     pub(super) fn strays(&self) -> Vec<Devices> {
         let ends: BTreeSet<&str> = self
@@ -118,7 +124,13 @@ impl Survey {
         let (tap, bridge) = (devices.tap(), devices.bridge());
         let link = self.links.get(&tap);
         obstacle(!policy.ports.contains_key(port), "no policy knows it: it would be closed".to_owned());
-        obstacle(link.is_none(), format!("device {tap} is not there"));
+        let is_off = link.is_none();
+        obstacle(
+            is_off,
+            format!(
+                "device {tap} is not there: its guest does not run, and is plugged in by its binding when it does"
+            ),
+        );
         let master = link.and_then(|link| link.master.as_deref()).filter(|master| *master != bridge);
         // A device that the kernel's switch has taken has its datapath for a master.
         let master = master.filter(|master| !(found.place != Place::Hybrid && master.starts_with("ovs-")));
@@ -161,7 +173,7 @@ impl Survey {
 
 fn ports(plugged: &[Plugged]) -> Vec<Found> {
     let mut ports: BTreeMap<(PortId, Devices), Place> = BTreeMap::new();
-    for Plugged { port, name, .. } in plugged {
+    for Plugged { port, name, .. } in plugged.iter().filter(|plugged| plugged.is_device) {
         let of_tap = || Devices::of_interface(&format!("qvo{}", name.strip_prefix("tap")?));
         let (devices, place) = match (Devices::of_interface(name), of_tap()) {
             (Some(devices), _) => (devices, Place::Hybrid),
