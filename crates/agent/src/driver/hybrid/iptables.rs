@@ -3,6 +3,8 @@
 //! What is compared is what `iptables-save` prints, less what it prints otherwise than it was told (protocols by name). The chains of others are
 //! never named, but for rules in them that lead to chains of ours that are to go.
 
+mod remove;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -8,6 +8,7 @@ mod encode;
 mod held_set;
 mod iptables;
 mod lacks;
+mod once;
 mod program;
 mod revoke;
 mod tables;
@@ -32,6 +33,7 @@ use crate::engine::{Engine, Health, Report, Status, Waiting};
 use crate::host::{ClosedInterface, HostView, HybridPorts};
 use backend::Backend;
 pub use iptables::Variant;
+pub use once::{InForce, OnceError, converge_once, in_force, remove_all};
 pub use program::programs_started;
 use with_iptables::WithIptables;
 use with_nftables::WithNftables;
@@ -233,6 +235,10 @@ impl Hybrid {
 }
 
 impl Driver for Hybrid {
+    fn name(&self) -> &'static str {
+        "iptables_hybrid"
+    }
+
     fn policy(&mut self, delta: PolicyDelta) {
         self.order(Order::Policy(delta));
     }

@@ -4,6 +4,8 @@
 //! that a restart finds it and asks nft nothing, and sees when somebody else changed it. What depends on ports is elements, and for
 //! `nftables` chains and sets of members, which are told over netlink, all of a change in one transaction.
 
+mod remove;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -73,7 +73,8 @@ impl Backend for WithIptables {
         }
         self.sets.complete();
         let done = self.sets.run(&mut self.ipset);
-        sent += Sent { added: done.added, deleted: done.deleted, ..Sent::default() };
+        // What is filled anew is one change.
+        sent += Sent { added: done.added, modified: done.rebuilt, deleted: done.deleted, bundles: 0 };
         if let Some((object, reason)) = done.failures.first() {
             return Err(Failure::other(object, reason));
         }

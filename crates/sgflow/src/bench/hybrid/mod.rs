@@ -270,10 +270,10 @@ impl Bench {
         for _ in 0..self.times {
             let begun = subject.begin()?;
             self.host.plug(number)?;
-            plugs.push(subject.until(begun, |_, status| status.ports == usize::from(number) + 1)?);
+            plugs.push(subject.until(begun, |status| status.ports == usize::from(number) + 1)?);
             let begun = subject.begin()?;
             self.host.unplug(number)?;
-            unplugs.push(subject.until(begun, |_, status| status.ports == usize::from(number))?);
+            unplugs.push(subject.until(begun, |status| status.ports == usize::from(number))?);
         }
         self.note("+1 port", plugs);
         self.note("-1 port", unplugs);

@@ -25,7 +25,8 @@ const WORKER: &str = "hybrid";
 /// What a step cost.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub(super) struct Cost {
-    /// Chains, elements of sets and elements of the bridge's table that came, were changed, or went.
+    /// Chains, elements of sets and elements of the bridge's table that came, were changed, or went; sets that were filled anew are not
+    /// in it.
     pub(super) changes: usize,
     /// Netlink's, to the kernel, by the agent itself.
     pub(super) messages: u64,
@@ -115,7 +116,7 @@ impl Subject {
         begun.used.agent = Duration::ZERO;
         let subject = Subject { policies: Some(policies), news, thread: Some(thread), threads };
         subject.give(policy)?;
-        let cost = subject.until(begun, |_, status| status.ports == ports)?;
+        let cost = subject.until(begun, |status| status.ports == ports)?;
         Ok((subject, cost))
     }
 
@@ -127,14 +128,15 @@ impl Subject {
     /// Gives it a change of the policy and waits until it is in force.
     pub(super) fn change(&self, delta: PolicyDelta) -> Result<Cost> {
         ensure!(!delta.is_empty(), "nothing would be told of a change that is none");
+        // Of looks at the kernel since the last step.
+        while self.news.try_recv().is_ok() {}
         let begun = self.begin()?;
         self.give(delta)?;
-        self.until(begun, |sent, _| *sent != Sent::default())
+        self.until(begun, |_| true)
     }
 
-    /// Waits until all is applied and there is nothing left to do, and `is_over` says so of what was changed and of what is enforced: the
-    /// driver also looks at the kernel from time to time, and then reports that nothing was to be done.
-    pub(super) fn until(&self, begun: Begun, is_over: impl Fn(&Sent, &Status) -> bool) -> Result<Cost> {
+    /// Waits until all is applied and there is nothing left to do, and `is_over` says so of what is enforced.
+    pub(super) fn until(&self, begun: Begun, is_over: impl Fn(&Status) -> bool) -> Result<Cost> {
         let mut applied: Option<Instant> = None;
         let mut sent = Sent::default();
         let mut said = Vec::new();
@@ -146,7 +148,7 @@ impl Subject {
                             applied = Some(at);
                             sent += *more;
                         }
-                        Report::Settled if applied.is_some() && is_over(&sent, &status) => break,
+                        Report::Settled if applied.is_some() && is_over(&status) => break,
                         _ => {}
                     }
                     said.push(report);
