@@ -243,6 +243,28 @@ fn others_chains_and_sets_stay_and_neutrons_make_room() {
 }
 
 #[test]
+fn another_driver_takes_over_and_leaves_nothing_of_the_one_before() {
+    let (host, ovs) = start();
+    document(&ovs, &policy(BY_GROUP, true));
+    let is_over = AtomicBool::new(false);
+    let mut agent = agent_when_settled(&host, &ovs, "nft");
+    thread::scope(|scope| {
+        let traffic = scope.spawn(|| bombard(&host, &is_over));
+        let over = Over(&is_over);
+        agent.child.kill().expect("it runs");
+        agent.child.wait().expect("it ends");
+        agent = agent_when_settled(&host, &ovs, "nftables");
+        eventually("iptables are empty", || {
+            let saved = on_host(&host, &ovs, "iptables-nft-save; ip6tables-nft-save; ipset list -n");
+            !saved.contains("neutron-openvswi") && !saved.contains("NIPv")
+        });
+        drop(over);
+        let sent = traffic.join().expect("what was sent is judged alike all the time");
+        println!("{sent} frames");
+    });
+}
+
+#[test]
 fn what_somebody_else_changes_is_put_right_and_meanwhile_nothing_passes() {
     let (host, ovs) = start();
     document(&ovs, &policy(BY_GROUP, true));

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use policy::{Direction, Ethertype, MacAddr, Rule, Service};
 
 pub use rule::{Match, NftRule, Then};
-pub use script::script;
+pub use script::{Draft, script};
 
 use crate::bridge::{Data, Element, Family, Key, zone_element};
 use crate::dialect::{Dialect, GroupRules, PortChains, RemoteEnd, Said};

@@ -1,13 +1,13 @@
 //! All that a host is to hold, as a text that nft(8) loads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt;
 
 use ipnet::IpNet;
 use policy::{Ethertype, Policy, PortId};
 
-use super::{Nft, RULESET, narrow, wide};
-use crate::bridge;
+use super::{Nft, NftRule, RULESET, narrow, wide};
+use crate::bridge::{self, Element};
 use crate::firewall::{Firewall, Plug, RefusedRule};
 use crate::sets::SetOp;
 
@@ -23,47 +23,91 @@ pub fn script(
         firewall.plug(&port, Some(plug));
     }
     let changes = firewall.take();
-    let mut text = format!("{}\n{RULESET}\n", bridge::RULESET);
-    put_sets(&mut text, changes.sets);
-    for chain in changes.chains.keys() {
-        _ = writeln!(text, "add chain inet sgflow {chain}");
+    let mut draft = Draft::default();
+    for op in &changes.sets {
+        draft.apply(op);
     }
     for (chain, rules) in &changes.chains {
-        for rule in rules.iter().flatten() {
-            _ = writeln!(text, "add rule inet sgflow {chain} {rule}");
-        }
+        draft.want_chain(chain, rules.as_deref());
     }
-    let permitted: Vec<_> = bridge::permitted(permitted_ethertypes).collect();
+    let permitted: Vec<Element> = bridge::permitted(permitted_ethertypes).collect();
     for element in firewall.elements().chain(&permitted) {
-        _ = writeln!(text, "add element {} sgflow {} {{ {element} }}", element.family, element.set);
+        draft.want(element, true);
     }
-    (text, firewall.refused().collect())
+    (format!("{}\n{RULESET}\n{draft}", bridge::RULESET), firewall.refused().collect())
 }
 
-/// Sets with their members, whatever the order in which these came and went.
-fn put_sets(text: &mut String, ops: Vec<SetOp>) {
-    let mut sets: BTreeMap<String, (Ethertype, BTreeSet<IpNet>)> = BTreeMap::new();
-    for op in ops {
-        match op {
-            SetOp::Create { set, ethertype } => _ = sets.insert(set, (ethertype, BTreeSet::new())),
-            SetOp::Destroy { set } => _ = sets.remove(&set),
-            SetOp::Add { set, net } => _ = sets.get_mut(&set).map(|(_, members)| members.insert(net)),
-            SetOp::Remove { set, net } => _ = sets.get_mut(&set).map(|(_, members)| members.remove(&net)),
+/// What depends on ports, change by change, to be said all at once in the words of nft(8).
+#[derive(Debug, Default)]
+pub struct Draft {
+    sets: BTreeMap<String, (Ethertype, BTreeSet<IpNet>)>,
+    chains: BTreeMap<String, Vec<String>>,
+    elements: BTreeSet<Element>,
+}
+
+impl Draft {
+    /// An element of a map or set of the text's shall be there, or not.
+    pub fn want(&mut self, element: &Element, is_wanted: bool) {
+        match is_wanted {
+            true => _ = self.elements.insert(element.clone()),
+            false => _ = self.elements.remove(element),
         }
     }
-    for (set, (ethertype, members)) in sets {
-        let of = match ethertype {
-            Ethertype::Ipv4 => "ipv4_addr",
-            Ethertype::Ipv6 => "ipv6_addr",
-        };
-        let (narrow, wide) = (narrow(&set), wide(&set));
-        _ = writeln!(text, "add set inet sgflow {narrow} {{ type {of}; }}");
-        _ = writeln!(text, "add set inet sgflow {wide} {{ type {of}; flags interval; }}");
-        for net in members {
-            match net.prefix_len() == net.max_prefix_len() {
-                true => _ = writeln!(text, "add element inet sgflow {narrow} {{ {} }}", net.addr()),
-                false => _ = writeln!(text, "add element inet sgflow {wide} {{ {net} }}"),
+
+    /// A chain shall be so, or not be there.
+    pub fn want_chain(&mut self, chain: &str, rules: Option<&[NftRule]>) {
+        match rules {
+            Some(rules) => {
+                let said = rules.iter().map(ToString::to_string).collect();
+                self.chains.insert(chain.to_owned(), said);
+            }
+            None => _ = self.chains.remove(chain),
+        }
+    }
+
+    /// A set of members shall be otherwise.
+    pub fn apply(&mut self, op: &SetOp) {
+        match op {
+            SetOp::Create { set, ethertype } => {
+                self.sets.insert(set.clone(), (*ethertype, BTreeSet::new()));
+            }
+            SetOp::Destroy { set } => _ = self.sets.remove(set),
+            SetOp::Add { set, net } => _ = self.sets.get_mut(set).map(|(_, members)| members.insert(*net)),
+            SetOp::Remove { set, net } => _ = self.sets.get_mut(set).map(|(_, members)| members.remove(net)),
+        }
+    }
+}
+
+impl fmt::Display for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (set, (ethertype, members)) in &self.sets {
+            let of = match ethertype {
+                Ethertype::Ipv4 => "ipv4_addr",
+                Ethertype::Ipv6 => "ipv6_addr",
+            };
+            let is_single = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
+            let (single, wider): (Vec<&IpNet>, Vec<&IpNet>) = members.iter().partition(is_single);
+            let single: Vec<String> = single.iter().map(|net| net.addr().to_string()).collect();
+            let wider: Vec<String> = wider.iter().map(ToString::to_string).collect();
+            for (name, flags, members) in [(narrow(set), "", single), (wide(set), " flags interval;", wider)]
+            {
+                writeln!(f, "add set inet sgflow {name} {{ type {of};{flags} }}")?;
+                if !members.is_empty() {
+                    writeln!(f, "add element inet sgflow {name} {{ {} }}", members.join(", "))?;
+                }
             }
         }
+        for chain in self.chains.keys() {
+            writeln!(f, "add chain inet sgflow {chain}")?;
+        }
+        for (chain, rules) in &self.chains {
+            for rule in rules {
+                writeln!(f, "add rule inet sgflow {chain} {rule}")?;
+            }
+        }
+        for element in &self.elements {
+            writeln!(f, "add element {} sgflow {} {{ {element} }}", element.family, element.set)?;
+        }
+        Ok(())
     }
 }

@@ -146,7 +146,7 @@ impl Hybrid {
     /// As of [`Hybrid::new`].
     pub fn with_nftables(setup: HybridSetup) -> Result<Self, HybridError> {
         send_bridged_packets_to_netfilter()?;
-        Self::with(WithNftables::open(&setup.permitted_ethertypes)?, setup)
+        Self::with(WithNftables::open(&setup.permitted_ethertypes, setup.iptables)?, setup)
     }
 
     fn with(backend: impl Backend + Send + 'static, setup: HybridSetup) -> Result<Self, HybridError> {

@@ -51,7 +51,9 @@ pub fn converge_once(
 ) -> Result<(), OnceError> {
     send_bridged_packets_to_netfilter()?;
     match open(setup)?.hold_rules()? {
-        true => converge(WithNftables::open(&setup.permitted_ethertypes)?, setup, policy, plugs),
+        true => {
+            converge(WithNftables::open(&setup.permitted_ethertypes, setup.iptables)?, setup, policy, plugs)
+        }
         false => {
             converge(WithIptables::open(&setup.permitted_ethertypes, setup.iptables)?, setup, policy, plugs)
         }

@@ -13,7 +13,7 @@ use std::process::Stdio;
 
 use hybrid::SetOp;
 use hybrid::bridge::{Element, Family};
-use hybrid::nft::{DEPENDS, NftRule, narrow, wide};
+use hybrid::nft::{DEPENDS, Draft, NftRule, narrow, wide};
 use ipnet::IpNet;
 use nftables::{Batch, Chain, ChainId, Name, Nftables, Place as RulePlace, Rule, Set, SetId, TableId};
 use policy::Ethertype;
@@ -51,6 +51,8 @@ pub(super) struct Tables {
     generation: Option<u32>,
     /// Nothing has been told since they were read.
     is_just_read: bool,
+    /// All that has been wanted, as long as the text's rules were never there: it comes with them.
+    draft: Option<Draft>,
     /// Of devices, by what their names end in, as they were read last: also of tables that are not as they shall be.
     zones: Vec<(String, u16)>,
 }
@@ -78,6 +80,7 @@ impl Tables {
             is_made: false,
             generation: None,
             is_just_read: false,
+            draft: Some(Draft::default()),
             zones: Vec::new(),
         };
         for element in hybrid::bridge::permitted(permitted_ethertypes) {
@@ -88,6 +91,9 @@ impl Tables {
 
     /// An element shall be there, or not.
     pub(super) fn want(&mut self, element: &Element, is_wanted: bool) {
+        if let Some(draft) = &mut self.draft {
+            draft.want(element, is_wanted);
+        }
         let (place, data) = encode::element(element);
         let set = set_id(element.family, element.set);
         let held = self.sets.entry(set.clone()).or_insert_with(HeldSet::of_text);
@@ -102,6 +108,9 @@ impl Tables {
 
     /// A set of members shall be otherwise.
     pub(super) fn want_members(&mut self, op: SetOp) {
+        if let Some(draft) = &mut self.draft {
+            draft.apply(&op);
+        }
         match op {
             SetOp::Create { set, ethertype } => {
                 for name in [narrow(&set), wide(&set)] {
@@ -137,6 +146,9 @@ impl Tables {
 
     /// A chain shall be so, or not be there.
     pub(super) fn want_chain(&mut self, name: &str, rules: Option<Vec<NftRule>>) {
+        if let Some(draft) = &mut self.draft {
+            draft.want_chain(name, rules.as_deref());
+        }
         let id = chain_id(Family::Inet, name);
         self.rules -= self.chains.desired(&id.name).map_or(0, Vec::len);
         match rules {
@@ -208,6 +220,7 @@ impl Tables {
             self.forget();
             return Ok(());
         }
+        self.draft = None;
         let mut gone: BTreeSet<SetId> = self.sets.keys().cloned().collect();
         for set in read.iter().flat_map(|read| &read.sets) {
             if is_of_a_rule(set.id.name.as_str()) {
@@ -394,8 +407,9 @@ impl Tables {
         self.chains.confirm(chains);
     }
 
-    /// Has nft(8) make the text's rules, in one transaction, whatever was there before. The second one that says what was made changes
-    /// nothing for any frame.
+    /// Has nft(8) make the text's rules, in one transaction, whatever was there before; the first time with all that depends on ports, so
+    /// that a driver that takes over from another one, or from another version, loses no frame. The second transaction that says what was
+    /// made changes nothing for any frame.
     fn make(&mut self) -> Result<(), Failure> {
         let mut text = String::new();
         for family in FAMILIES {
@@ -403,7 +417,11 @@ impl Tables {
             _ = writeln!(text, "add table {family} {TABLE}\ndelete table {family} {TABLE}");
         }
         text.push_str(&self.text);
+        if let Some(draft) = &self.draft {
+            _ = write!(text, "\n{draft}");
+        }
         nft(&text)?;
+        self.draft = None;
         let read = self.read()?;
         let made =
             self.made(&read)?.ok_or_else(|| Failure::other("nft", "it made no rules of what it was told"))?;

@@ -3,17 +3,24 @@
 use std::collections::BTreeSet;
 
 use hybrid::Changes;
+use ipset::Ipset;
+use tracing::debug;
 
 use super::backend::Backend;
+use super::iptables::{Iptables, Variant};
 use super::lacks;
 use super::tables::Tables;
 use super::{Failure, HybridError};
 use crate::engine::Sent;
+use crate::mirror::Plan;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct WithNftables {
     tables: Tables,
+    iptables: Variant,
+    /// What `iptables_hybrid`, or Neutron's driver, has left here is gone.
+    is_alone: bool,
 }
 
 impl WithNftables {
@@ -21,9 +28,25 @@ impl WithNftables {
     ///
     /// # Errors
     /// There is no netlink, no right to use it, or the kernel lacks something that rules are made of.
-    pub(super) fn open(permitted_ethertypes: &BTreeSet<u16>) -> Result<Self, HybridError> {
+    pub(super) fn open(permitted_ethertypes: &BTreeSet<u16>, iptables: Variant) -> Result<Self, HybridError> {
         lacks::none()?;
-        Ok(WithNftables { tables: Tables::open(hybrid::nft::RULESET, permitted_ethertypes)? })
+        let tables = Tables::open(hybrid::nft::RULESET, permitted_ethertypes)?;
+        Ok(WithNftables { tables, iptables, is_alone: false })
+    }
+
+    /// Takes away what another driver has left, now that its rules are not needed any more: they would go on refusing what they did.
+    fn be_alone(&mut self) -> Result<(), Failure> {
+        if let Err(reason) = Iptables::remove(self.iptables) {
+            // Without iptables there are none.
+            debug!(%reason, "chains of iptables are not looked for");
+        }
+        let mut sets = Plan::new();
+        sets.complete();
+        for (object, reason) in sets.run(&mut Ipset::open()?).failures {
+            debug!(object, reason, "an ipset of before is not taken away");
+        }
+        self.is_alone = true;
+        self.tables.note_generation()
     }
 }
 
@@ -51,11 +74,15 @@ impl Backend for WithNftables {
     }
 
     fn put_in_force(&mut self) -> Result<Sent, Failure> {
-        if !self.tables.is_to_be_changed() {
-            return Ok(Sent::default());
+        let mut sent = Sent::default();
+        if self.tables.is_to_be_changed() {
+            let [added, modified, deleted] = self.tables.put_in_force()?;
+            sent = Sent { added, modified, deleted, bundles: 1 };
         }
-        let [added, modified, deleted] = self.tables.put_in_force()?;
-        Ok(Sent { added, modified, deleted, bundles: 1 })
+        if !self.is_alone {
+            self.be_alone()?;
+        }
+        Ok(sent)
     }
 
     fn look(&mut self, _is_long_ago: bool) -> bool {
