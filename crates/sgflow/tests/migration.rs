@@ -53,10 +53,16 @@ struct Host {
     _tap: Tap,
     _outside: NetNs,
     ovs: Ovs,
+    /// Which of the two kinds keeps the rules.
+    iptables: &'static str,
 }
 
 impl Host {
     fn start() -> Self {
+        Self::start_with("nft")
+    }
+
+    fn start_with(iptables: &'static str) -> Self {
         let ovs = Ovs::start(OvsOptions::default()).expect("Open vSwitch starts");
         ovs.add_bridge("br-int", FailMode::Secure).expect("a bridge");
         let vm = |name: &str, number: u8| {
@@ -77,13 +83,13 @@ impl Host {
         ovs.vsctl(&["add-port", "br-int", "qvo-g", "tag=10", "--", "set", "Interface", "qvo-g", &ids])
             .expect("a port");
         document(&ovs, POLICY);
-        let hybrid = ["--driver", "iptables_hybrid", "--iptables-variant", "nft"];
+        let hybrid = ["--driver", "iptables_hybrid", "--iptables-variant", iptables];
         let agent = Agent::start_at_home(&ovs, &hybrid);
         eventually("converged", || stdout(&status(&ovs, &[])).starts_with("converged"));
         drop(agent);
         let agent = Agent::start_at_home(&ovs, &[]);
         is_exact(&ovs);
-        Host { agent, guest, peer, stranger, _tap: tap, _outside: outside, ovs }
+        Host { agent, guest, peer, stranger, _tap: tap, _outside: outside, ovs, iptables }
     }
 
     fn migrate(&self, more: &[&str]) -> Output {
@@ -106,7 +112,7 @@ impl Host {
             "migrate",
             "hybrid-to-ovs",
             "--iptables-variant",
-            "nft",
+            self.iptables,
             "--ovsdb",
             &self.ovs.db_remote(),
         ]);
@@ -129,14 +135,15 @@ impl Host {
     fn is_moved(&self) {
         let ports = self.ovs.vsctl(&["list-ports", "br-int"]).expect("the bridge");
         assert!(ports.lines().any(|port| port == "tap-g") && !ports.contains("qvo"), "{ports}");
-        let left = shell(
-            self.ovs.netns(),
+        let left = format!(
             "ip -o link show | grep -E 'q(br|vb|vo)-g' || true
-             iptables-nft-save | grep neutron-openvswi || true
-             ip6tables-nft-save | grep neutron-openvswi || true
+             iptables-{0}-save | grep neutron-openvswi || true
+             ip6tables-{0}-save | grep neutron-openvswi || true
              nft list tables | grep sgflow || true
              ipset list -n | grep NIPv || true",
+            self.iptables
         );
+        let left = shell(self.ovs.netns(), &left);
         assert_eq!(left, "", "nothing is left");
         let ids = self.ovs.vsctl(&["get", "Interface", "tap-g", "external_ids"]).expect("a row");
         for key in ["iface-id=p-1", "attached-mac=", "iface-status=active", "sgflow-zone="] {
@@ -151,7 +158,10 @@ impl Host {
         assert!(ports.lines().any(|port| port == "qvo-g") && !ports.contains("tap-g"), "{ports}");
         let bridge = shell(self.ovs.netns(), "ip -o link show master qbr-g up | wc -l");
         assert_eq!(bridge.trim(), "2", "the guest's device and the pair's");
-        let rules = shell(self.ovs.netns(), "iptables-nft-save; nft list map bridge sgflow ports");
+        let rules = shell(
+            self.ovs.netns(),
+            &format!("iptables-{}-save; nft list map bridge sgflow ports", self.iptables),
+        );
         assert!(rules.contains("neutron-openvswi-ip-1") && rules.contains("tap-g"), "{rules}");
     }
 }
@@ -242,7 +252,16 @@ fn go_on(streams: &[Stream], when: &str) {
 
 #[test]
 fn a_guest_goes_on_talking_when_it_is_moved_and_moved_back() {
-    let host = Host::start();
+    moved_and_moved_back("nft");
+}
+
+#[test]
+fn so_it_does_with_the_old_iptables() {
+    moved_and_moved_back("legacy");
+}
+
+fn moved_and_moved_back(iptables: &'static str) {
+    let host = Host::start_with(iptables);
     let streams = host.streams();
     go_on(&streams, "before");
     let heard = with_traffic(&host, || {
