@@ -21,6 +21,10 @@ pub struct IptablesNft(Running);
 #[derive(Debug)]
 pub struct IptablesLegacy(Running);
 
+/// `nftables`.
+#[derive(Debug)]
+pub struct NftablesAlone(Running);
+
 #[derive(Debug)]
 struct Running {
     driver: Hybrid,
@@ -30,26 +34,49 @@ struct Running {
 
 impl HybridDriver for IptablesNft {
     fn start(setup: HybridSetup<'_>) -> Result<Self, DriverError> {
-        Running::start(setup, Variant::Nft).map(Self)
+        Running::start(setup, Some(Variant::Nft)).map(Self)
     }
 
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
         self.0.put_in_force(policy)
+    }
+
+    fn changed(&self) -> usize {
+        self.0.driver.status().sent.flow_mods()
     }
 }
 
 impl HybridDriver for IptablesLegacy {
     fn start(setup: HybridSetup<'_>) -> Result<Self, DriverError> {
-        Running::start(setup, Variant::Legacy).map(Self)
+        Running::start(setup, Some(Variant::Legacy)).map(Self)
     }
 
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
         self.0.put_in_force(policy)
     }
+
+    fn changed(&self) -> usize {
+        self.0.driver.status().sent.flow_mods()
+    }
+}
+
+impl HybridDriver for NftablesAlone {
+    fn start(setup: HybridSetup<'_>) -> Result<Self, DriverError> {
+        Running::start(setup, None).map(Self)
+    }
+
+    fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
+        self.0.put_in_force(policy)
+    }
+
+    fn changed(&self) -> usize {
+        self.0.driver.status().sent.flow_mods()
+    }
 }
 
 impl Running {
-    fn start(setup: HybridSetup<'_>, iptables: Variant) -> Result<Self, DriverError> {
+    /// With rules in iptables of a kind, or in none.
+    fn start(setup: HybridSetup<'_>, iptables: Option<Variant>) -> Result<Self, DriverError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let netns = setup.netns;
         let setup = agent::driver::HybridSetup {
@@ -58,11 +85,11 @@ impl Running {
             bridge: setup.bridge,
             permitted_ethertypes: setup.permitted_ethertypes,
             compress: false,
-            iptables,
+            iptables: iptables.unwrap_or_default(),
         };
         let driver = netns.enter(|| {
             let _inside = runtime.enter();
-            Hybrid::new(setup)
+            if iptables.is_some() { Hybrid::new(setup) } else { Hybrid::with_nftables(setup) }
         })??;
         Ok(Running { driver, runtime, policy: Policy::default() })
     }

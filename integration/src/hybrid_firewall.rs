@@ -45,6 +45,9 @@ pub trait HybridDriver: Sized {
     /// # Errors
     /// It is not, or only in part.
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError>;
+
+    /// How many things it has changed in the kernel since it began.
+    fn changed(&self) -> usize;
 }
 
 /// A driver that filters nothing: what the host alone does with frames.
@@ -58,6 +61,10 @@ impl HybridDriver for Open {
 
     fn put_in_force(&mut self, _: &Policy) -> Result<(), DriverError> {
         Ok(())
+    }
+
+    fn changed(&self) -> usize {
+        0
     }
 }
 
@@ -74,10 +81,12 @@ pub enum Switch {
 #[derive(Debug)]
 pub struct HybridFirewall<D> {
     // Fields are dropped in this order: the driver before what it watches and filters.
-    driver: D,
+    driver: Option<D>,
     host: HybridHost,
     ovs: Ovs,
     bindings: Vec<Binding>,
+    config: Config,
+    policy: Policy,
     switch: Switch,
 }
 
@@ -104,6 +113,36 @@ impl<D> HybridFirewall<D> {
     }
 }
 
+impl<D: HybridDriver> HybridFirewall<D> {
+    /// Ends the driver and begins another one with the same policy, which is to find everything as it would have made it.
+    ///
+    /// # Errors
+    /// It changed something, or does not start.
+    pub fn restarted_finds_all_right(&mut self) -> Result<(), FirewallError> {
+        self.driver = None;
+        self.start_driver()?;
+        let policy = self.policy.clone();
+        self.put_in_force(&policy)?;
+        match self.driver.as_ref().map_or(0, D::changed) {
+            0 => Ok(()),
+            changed => Err(FirewallError::Driver(format!("a restart changed {changed} things").into())),
+        }
+    }
+
+    fn start_driver(&mut self) -> Result<(), FirewallError> {
+        let network_ports = self.bindings.iter().filter(|binding| binding.uplink);
+        let driver = D::start(HybridSetup {
+            remote: Remote::Unix(self.ovs.rundir().join("db.sock")),
+            bridge: BRIDGE.to_owned(),
+            netns: self.host.netns(),
+            permitted_ethertypes: self.config.permitted_ethertypes.clone(),
+            network_ports: network_ports.map(|binding| binding.interface.clone()).collect(),
+        });
+        self.driver = Some(driver.map_err(FirewallError::Driver)?);
+        Ok(())
+    }
+}
+
 impl<D: HybridDriver> PageFirewall for HybridFirewall<D> {
     fn start(bindings: &[Binding], config: &Config) -> Result<Self, FirewallError> {
         let ports = bindings.iter().filter(|binding| !binding.uplink);
@@ -119,16 +158,17 @@ impl<D: HybridDriver> PageFirewall for HybridFirewall<D> {
         let on_switch = specs.iter().map(HybridSpec::on_switch).chain(network).collect();
         // What comes out of these is for nobody.
         drop(ovs.add_dummy_ports(BRIDGE, on_switch)?);
-        let network_ports = bindings.iter().filter(|binding| binding.uplink);
-        let driver = D::start(HybridSetup {
-            remote: Remote::Unix(ovs.rundir().join("db.sock")),
-            bridge: BRIDGE.to_owned(),
-            netns: host.netns(),
-            permitted_ethertypes: config.permitted_ethertypes.clone(),
-            network_ports: network_ports.map(|binding| binding.interface.clone()).collect(),
-        })
-        .map_err(FirewallError::Driver)?;
-        Ok(Self { driver, host, ovs, bindings: bindings.to_vec(), switch: Switch::Knows })
+        let mut firewall = Self {
+            driver: None,
+            host,
+            ovs,
+            bindings: bindings.to_vec(),
+            config: config.clone(),
+            policy: Policy::default(),
+            switch: Switch::Knows,
+        };
+        firewall.start_driver()?;
+        Ok(firewall)
     }
 
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), FirewallError> {
@@ -136,7 +176,9 @@ impl<D: HybridDriver> PageFirewall for HybridFirewall<D> {
             Switch::Floods => Stations::new(),
             Switch::Knows => stations(&self.bindings, policy),
         });
-        self.driver.put_in_force(policy).map_err(FirewallError::Driver)
+        self.policy = policy.clone();
+        let driver = self.driver.as_mut().expect("one is started wherever one is ended");
+        driver.put_in_force(policy).map_err(FirewallError::Driver)
     }
 
     fn receive(&self, from: &str, frame: &[u8]) -> Result<(), FirewallError> {

@@ -185,6 +185,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_matrix_is_of_these_pages_and_names_the_exceptions() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let document = std::fs::read_to_string(root.join("docs/hybrid.md")).expect("the document");
+        let mut topics = 0;
+        for topic in std::fs::read_dir(root.join("flows/cases")).expect("the pages") {
+            let topic = topic.expect("a topic");
+            let name = topic.file_name().into_string().expect("UTF-8");
+            let pages = std::fs::read_dir(topic.path()).expect("its pages").count();
+            let exceptions =
+                ABOUT_OPEN_VSWITCH.iter().filter(|(page, _)| page.starts_with(&format!("{name}/"))).count();
+            let verdict = if exceptions == 0 { "holds" } else { "all but one" };
+            assert!(exceptions < 2);
+            let row = format!("| {name} | {pages} | holds | {verdict} | {verdict} | {verdict} |");
+            assert!(document.lines().any(|line| line.starts_with(&row)), "no row {row}");
+            topics += 1;
+        }
+        let is_row =
+            |line: &&str| line.split(" | ").nth(1).is_some_and(|pages| pages.parse::<usize>().is_ok());
+        assert_eq!(document.lines().filter(is_row).count(), topics);
+        assert!(ABOUT_OPEN_VSWITCH.iter().all(|(page, _)| document.contains(page)));
+    }
+
+    #[test]
     fn every_page_with_a_reason_is_there() {
         let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flows/cases");
         for (page, reason) in ABOUT_OPEN_VSWITCH {

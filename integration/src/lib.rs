@@ -11,7 +11,7 @@ mod parts;
 mod wire;
 
 pub use firewall::{BRIDGE, Firewall};
-pub use hybrid_drivers::{IptablesLegacy, IptablesNft};
+pub use hybrid_drivers::{IptablesLegacy, IptablesNft, NftablesAlone};
 pub use hybrid_firewall::{DriverError, HybridDriver, HybridFirewall, HybridSetup, Open, Switch};
 pub use hybrid_page::{
     ABOUT_OPEN_VSWITCH, Difference, PageError, differences_on_hybrid, expected_on_hybrid, holds_on_hybrid,

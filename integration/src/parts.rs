@@ -1,7 +1,7 @@
 //! Datagrams in parts, whichever way they were cut.
 //!
 //! The kernel's bridge filter puts a datagram together to look at it and cuts it again: the parts may come in another order and
-//! of other sizes, and those of IPv6 get another identification (`br_ip6_fragment`, net/ipv6/netfilter.c).
+//! of other sizes, and those of IPv6 get another identification (`ip6_fragment`, net/ipv6/ip6_output.c).
 
 use std::collections::BTreeMap;
 

@@ -103,6 +103,10 @@ mod tests {
     }
 
     impl Driver for Script {
+        fn name(&self) -> &'static str {
+            "script"
+        }
+
         fn policy(&mut self, _delta: PolicyDelta) {}
 
         async fn report(&mut self) -> Report {

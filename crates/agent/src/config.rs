@@ -29,20 +29,16 @@ pub enum FirewallDriver {
     OpenvSwitch,
     /// iptables and ipsets on hosts with hybrid bridges.
     IptablesHybrid,
+    /// nftables alone on hosts with hybrid bridges.
+    Nftables,
     /// Nothing: the policy is read and checked, no datapath is touched.
     Noop,
 }
 
-/// A driver that cannot be had.
+/// A driver that there is not.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum DriverError {
-    /// Known, but not built yet.
-    #[error("firewall_driver {0:?} is not in this version; openvswitch, iptables_hybrid and noop are")]
-    NotInThisVersion(String),
-    /// Unknown.
-    #[error("firewall_driver {0:?} is unknown; known are openvswitch, iptables_hybrid and noop")]
-    Unknown(String),
-}
+#[error("firewall_driver {0:?} is unknown; known are openvswitch, iptables_hybrid, nftables and noop")]
+pub struct DriverError(String);
 
 impl FromStr for FirewallDriver {
     type Err = DriverError;
@@ -52,8 +48,8 @@ impl FromStr for FirewallDriver {
             "openvswitch" => Ok(FirewallDriver::OpenvSwitch),
             "noop" => Ok(FirewallDriver::Noop),
             "iptables_hybrid" => Ok(FirewallDriver::IptablesHybrid),
-            "nftables" => Err(DriverError::NotInThisVersion(text.to_owned())),
-            _ => Err(DriverError::Unknown(text.to_owned())),
+            "nftables" => Ok(FirewallDriver::Nftables),
+            _ => Err(DriverError(text.to_owned())),
         }
     }
 }
@@ -63,6 +59,7 @@ impl fmt::Display for FirewallDriver {
         f.pad(match self {
             FirewallDriver::OpenvSwitch => "openvswitch",
             FirewallDriver::IptablesHybrid => "iptables_hybrid",
+            FirewallDriver::Nftables => "nftables",
             FirewallDriver::Noop => "noop",
         })
     }
@@ -445,9 +442,9 @@ mod tests {
             &expect!["line 1: unknown field `agnet`, expected one of `agent`, `ovsdb`, `policy`, `api`"],
         );
         refused(
-            "[agent]\nfirewall_driver = \"iptables_hybrid\"",
+            "[agent]\nfirewall_driver = \"iptables\"",
             &expect![[
-                r#"line 2: firewall_driver "iptables_hybrid" is not in this version; openvswitch, iptables_hybrid and noop are"#
+                r#"line 2: firewall_driver "iptables" is unknown; known are openvswitch, iptables_hybrid, nftables and noop"#
             ]],
         );
         refused(

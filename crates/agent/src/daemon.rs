@@ -69,6 +69,7 @@ fn status<D: Driver>(driver: &D, documents: &DocumentFaults) -> Status {
     let faults = documents.faults.iter().cloned().chain(health.faults.iter().cloned());
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        firewall_driver: driver.name().to_owned(),
         condition: Condition::of(&health, documents.faults.is_empty()),
         waiting: health.waiting.as_ref().map(ToString::to_string),
         faults: faults.map(Into::into).collect(),

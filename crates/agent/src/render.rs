@@ -1,9 +1,10 @@
-//! The flows of a policy for given bindings: what an empty bridge would get, without a bridge.
+//! The flows of a policy for given bindings: what an empty bridge would get, without a bridge; and the same of a host's tables of nftables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hybrid::{Devices, Plug};
 use pipeline::{Binding, Config, FlowOp, GenerationPool, GenerationsExhausted, Known, RefusedRule, Renderer};
-use policy::Policy;
+use policy::{Policy, PortId};
 use rust_openflow::{Flow, FlowKey};
 
 use crate::bindings::Bindings;
@@ -44,4 +45,57 @@ pub fn render(
     let mut flows: Vec<Flow> = flows.into_values().collect();
     flows.sort_by(|a, b| (a.table, b.priority, &a.matches).cmp(&(b.table, a.priority, &b.matches)));
     Ok(Rendering { flows, refused: batch.refused })
+}
+
+/// A binding of no device of a hybrid bridge.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("port {port}: {interface:?} is no device of a hybrid bridge: they are called tap… and qvo…")]
+pub struct NoHybridDevice {
+    port: PortId,
+    interface: String,
+}
+
+/// Renders `policy` for a host with hybrid bridges: a text that nft(8) loads, and the rules that nftables cannot enforce.
+///
+/// # Errors
+/// A port is plugged in by an interface of another name.
+pub fn render_nftables(
+    policy: &Policy,
+    bindings: &Bindings,
+    permitted_ethertypes: &BTreeSet<u16>,
+) -> Result<(String, Vec<hybrid::RefusedRule>), NoHybridDevice> {
+    let mut plugs = Vec::new();
+    for local in &bindings.locals {
+        // The guest's device is called as the one on the integration bridge.
+        let outer = local.interface.strip_prefix("tap").map(|end| format!("qvo{end}"));
+        let devices = Devices::of_interface(outer.as_deref().unwrap_or(&local.interface));
+        let devices = devices
+            .ok_or_else(|| NoHybridDevice { port: local.port.clone(), interface: local.interface.clone() })?;
+        plugs.push((local.port.clone(), Plug { devices, zone: local.zone.0 }));
+    }
+    Ok(hybrid::nft::script(policy, plugs, permitted_ethertypes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_with_hybrid_bridges_is_told_by_the_devices() {
+        let bindings = |interface: &str| {
+            Bindings::parse(&format!("[{{port_id: p-1, interface: {interface}, ofport: 1, tag: 10}}]"))
+                .unwrap()
+        };
+        let rendered =
+            |interface| render_nftables(&Policy::default(), &bindings(interface), &BTreeSet::new());
+        let (text, refused) = rendered("tap1").unwrap();
+        assert_eq!(refused, []);
+        assert!(text.contains("add element bridge sgflow ports { \"tap1\" : drop }"), "{text}");
+        assert_eq!(rendered("qvo1").unwrap().0, text);
+        let error = rendered("eth1").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "port p-1: \"eth1\" is no device of a hybrid bridge: they are called tap… and qvo…"
+        );
+    }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 /// An answer longer than this is not one of the commands we send.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// A command that did not come off.
 #[derive(Debug, Error)]
@@ -81,10 +81,25 @@ impl Control {
         self.answer(within).await
     }
 
+    /// Sends a command with parameters and waits for its answer, at most `within`.
+    pub async fn ask_about(
+        &mut self,
+        method: &'static str,
+        parameters: &[&str],
+        within: Duration,
+    ) -> Result<String, UnixctlError> {
+        self.send_with(method, parameters).await?;
+        self.answer(within).await
+    }
+
     /// Sends a command without parameters, which [`Control::answer`] is to follow.
     pub async fn send(&mut self, method: &'static str) -> Result<(), UnixctlError> {
+        self.send_with(method, &[]).await
+    }
+
+    async fn send_with(&mut self, method: &'static str, parameters: &[&str]) -> Result<(), UnixctlError> {
         self.method = method;
-        let request = json!({"id": 0, "method": method, "params": []}).to_string();
+        let request = json!({"id": 0, "method": method, "params": parameters}).to_string();
         self.stream.write_all(request.as_bytes()).await.map_err(|reason| self.io(reason))
     }
 
@@ -102,6 +117,10 @@ impl Control {
         loop {
             if self.stream.read_buf(&mut answer).await.map_err(|reason| self.io(reason))? == 0 {
                 return Err(self.io(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            // A long answer is not tried at each of its pieces.
+            if answer.trim_ascii_end().last() != Some(&b'}') && answer.len() < MAX_ANSWER_BYTES {
+                continue;
             }
             match serde_json::from_slice::<Value>(&answer) {
                 Ok(reply) => {

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use policy::{Direction, Ethertype, Rule, Service};
 
-use crate::firewall::Firewall;
+use crate::dialect::Dialect;
+use crate::firewall::{Firewall, bucket};
 use crate::sets::Remote;
 
 /// What tells a connection's first packet from others.
@@ -33,48 +34,69 @@ pub enum Detail {
     None,
 }
 
-impl Firewall {
+/// What becomes of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Admission {
+    /// No rule admits it.
+    Refused,
+    /// A rule does by a member that counts only with its MAC, which each packet has to show: what the tracker keeps of a connection has no
+    /// MAC.
+    ByMac,
+    /// A rule does by addresses alone.
+    Free,
+}
+
+impl<D: Dialect> Firewall<D> {
     /// Whether a stateful rule of the port of a zone would admit a connection that began so. Connections of zones that are no port's of
     /// ours are nothing to us, and said to be admitted.
-    ///
-    /// A member that counts only with its MAC counts here with any: what the tracker keeps of a connection has no MAC.
-    pub fn admits(&self, zone: u16, first: &FirstPacket) -> bool {
-        let Some(port) = self.port_of(zone) else { return true };
+    pub fn admits(&self, zone: u16, first: &FirstPacket) -> Admission {
+        let Some(port) = self.port_of(zone) else { return Admission::Free };
         let groups = self.groups_of.get(port).into_iter().flatten();
-        let mut stateful = groups.filter_map(|id| self.sets.group(id)).filter(|group| group.stateful);
-        stateful.any(|group| group.rules.iter().any(|rule| self.matches(rule, first)))
+        let stateful = groups.filter_map(|id| self.sets.group(id)).filter(|group| group.stateful);
+        let rules = stateful.flat_map(|group| &group.rules);
+        rules.map(|rule| self.admits_by(rule, first)).max().unwrap_or(Admission::Refused)
+    }
+
+    /// Some member counts only with its MAC.
+    pub fn asks_for_macs(&self) -> bool {
+        !self.bound.is_empty()
     }
 
     fn port_of(&self, zone: u16) -> Option<&policy::PortId> {
-        let ports = self.buckets.get(&crate::iptables::bucket(zone))?;
+        let ports = self.buckets.get(&bucket(zone))?;
         ports.get(&zone)
     }
 
-    fn matches(&self, rule: &Rule, first: &FirstPacket) -> bool {
+    fn admits_by(&self, rule: &Rule, first: &FirstPacket) -> Admission {
         let ethertype = if first.source.is_ipv4() { Ethertype::Ipv4 } else { Ethertype::Ipv6 };
         let remote = match first.direction {
             Direction::Ingress => first.source,
             Direction::Egress => first.destination,
         };
-        (rule.direction, rule.ethertype) == (first.direction, ethertype)
-            && crate::iptables::why_not(rule).is_none()
-            && is_of(rule.service, ethertype, first)
-            && self.is_remote(&rule.remote, remote)
+        let is_of_rule = (rule.direction, rule.ethertype) == (first.direction, ethertype)
+            && D::why_not(rule).is_none()
+            && is_of(rule.service, ethertype, first);
+        if is_of_rule { self.admits_remote(&rule.remote, remote) } else { Admission::Refused }
     }
 
-    fn is_remote(&self, remote: &policy::Remote, ip: IpAddr) -> bool {
-        match remote {
-            policy::Remote::Any => return true,
-            policy::Remote::Prefix(net) => return net.contains(&ip),
-            policy::Remote::Group(_) | policy::Remote::AddressGroup(_) => {}
-        }
-        let Some(remote) = Remote::of(remote) else { return false };
-        let bound = match &remote {
-            Remote::Group(group) => self.bound.get(group),
-            Remote::AddressGroup(_) => None,
+    fn admits_remote(&self, remote: &policy::Remote, ip: IpAddr) -> Admission {
+        let bound = match remote {
+            policy::Remote::Group(group) => self.bound.get(group),
+            policy::Remote::Any | policy::Remote::Prefix(_) | policy::Remote::AddressGroup(_) => None,
         };
-        self.sets.members(&remote).is_some_and(|members| members.contains(ip))
-            || bound.is_some_and(|bound| bound.keys().any(|(net, _)| net.contains(&ip)))
+        let is_free = match remote {
+            policy::Remote::Any => true,
+            policy::Remote::Prefix(net) => net.contains(&ip),
+            policy::Remote::Group(_) | policy::Remote::AddressGroup(_) => Remote::of(remote)
+                .and_then(|remote| self.sets.members(&remote))
+                .is_some_and(|members| members.contains(ip)),
+        };
+        let is_bound = bound.is_some_and(|bound| bound.keys().any(|(net, _)| net.contains(&ip)));
+        match (is_free, is_bound) {
+            (true, _) => Admission::Free,
+            (false, true) => Admission::ByMac,
+            (false, false) => Admission::Refused,
+        }
     }
 }
 

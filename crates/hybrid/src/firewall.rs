@@ -6,18 +6,24 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use policy::{Direction, Ethertype, GroupId, MacAddr, PolicyDelta, Port, PortId, RuleId, SecurityGroup};
 
-use crate::bridge::{Element, Standing, Tracking, elements};
+use crate::bridge::{Element, Standing, elements};
 use crate::device::Devices;
-use crate::iptables::{
-    Chain, ChainKey, Names, PREFIX, PortChains, RemoteWords, Table, base_chains, before_ports, bound_line,
-    bucket, bucket_jumps, filter_bucket, group_kind, of_chain, raw_bucket, rule_line, why_not,
-};
+use crate::dialect::{ChainOf, Dialect, GroupRules, PortChains, RemoteEnd};
+use crate::iptables::Iptables;
 use crate::members::bound_members;
+use crate::names::Names;
 use crate::sets::{Remote, SetOp, Sets};
 
 /// Both families, as chains have them.
 pub(crate) const FAMILIES: [Ethertype; 2] = [Ethertype::Ipv4, Ethertype::Ipv6];
-const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+pub(crate) const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+/// Ports are kept in so many parts by their zones.
+pub(crate) const BUCKETS: u16 = 64;
+
+/// Which of them is that of a zone.
+pub(crate) fn bucket(zone: u16) -> u16 {
+    zone % BUCKETS
+}
 
 /// A port that is there.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,13 +35,13 @@ pub struct Plug {
 }
 
 /// What is to be changed.
-#[derive(Debug, Default)]
-pub struct Changes {
+#[derive(Debug)]
+pub struct Changes<D: Dialect = Iptables> {
     /// Of the sets, in order.
     pub sets: Vec<SetOp>,
     /// Chains as they shall be; none shall be gone.
-    pub chains: BTreeMap<ChainKey, Option<Chain>>,
-    /// Elements of the bridge's table that shall be there, or not any more.
+    pub chains: BTreeMap<D::Key, Option<ChainOf<D>>>,
+    /// Elements of the tables of nftables that shall be there, or not any more.
     pub elements: BTreeMap<Element, bool>,
     /// Zones in which less may be admitted than before.
     pub shrunk: BTreeSet<u16>,
@@ -43,7 +49,19 @@ pub struct Changes {
     pub grown: BTreeSet<u16>,
 }
 
-/// A rule that iptables cannot say, and why.
+impl<D: Dialect> Default for Changes<D> {
+    fn default() -> Self {
+        Changes {
+            sets: Vec::new(),
+            chains: BTreeMap::new(),
+            elements: BTreeMap::new(),
+            shrunk: BTreeSet::new(),
+            grown: BTreeSet::new(),
+        }
+    }
+}
+
+/// A rule that cannot be said, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RefusedRule {
     /// The group it stands in.
@@ -66,7 +84,7 @@ struct Carried {
 
 /// See the module's documentation. A change costs what it changes.
 #[derive(Debug)]
-pub struct Firewall {
+pub struct Firewall<D: Dialect = Iptables> {
     pub(crate) sets: Sets,
     plugs: BTreeMap<PortId, Plug>,
     /// Filtered local ports that a policy knows.
@@ -87,18 +105,18 @@ pub struct Firewall {
     /// Which carried groups have rules with a remote.
     naming: BTreeMap<Remote, BTreeSet<GroupId>>,
     elements: BTreeMap<PortId, BTreeSet<Element>>,
-    chains: BTreeMap<ChainKey, Chain>,
+    chains: BTreeMap<D::Key, ChainOf<D>>,
     dirty_ports: BTreeSet<PortId>,
     dirty_groups: BTreeSet<GroupId>,
     dirty_buckets: BTreeSet<u16>,
-    changes: Changes,
+    changes: Changes<D>,
 }
 
-impl Firewall {
+impl<D: Dialect> Firewall<D> {
     /// No policy, no ports: what remains are the chains that do not depend on them.
     pub fn new(compress: bool) -> Self {
         let mut firewall = Firewall {
-            sets: Sets::new(compress),
+            sets: D::sets(compress),
             plugs: BTreeMap::new(),
             ports: BTreeMap::new(),
             port_names: Names::default(),
@@ -117,10 +135,8 @@ impl Firewall {
             dirty_buckets: BTreeSet::new(),
             changes: Changes::default(),
         };
-        for ethertype in FAMILIES {
-            for (table, name, chain) in base_chains(ethertype) {
-                firewall.set_chain(ChainKey { ethertype, table, name }, Some(chain));
-            }
+        for (key, chain) in D::base() {
+            firewall.set_chain(key, Some(chain));
         }
         firewall.lead_to_buckets();
         firewall.settle_bound();
@@ -160,7 +176,7 @@ impl Firewall {
     }
 
     /// What is to be done since the last time.
-    pub fn take(&mut self) -> Changes {
+    pub fn take(&mut self) -> Changes<D> {
         let dirty = std::mem::take(&mut self.dirty_ports);
         // First those that went: another may have their devices by now.
         let (there, gone): (Vec<_>, Vec<_>) =
@@ -181,11 +197,11 @@ impl Firewall {
     }
 
     /// Every chain as it shall be.
-    pub fn chains(&self) -> &BTreeMap<ChainKey, Chain> {
+    pub fn chains(&self) -> &BTreeMap<D::Key, ChainOf<D>> {
         &self.chains
     }
 
-    /// Every element of the bridge's table that shall be there.
+    /// Every element of the tables of nftables that shall be there.
     pub fn elements(&self) -> impl Iterator<Item = &Element> {
         self.elements.values().flatten()
     }
@@ -195,7 +211,7 @@ impl Firewall {
         &self.unknown
     }
 
-    /// Rules that admit nothing because iptables cannot say them.
+    /// Rules that admit nothing because they cannot be said.
     pub fn refused(&self) -> impl Iterator<Item = RefusedRule> {
         self.refused.iter().flat_map(|(group, rules)| {
             rules.iter().map(|(rule, reason)| RefusedRule {
@@ -224,17 +240,18 @@ impl Firewall {
         self.sets.bind(id, filtered.is_some());
         let chains =
             plug.as_ref().filter(|_| filtered.is_some()).map(|plug| self.port_chains(id, plug, &groups));
-        let tracking = chains.as_ref().map_or(Tracking::None, PortChains::tracking);
+        let is_tracked = chains.as_ref().is_some_and(|chains| !chains.stateful.is_empty());
+        let leading = chains.as_ref().map(D::elements).unwrap_or_default();
         self.set_port_chains(id, chains);
         let wanted = plug.as_ref().map(|plug| {
             let standing = match policy.as_deref() {
                 None => Standing::Closed,
                 Some(port) if port.is_trusted() => Standing::Trusted,
-                Some(port) => Standing::Filtered { port, zone: plug.zone, tracking },
+                Some(port) => Standing::Filtered { port, zone: plug.zone, is_tracked },
             };
             elements(&plug.devices, standing)
         });
-        self.set_elements(id, wanted.unwrap_or_default());
+        self.set_elements(id, wanted.into_iter().flatten().chain(leading).collect());
     }
 
     /// The port is filtered by these groups.
@@ -300,14 +317,8 @@ impl Firewall {
             self.buckets.entry(bucket(new.zone)).or_default().insert(new.zone, id.clone());
         }
         let named = old.as_ref().or(new.as_ref()).expect("one of them is there: they differ");
-        for direction in DIRECTIONS {
-            let name = named.chain(direction);
-            for ethertype in FAMILIES {
-                let key = |table| ChainKey { ethertype, table, name: name.clone() };
-                self.set_chain(key(Table::Filter), new.as_ref().map(|new| new.filter(direction)));
-                let raw = new.as_ref().filter(|new| !new.stateless.is_empty()).map(|new| new.raw(direction));
-                self.set_chain(key(Table::Raw), raw);
-            }
+        for (key, chain) in D::port(&named.name, new.as_ref()) {
+            self.set_chain(key, chain);
         }
         match new {
             Some(new) => self.ports.insert(id.clone(), new),
@@ -334,22 +345,19 @@ impl Firewall {
         let before = carried.rendered.clone();
         let group = self.sets.group(id).filter(|_| !carried.ports.is_empty()).cloned();
         self.name_remotes(id, before.as_deref(), group.as_deref());
-        for ethertype in FAMILIES {
-            for direction in DIRECTIONS {
-                let chain = group.as_deref().map(|group| self.group_chain(group, direction, ethertype));
-                let name = format!("{PREFIX}{}{name}", group_kind(direction));
-                let stateful = group.as_deref().is_none_or(|group| group.stateful);
-                for (table, is_its) in [(Table::Filter, stateful), (Table::Raw, !stateful)] {
-                    let key = ChainKey { ethertype, table, name: name.clone() };
-                    let before = self.chains.get(&key).cloned().unwrap_or_default();
-                    let after = chain.clone().filter(|_| is_its);
-                    self.note_group(id, &before, after.as_deref().unwrap_or_default());
-                    self.set_chain(key, after);
-                }
-            }
+        let said = D::group(&name, group.as_deref().map(|group| self.group_rules(group)).as_ref());
+        let (mut loses, mut gains) = (false, false);
+        for (key, chain) in said {
+            let before = self.chains.get(&key).map_or(&[][..], Vec::as_slice);
+            let after = chain.as_deref().unwrap_or_default();
+            // Rules only admit: what is there besides takes nothing away.
+            loses |= !holds(after, before);
+            gains |= !holds(before, after);
+            self.set_chain(key, chain);
         }
+        self.note_group(id, loses, gains);
         let refused = group.iter().flat_map(|group| &group.rules);
-        let refused: Vec<_> = refused.filter_map(|rule| Some((rule.id.clone(), why_not(rule)?))).collect();
+        let refused: Vec<_> = refused.filter_map(|rule| Some((rule.id.clone(), D::why_not(rule)?))).collect();
         match refused.is_empty() {
             true => _ = self.refused.remove(id),
             false => _ = self.refused.insert(id.clone(), refused),
@@ -385,44 +393,27 @@ impl Firewall {
         }
     }
 
-    fn group_chain(&self, group: &SecurityGroup, direction: Direction, ethertype: Ethertype) -> Chain {
-        let (target, bound_target) = match group.stateful {
-            true => (format!("{PREFIX}sg-accept"), format!("{PREFIX}sg-bound")),
-            false => (format!("{PREFIX}sg-untrack"), format!("{PREFIX}sg-untrack")),
-        };
-        let mut chain = Chain::new();
-        for rule in of_chain(&group.rules, direction, ethertype).filter(|rule| why_not(rule).is_none()) {
+    fn group_rules<'g>(&self, group: &'g SecurityGroup) -> GroupRules<'g> {
+        let mut rules = Vec::new();
+        for rule in group.rules.iter().filter(|rule| D::why_not(rule).is_none()) {
             let remote = Remote::of(&rule.remote);
-            let set = remote.as_ref().and_then(|remote| self.sets.set_of(remote, ethertype));
-            if let Some(words) = RemoteWords::of(&rule.remote, set) {
-                chain.push(rule_line(rule, &words, rule.id.as_str(), &target));
-            }
-            let bound = remote.iter().flat_map(|remote| self.bound_of(remote, ethertype));
-            chain.extend(bound.map(|(net, mac)| {
-                rule_line(rule, &RemoteWords::Bound(net, mac), rule.id.as_str(), &bound_target)
-            }));
+            let set = remote.as_ref().and_then(|remote| self.sets.set_of(remote, rule.ethertype));
+            rules.extend(RemoteEnd::of(&rule.remote, set).map(|end| (rule, end)));
+            let bound = remote.iter().flat_map(|remote| self.bound_of(remote, rule.ethertype));
+            rules.extend(bound.map(|(net, mac)| (rule, RemoteEnd::Bound(net, mac))));
         }
-        chain
+        // What is admitted by addresses alone need not show a MAC.
+        rules.sort_by_key(|(_, end)| matches!(end, RemoteEnd::Bound(..)));
+        GroupRules { stateful: group.stateful, rules }
     }
 
-    /// Where each packet of a connection is asked for its MAC that a member was admitted by.
     fn settle_bound(&mut self) {
-        for ethertype in FAMILIES {
-            let is_named = |group: &GroupId| self.naming.contains_key(&Remote::Group(group.clone()));
-            let named = self.bound.iter().filter(|(group, _)| is_named(group));
-            let members = named.flat_map(|(_, members)| members.keys().copied());
-            let bound: BTreeSet<(IpNet, MacAddr)> =
-                members.filter(|(net, _)| Ethertype::of(net) == ethertype).collect();
-            let target = format!("{PREFIX}sg-accept");
-            let line = |(net, mac): &(IpNet, MacAddr)| {
-                DIRECTIONS.map(|direction| bound_line(direction, *net, *mac, &target))
-            };
-            let mut chain: Chain = bound.iter().flat_map(line).collect();
-            chain.push(format!("-j {PREFIX}sg-fallback"));
-            self.set_chain(
-                ChainKey { ethertype, table: Table::Filter, name: format!("{PREFIX}sg-remote") },
-                Some(chain),
-            );
+        let is_named = |group: &GroupId| self.naming.contains_key(&Remote::Group(group.clone()));
+        let named = self.bound.iter().filter(|(group, _)| is_named(group));
+        let bound: BTreeSet<(IpNet, MacAddr)> =
+            named.flat_map(|(_, members)| members.keys().copied()).collect();
+        for (key, chain) in D::bound(&bound) {
+            self.set_chain(key, Some(chain));
         }
     }
 
@@ -461,44 +452,25 @@ impl Firewall {
     }
 
     fn settle_bucket(&mut self, number: u16) {
-        let ports = self.buckets.get(&number).filter(|ports| !ports.is_empty());
-        let is_there = ports.is_some();
-        let chains: Vec<&PortChains> =
-            ports.into_iter().flat_map(BTreeMap::values).filter_map(|id| self.ports.get(id)).collect();
-        let filter = filter_bucket(chains.iter().copied());
-        let raw = raw_bucket(chains.iter().copied());
-        if !is_there {
+        let ports = self.buckets.get(&number).into_iter().flat_map(BTreeMap::values);
+        let chains: Vec<&PortChains> = ports.filter_map(|id| self.ports.get(id)).collect();
+        let said = D::bucket(number, &chains);
+        if self.buckets.get(&number).is_some_and(BTreeMap::is_empty) {
             self.buckets.remove(&number);
         }
-        for ethertype in FAMILIES {
-            let key =
-                |table, chain: &str| ChainKey { ethertype, table, name: format!("{PREFIX}{chain}-{number}") };
-            self.set_chain(key(Table::Filter, "sg"), is_there.then(|| filter.clone()));
-            self.set_chain(key(Table::Raw, "raw"), Some(raw.clone()).filter(|raw| !raw.is_empty()));
+        for (key, chain) in said {
+            self.set_chain(key, chain);
         }
         self.lead_to_buckets();
     }
 
     fn lead_to_buckets(&mut self) {
-        for ethertype in FAMILIES {
-            let mut filter = before_ports(ethertype);
-            filter.extend(bucket_jumps(self.buckets.keys().copied(), "sg"));
-            filter.push(format!("-j {PREFIX}sg-fallback"));
-            let key = |bucket: &u16| ChainKey {
-                ethertype,
-                table: Table::Raw,
-                name: format!("{PREFIX}raw-{bucket}"),
-            };
-            let is_there = |bucket: &u16| self.chains.contains_key(&key(bucket));
-            let raw = bucket_jumps(self.buckets.keys().copied().filter(is_there), "raw");
-            for (table, name, chain) in [(Table::Filter, "sg-chain", filter), (Table::Raw, "PREROUTING", raw)]
-            {
-                self.set_chain(ChainKey { ethertype, table, name: format!("{PREFIX}{name}") }, Some(chain));
-            }
+        for (key, chain) in D::ways(&self.buckets.keys().copied().collect(), &self.chains) {
+            self.set_chain(key, Some(chain));
         }
     }
 
-    fn set_chain(&mut self, key: ChainKey, chain: Option<Chain>) {
+    fn set_chain(&mut self, key: D::Key, chain: Option<ChainOf<D>>) {
         if self.chains.get(&key) == chain.as_ref() {
             return;
         }
@@ -509,14 +481,13 @@ impl Firewall {
         self.changes.chains.insert(key, chain);
     }
 
-    /// Rules of a group changed. Each of them only admits: less is admitted where one went, more where one came.
-    fn note_group(&mut self, id: &GroupId, before: &[String], after: &[String]) {
-        let [before, after]: [BTreeSet<&String>; 2] = [before, after].map(|chain| chain.iter().collect());
+    /// Rules of a group went, or came.
+    fn note_group(&mut self, id: &GroupId, loses: bool, gains: bool) {
         let zones: Vec<u16> = self.zones_of(id).collect();
-        if !before.is_subset(&after) {
+        if loses {
             self.changes.shrunk.extend(&zones);
         }
-        if !after.is_subset(&before) {
+        if gains {
             self.changes.grown.extend(&zones);
         }
     }
@@ -545,4 +516,10 @@ impl Firewall {
         self.changes.grown.extend(grown);
         self.changes.shrunk.extend(shrunk);
     }
+}
+
+/// Whether a chain has all rules of another.
+fn holds<R: PartialEq>(chain: &[R], other: &[R]) -> bool {
+    // As a rule something came, or went, at the end.
+    chain.starts_with(other) || other.iter().all(|rule| chain.contains(rule))
 }

@@ -45,7 +45,7 @@ pub enum SetOp {
         /// Its name.
         set: String,
     },
-    /// The set shall hold this prefix, which is none of 0 bits.
+    /// The set shall hold this prefix; one of 0 bits only where single addresses are kept apart ([`Sets::apart`]).
     Add {
         /// The name of the set.
         set: String,
@@ -79,13 +79,24 @@ enum Elements {
     Each(BTreeMap<IpNet, u32>),
     /// The fewest that hold the same.
     Fewest(Cover),
+    /// Single addresses, which each come once ([`Members`]), and the fewest prefixes that hold the same as all longer ones do. An address may
+    /// lie in one of them.
+    Apart(Cover),
+}
+
+/// How members become elements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Style {
+    Each,
+    Fewest,
+    Apart,
 }
 
 /// See the module's documentation. A change costs what it changes: no set is walked but one that comes or goes, no port or rule
 /// but those of the change.
 #[derive(Debug)]
 pub struct Sets {
-    compress: bool,
+    style: Style,
     groups: BTreeMap<GroupId, Arc<SecurityGroup>>,
     address_groups: BTreeMap<AddressGroupId, Arc<AddressGroup>>,
     ports: BTreeMap<PortId, Arc<Port>>,
@@ -103,8 +114,18 @@ pub struct Sets {
 impl Sets {
     /// No policy, no ports. With `compress`, neighbouring addresses become prefixes that hold exactly the same.
     pub fn new(compress: bool) -> Self {
+        Self::of_style(if compress { Style::Fewest } else { Style::Each })
+    }
+
+    /// No policy, no ports. No two prefixes of a set overlap that are longer than one address, and a set may hold one of 0 bits: for who
+    /// keeps single addresses apart from others.
+    pub fn apart() -> Self {
+        Self::of_style(Style::Apart)
+    }
+
+    fn of_style(style: Style) -> Self {
         Sets {
-            compress,
+            style,
             groups: BTreeMap::new(),
             address_groups: BTreeMap::new(),
             ports: BTreeMap::new(),
@@ -252,9 +273,10 @@ impl Sets {
             }
             let set = self.free_name(&key);
             self.ops.push(SetOp::Create { set: set.clone(), ethertype: key.1 });
-            let elements = match self.compress {
-                true => Elements::Fewest(Cover::default()),
-                false => Elements::Each(BTreeMap::new()),
+            let elements = match self.style {
+                Style::Each => Elements::Each(BTreeMap::new()),
+                Style::Fewest => Elements::Fewest(Cover::default()),
+                Style::Apart => Elements::Apart(Cover::default()),
             };
             let mut named = Named { set, rules: 1, elements };
             for net in self.members.get(&key.0).into_iter().flat_map(Members::nets) {
@@ -328,6 +350,8 @@ impl Named {
                 Edit { add, remove: Vec::new() }
             }
             Elements::Fewest(cover) => in_elements(cover.add(net)),
+            Elements::Apart(_) if is_single(net) => Edit { add: vec![net], remove: Vec::new() },
+            Elements::Apart(cover) => cover.add(net),
         };
         self.tell(edit, ops);
     }
@@ -344,6 +368,8 @@ impl Named {
                 Edit { add: Vec::new(), remove }
             }
             Elements::Fewest(cover) => in_elements(cover.remove(net)),
+            Elements::Apart(_) if is_single(net) => Edit { add: Vec::new(), remove: vec![net] },
+            Elements::Apart(cover) => cover.remove(net),
         };
         self.tell(edit, ops);
     }
@@ -363,6 +389,11 @@ fn groups_that_filter(port: &Port) -> impl Iterator<Item = &GroupId> {
 fn keys(group: Option<&SecurityGroup>) -> Vec<Key> {
     let rules = group.into_iter().flat_map(|group| &group.rules);
     rules.filter_map(|rule| Some((Remote::of(&rule.remote)?, rule.ethertype))).collect()
+}
+
+/// One address.
+fn is_single(net: IpNet) -> bool {
+    net.prefix_len() == net.max_prefix_len()
 }
 
 /// A prefix as a set can hold it: everything is its two halves.

@@ -6,9 +6,11 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use hybrid::bridge::Data;
 use hybrid::bridge::Element;
-use hybrid::iptables::{Chain, ChainKey, HOOKS, PREFIX};
-use hybrid::{Detail, Devices, Firewall, FirstPacket, Plug, SetOp};
+use hybrid::iptables::{Chain, ChainKey, HOOKS, Iptables, PREFIX};
+use hybrid::nft::{DEPENDS, Match, Nft, NftRule, RULESET, Then, narrow, wide};
+use hybrid::{Admission, Detail, Devices, Dialect, Firewall, FirstPacket, Plug, SetOp};
 use policy::evaluator::{
     self, Connection, Datapath, Evaluator, Frame, IpPacket, Payload, Settings, Tracking, Transport, Tuple,
 };
@@ -17,54 +19,66 @@ use proptest::prelude::*;
 use support::policy;
 
 /// The kernel, as far as the changes tell.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Kernel {
-    chains: BTreeMap<ChainKey, Chain>,
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Kernel<Key: Ord, Rule> {
+    chains: BTreeMap<Key, Vec<Rule>>,
     elements: BTreeSet<Element>,
     sets: BTreeSet<String>,
 }
 
-impl Kernel {
-    fn apply(&mut self, changes: hybrid::Changes) {
-        for (key, chain) in changes.chains {
-            match chain {
-                Some(chain) => _ = self.chains.insert(key, chain),
-                None => assert!(self.chains.remove(&key).is_some(), "{key:?}"),
-            }
-        }
-        for (element, is_wanted) in &changes.elements {
-            assert!(*is_wanted || self.elements.remove(element), "{element}");
-        }
-        for (element, _) in changes.elements.into_iter().filter(|(_, is_wanted)| *is_wanted) {
-            assert!(self.elements.insert(element.clone()), "{element}");
-        }
-        for op in changes.sets {
-            match op {
-                SetOp::Create { set, .. } => assert!(self.sets.insert(set)),
-                SetOp::Destroy { set } => assert!(self.sets.remove(&set)),
-                SetOp::Add { .. } | SetOp::Remove { .. } => {}
-            }
+type KernelOf<D> = Kernel<<D as Dialect>::Key, <D as Dialect>::Rule>;
+
+/// A kernel to which nobody has told anything.
+fn empty<D: Dialect>() -> KernelOf<D> {
+    Kernel { chains: BTreeMap::new(), elements: BTreeSet::new(), sets: BTreeSet::new() }
+}
+
+fn apply<D: Dialect>(kernel: &mut KernelOf<D>, changes: hybrid::Changes<D>) {
+    for (key, chain) in changes.chains {
+        match chain {
+            Some(chain) => _ = kernel.chains.insert(key, chain),
+            None => assert!(kernel.chains.remove(&key).is_some(), "{key:?}"),
         }
     }
+    for (element, is_wanted) in &changes.elements {
+        assert!(*is_wanted || kernel.elements.remove(element), "{element}");
+    }
+    for (element, _) in changes.elements.into_iter().filter(|(_, is_wanted)| *is_wanted) {
+        assert!(kernel.elements.insert(element.clone()), "{element}");
+    }
+    for op in changes.sets {
+        match op {
+            SetOp::Create { set, .. } => assert!(kernel.sets.insert(set)),
+            SetOp::Destroy { set } => assert!(kernel.sets.remove(&set)),
+            SetOp::Add { .. } | SetOp::Remove { .. } => {}
+        }
+    }
+}
 
-    /// Every jump leads to a chain, every chain of ours is led to, and every set that is asked is there.
-    fn fits_together(&self) {
+/// Every jump leads to a chain, every chain of ours is led to, and every set that is asked is there.
+trait FitsTogether: Dialect + Sized {
+    fn fits_together(kernel: &KernelOf<Self>);
+}
+
+impl FitsTogether for Iptables {
+    fn fits_together(kernel: &Kernel<ChainKey, String>) {
         let mut led_to: BTreeSet<ChainKey> = BTreeSet::new();
-        for (key, rule) in
-            self.chains.iter().flat_map(|(key, chain)| chain.iter().map(move |rule| (key, rule)))
-        {
+        let rules_of = |(key, chain): (&ChainKey, &Chain)| {
+            chain.iter().map(|rule| (key.clone(), rule.clone())).collect::<Vec<_>>()
+        };
+        for (key, rule) in kernel.chains.iter().flat_map(rules_of) {
             let words: Vec<&str> = rule.split(' ').collect();
             let behind = |word: &str| words.iter().position(|other| *other == word).map(|at| words[at + 1]);
             if let Some(target) = behind("-j").filter(|target| target.starts_with(PREFIX)) {
-                let target = ChainKey { name: target.to_owned(), ..key.clone() };
-                assert!(self.chains.contains_key(&target), "{rule}");
+                let target = ChainKey { name: target.to_owned(), ..key };
+                assert!(kernel.chains.contains_key(&target), "{rule}");
                 led_to.insert(target);
             }
             if let Some(set) = behind("--match-set") {
-                assert!(self.sets.contains(set), "{rule}");
+                assert!(kernel.sets.contains(set), "{rule}");
             }
         }
-        for key in self.chains.keys().filter(|key| !led_to.contains(*key)) {
+        for key in kernel.chains.keys().filter(|key| !led_to.contains(*key)) {
             let hook = HOOKS.iter().find(|hook| hook.table == key.table).expect("every table has one");
             let is_hooked = key.name.strip_prefix(PREFIX) == Some(hook.to);
             assert!(
@@ -72,7 +86,41 @@ impl Kernel {
                 "nothing leads to {key:?}"
             );
         }
-        assert!(self.chains.keys().all(|key| key.name.len() <= 28));
+        assert!(kernel.chains.keys().all(|key| key.name.len() <= 28));
+    }
+}
+
+impl FitsTogether for Nft {
+    fn fits_together(kernel: &Kernel<String, NftRule>) {
+        let mut led_to: BTreeSet<String> = ["bound.members".to_owned()].into();
+        for element in &kernel.elements {
+            if let Some(Data::Jump(chain)) = &element.data {
+                assert!(kernel.chains.contains_key(chain), "{element}");
+                led_to.insert(chain.clone());
+            }
+        }
+        let sets: BTreeSet<String> = kernel.sets.iter().flat_map(|set| [narrow(set), wide(set)]).collect();
+        let (mut asked, is_of_text) =
+            (BTreeSet::new(), |chain: &str| RULESET.contains(&format!("chain {chain} {{")));
+        for rule in kernel.chains.values().flatten() {
+            match &rule.then {
+                Then::Jump(chain) | Then::Goto(chain) if chain.contains(DEPENDS) => {
+                    assert!(kernel.chains.contains_key(chain), "{rule}");
+                    led_to.insert(chain.clone());
+                }
+                Then::Jump(chain) | Then::Goto(chain) => assert!(is_of_text(chain), "{rule}"),
+                Then::Return | Then::Drop => {}
+            }
+            for part in &rule.matches {
+                if let Match::RemoteInSet(_, _, set) = part {
+                    assert!(sets.contains(set), "{rule}");
+                    asked.insert(set.clone());
+                }
+            }
+        }
+        assert_eq!(led_to, kernel.chains.keys().cloned().collect());
+        assert_eq!(asked, sets);
+        assert!(led_to.iter().all(|chain| chain.contains(DEPENDS)));
     }
 }
 
@@ -85,14 +133,14 @@ fn port_id(port: u8) -> PortId {
     format!("p{port}").as_str().into()
 }
 
-fn cold(policy: &Policy, local: &BTreeSet<u8>) -> (Firewall, Kernel) {
+fn cold<D: Dialect>(policy: &Policy, local: &BTreeSet<u8>) -> (Firewall<D>, KernelOf<D>) {
     let mut firewall = Firewall::new(false);
     firewall.apply_policy(&Policy::diff(&Policy::default(), policy));
     for port in local {
         firewall.plug(&port_id(*port), Some(plug(*port)));
     }
-    let mut kernel = Kernel::default();
-    kernel.apply(firewall.take());
+    let mut kernel = empty::<D>();
+    apply(&mut kernel, firewall.take());
     (firewall, kernel)
 }
 
@@ -158,31 +206,72 @@ fn law_admits(evaluator: &Evaluator, port: &PortId, first: &FirstPacket) -> bool
     evaluator.judge(port, first.direction, &frame, &Tracking::Connection(connection)).accepted()
 }
 
+fn is_as_of_a_cold_start<D: FitsTogether>(steps: Vec<Step>) {
+    let mut firewall = Firewall::<D>::new(false);
+    let mut kernel = empty::<D>();
+    let (mut policy, mut local) = (Policy::default(), BTreeSet::new());
+    for step in steps {
+        match step {
+            Step::Policy(next) => {
+                firewall.apply_policy(&Policy::diff(&policy, &next));
+                policy = next;
+            }
+            Step::Plug(port, is_local) => {
+                firewall.plug(&port_id(port), is_local.then(|| plug(port)));
+                if is_local {
+                    local.insert(port);
+                } else {
+                    local.remove(&port);
+                }
+            }
+        }
+        apply(&mut kernel, firewall.take());
+        D::fits_together(&kernel);
+        let (_, colds) = cold::<D>(&policy, &local);
+        assert_eq!(kernel.chains, colds.chains);
+        assert_eq!(kernel.elements, colds.elements);
+        assert_eq!(kernel.sets, colds.sets);
+        assert_eq!(&kernel.chains, firewall.chains());
+        let all: BTreeSet<Element> = firewall.elements().cloned().collect();
+        assert_eq!(kernel.elements, all);
+    }
+}
+
+fn admits_as_the_law<D: Dialect>(policy: &Policy, port: u16) {
+    let (firewall, _) = cold::<D>(policy, &(0..3).collect());
+    let datapath = Datapath { tracks_sctp_ports: true };
+    let evaluator = Evaluator::new(policy, Settings { datapath, ..Settings::default() });
+    for local in 0..3u8 {
+        let id = port_id(local);
+        if policy.ports[&id].is_trusted() {
+            continue;
+        }
+        for (remote, protocol) in
+            OTHERS.iter().flat_map(|remote| [6, 17, 1, 58, 47].map(|protocol| (remote, protocol)))
+        {
+            for direction in [Direction::Ingress, Direction::Egress] {
+                // A frame that has no right to its source is not asked for rules.
+                let first = first_packet(direction, remote, protocol, port);
+                if direction == Direction::Egress && !owns(policy, &id, first.source) {
+                    continue;
+                }
+                let admitted = firewall.admits(plug(local).zone, &first) == Admission::Free;
+                assert_eq!(admitted, law_admits(&evaluator, &id, &first), "{id} {first:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn history_does_not_matter(steps in proptest::collection::vec(step(), 1..12)) {
-        let mut firewall = Firewall::new(false);
-        let mut kernel = Kernel::default();
-        let (mut policy, mut local) = (Policy::default(), BTreeSet::new());
-        for step in steps {
-            match step {
-                Step::Policy(next) => {
-                    firewall.apply_policy(&Policy::diff(&policy, &next));
-                    policy = next;
-                }
-                Step::Plug(port, is_local) => {
-                    firewall.plug(&port_id(port), is_local.then(|| plug(port)));
-                    if is_local { local.insert(port); } else { local.remove(&port); }
-                }
-            }
-            kernel.apply(firewall.take());
-            kernel.fits_together();
-            prop_assert_eq!(&kernel, &cold(&policy, &local).1);
-            prop_assert_eq!(&kernel.chains, firewall.chains());
-            let all: BTreeSet<Element> = firewall.elements().cloned().collect();
-            prop_assert_eq!(&kernel.elements, &all);
-        }
+    fn history_does_not_matter_to_iptables(steps in proptest::collection::vec(step(), 1..12)) {
+        is_as_of_a_cold_start::<Iptables>(steps);
+    }
+
+    #[test]
+    fn history_does_not_matter_to_nftables(steps in proptest::collection::vec(step(), 1..12)) {
+        is_as_of_a_cold_start::<Nft>(steps);
     }
 
     /// Stateless rules come first in the law, and their packets to no tracker: policies without them.
@@ -192,29 +281,8 @@ proptest! {
         for group in policy.groups.values_mut() {
             std::sync::Arc::make_mut(group).stateful = true;
         }
-        let (firewall, _) = cold(&policy, &(0..3).collect());
-        let datapath = Datapath { tracks_sctp_ports: true };
-        let evaluator = Evaluator::new(&policy, Settings { datapath, ..Settings::default() });
-        for local in 0..3u8 {
-            let id = port_id(local);
-            if policy.ports[&id].is_trusted() {
-                continue;
-            }
-            for (remote, protocol) in OTHERS.iter().flat_map(|remote| [6, 17, 1, 58, 47].map(|protocol| (remote, protocol))) {
-                for direction in [Direction::Ingress, Direction::Egress] {
-                    // A frame that has no right to its source is not asked for rules.
-                    let first = first_packet(direction, remote, protocol, port);
-                    if direction == Direction::Egress && !owns(&policy, &id, first.source) {
-                        continue;
-                    }
-                    prop_assert_eq!(
-                        firewall.admits(plug(local).zone, &first),
-                        law_admits(&evaluator, &id, &first),
-                        "{} {:?}", id, first
-                    );
-                }
-            }
-        }
+        admits_as_the_law::<Iptables>(&policy, port);
+        admits_as_the_law::<Nft>(&policy, port);
     }
 }
 
@@ -235,10 +303,15 @@ ports:
 
 #[test]
 fn a_member_touches_no_chain_and_a_rule_one_whatever_the_number_of_ports() {
+    touches_only::<Iptables>("neutron-openvswi-Iweb", |key| key.name.clone());
+    touches_only::<Nft>("ingress.web", String::clone);
+}
+
+fn touches_only<D: Dialect>(chain: &str, name: impl Fn(&D::Key) -> String) {
     let all = support::parsed(WEB);
     let mut fewer = all.clone();
     fewer.ports.remove(&port_id(2));
-    let (mut firewall, _) = cold(&fewer, &[0, 1].into());
+    let (mut firewall, _) = cold::<D>(&fewer, &[0, 1].into());
     firewall.apply_policy(&Policy::diff(&fewer, &all));
     let changes = firewall.take();
     assert!(changes.chains.is_empty() && changes.elements.is_empty());
@@ -250,7 +323,7 @@ fn a_member_touches_no_chain_and_a_rule_one_whatever_the_number_of_ports() {
     assert!(changes.chains.is_empty());
     assert_eq!(changes.shrunk, [4097, 4161].into());
     let mut more = fewer.clone();
-    let group = std::sync::Arc::make_mut(more.groups.get_mut(&"web".into()).unwrap());
+    let group = std::sync::Arc::make_mut(more.groups.get_mut(&"web".into()).expect("it is there"));
     group.rules.push(policy::Rule {
         id: "r3".into(),
         service: policy::Service::Any,
@@ -258,11 +331,43 @@ fn a_member_touches_no_chain_and_a_rule_one_whatever_the_number_of_ports() {
     });
     firewall.apply_policy(&Policy::diff(&fewer, &more));
     let changes = firewall.take();
-    let names: Vec<&str> = changes.chains.keys().map(|key| key.name.as_str()).collect();
-    assert_eq!(names, ["neutron-openvswi-Iweb"]);
+    assert_eq!(changes.chains.keys().map(name).collect::<Vec<_>>(), [chain]);
     assert!(changes.elements.is_empty() && changes.sets.is_empty());
     assert_eq!((changes.shrunk, changes.grown), ([].into(), [4097, 4161].into()));
     firewall.apply_policy(&Policy::diff(&more, &fewer));
     let changes = firewall.take();
     assert_eq!((changes.shrunk, changes.grown), ([4097, 4161].into(), [].into()));
+}
+
+#[test]
+fn rules_are_said_in_the_words_of_nft() {
+    let text = WEB
+        .replace(
+            "{id: r2, direction: egress, ethertype: IPv4}",
+            "{id: r2, direction: egress, ethertype: IPv6, protocol: icmp, port_range_min: 128, port_range_max: 0,
+              remote_ip_prefix: 'fd00::/9'}, {id: 'r\"3\\', direction: egress, ethertype: IPv4, protocol: 112}",
+        )
+        .replace("10.0.0.4}]", "10.0.0.4}], allowed_address_pairs: [{ip_address: 0.0.0.0/1}]");
+    let (_, kernel) = cold::<Nft>(&support::parsed(&text), &[0].into());
+    let shown = |chain: &str| kernel.chains[chain].iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        shown("ingress.web"),
+        [
+            "meta nfproto ipv4 ip frag-off & 0x1fff != 0 return",
+            "meta nfproto ipv4 meta l4proto 6 th dport 80 ip saddr @NIPv4web goto admit comment \"r1\"",
+            "meta nfproto ipv4 meta l4proto 6 th dport 80 ip saddr @NIPv4web/wide goto admit comment \"r1\"",
+            "meta nfproto ipv4 meta l4proto 6 th dport 80 ip saddr 0.0.0.0/1 ether saddr fa:16:3e:00:00:03 \
+             goto admit-bound comment \"r1\"",
+        ]
+    );
+    assert_eq!(
+        shown("egress.web"),
+        [
+            "meta nfproto ipv4 meta l4proto 112 goto admit comment \"r3\"",
+            "meta nfproto ipv6 frag frag-off != 0 return",
+            "meta nfproto ipv6 meta l4proto 58 @th,0,16 32768 ip6 daddr fd00::/9 goto admit comment \"r2\"",
+        ]
+    );
+    assert_eq!(shown("to.p0"), ["jump ingress.web"]);
+    assert_eq!(shown("bound.members").last().map(String::as_str), Some("drop"));
 }

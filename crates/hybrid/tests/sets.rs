@@ -22,7 +22,6 @@ impl Kernel {
                 SetOp::Create { set, .. } => assert!(self.0.insert(set, BTreeSet::new()).is_none(), "{op:?}"),
                 SetOp::Destroy { set } => assert!(self.0.remove(&set).is_some(), "{op:?}"),
                 SetOp::Add { set, net } => {
-                    assert!(net.prefix_len() > 0, "{op:?}");
                     assert!(self.set(&set).insert(net), "{op:?}");
                 }
                 SetOp::Remove { set, net } => assert!(self.set(&set).remove(&net), "{op:?}"),
@@ -34,6 +33,20 @@ impl Kernel {
         self.0.get_mut(name).unwrap_or_else(|| panic!("{name} is not there"))
     }
 
+    /// No set holds everything as one prefix.
+    fn has_halves_only(&self) -> bool {
+        self.0.values().flatten().all(|net| net.prefix_len() > 0)
+    }
+
+    /// No prefix of a set that is longer than an address lies in another.
+    fn has_no_overlaps(&self) -> bool {
+        let is_wide = |net: &&IpNet| net.prefix_len() < net.max_prefix_len();
+        self.0.values().all(|nets| {
+            let wide: Vec<&IpNet> = nets.iter().filter(is_wide).collect();
+            wide.iter().all(|one| wide.iter().all(|other| one == other || !one.contains(*other)))
+        })
+    }
+
     /// Each set with the fewest prefixes that hold the same addresses.
     fn aggregated(&self) -> BTreeMap<String, Vec<IpNet>> {
         let of = |nets: &BTreeSet<IpNet>| IpNet::aggregate(&nets.iter().copied().collect());
@@ -41,8 +54,14 @@ impl Kernel {
     }
 }
 
-fn cold(policy: &Policy, local: &BTreeSet<PortId>, compress: bool) -> Kernel {
-    let mut sets = Sets::new(compress);
+/// How members become elements.
+type Style = fn() -> Sets;
+const EACH: Style = || Sets::new(false);
+const FEWEST: Style = || Sets::new(true);
+const APART: Style = Sets::apart;
+
+fn cold(policy: &Policy, local: &BTreeSet<PortId>, style: Style) -> Kernel {
+    let mut sets = style();
     for port in local {
         sets.bind(port, true);
     }
@@ -52,9 +71,9 @@ fn cold(policy: &Policy, local: &BTreeSet<PortId>, compress: bool) -> Kernel {
     kernel
 }
 
-fn sets_of(text: &str, local: &[&str], compress: bool) -> BTreeMap<String, Vec<String>> {
+fn sets_of(text: &str, local: &[&str], style: Style) -> BTreeMap<String, Vec<String>> {
     let local = local.iter().map(|port| PortId::from(*port)).collect();
-    let kernel = cold(&parsed(text), &local, compress);
+    let kernel = cold(&parsed(text), &local, style);
     let shown = |nets: &BTreeSet<IpNet>| nets.iter().map(ToString::to_string).collect();
     kernel.0.iter().map(|(set, nets)| (set.clone(), shown(nets))).collect()
 }
@@ -74,10 +93,10 @@ ports:
 
 #[test]
 fn only_what_rules_of_local_ports_name_is_there_and_only_in_its_family() {
-    assert_eq!(sets_of(TWO_PORTS, &[], false), BTreeMap::new());
+    assert_eq!(sets_of(TWO_PORTS, &[], EACH), BTreeMap::new());
     let db = ("NIPv4db".to_owned(), vec!["10.0.0.3/32".to_owned(), "10.9.0.0/16".to_owned()]);
-    assert_eq!(sets_of(TWO_PORTS, &["p-1"], false), [db.clone()].into());
-    let both = sets_of(TWO_PORTS, &["p-1", "p-2"], false);
+    assert_eq!(sets_of(TWO_PORTS, &["p-1"], EACH), [db.clone()].into());
+    let both = sets_of(TWO_PORTS, &["p-1", "p-2"], EACH);
     assert_eq!(both["NIPv4db"], db.1, "everything would open it");
     let [(name, halves)] = &both.iter().filter(|(name, _)| *name != "NIPv4db").collect::<Vec<_>>()[..] else {
         panic!("{both:?}")
@@ -90,7 +109,7 @@ fn only_what_rules_of_local_ports_name_is_there_and_only_in_its_family() {
 fn a_trusted_port_is_a_member_and_names_nothing() {
     let text =
         TWO_PORTS.replace("security_groups: [web]}", "security_groups: [web], port_security_enabled: false}");
-    assert_eq!(sets_of(&text, &["p-1"], false), BTreeMap::new());
+    assert_eq!(sets_of(&text, &["p-1"], EACH), BTreeMap::new());
 }
 
 #[derive(Clone, Debug)]
@@ -110,8 +129,9 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn history_does_not_matter(steps in proptest::collection::vec(step(), 1..12), compress in any::<bool>()) {
-        let mut sets = Sets::new(compress);
+    fn history_does_not_matter(steps in proptest::collection::vec(step(), 1..12), which in 0usize..3) {
+        let style = [EACH, FEWEST, APART][which];
+        let mut sets = style();
         let mut kernel = Kernel::default();
         let (mut policy, mut local) = (Policy::default(), BTreeSet::new());
         for step in steps {
@@ -127,8 +147,12 @@ proptest! {
                 }
             }
             kernel.apply(sets.take());
-            prop_assert_eq!(&kernel, &cold(&policy, &local, compress));
-            prop_assert_eq!(kernel.aggregated(), cold(&policy, &local, !compress).aggregated());
+            prop_assert_eq!(&kernel, &cold(&policy, &local, style));
+            for other in [EACH, FEWEST, APART] {
+                prop_assert_eq!(kernel.aggregated(), cold(&policy, &local, other).aggregated());
+            }
+            prop_assert!(which == 2 || kernel.has_halves_only());
+            prop_assert!(which == 0 || kernel.has_no_overlaps());
             for group in policy.groups.keys() {
                 let remote = Remote::Group(group.clone());
                 let name = sets.set_of(&remote, Ethertype::Ipv4);
@@ -151,8 +175,8 @@ fn a_member_costs_its_own_operations_whatever_the_size_of_its_set() {
             (port.id.clone(), Arc::new(port))
         };
         policy.ports.extend((0..size).map(member));
-        for compress in [false, true] {
-            let mut sets = Sets::new(compress);
+        for style in [EACH, FEWEST, APART] {
+            let mut sets = style();
             sets.bind(&"p-1".into(), true);
             sets.apply_policy(&Policy::diff(&Policy::default(), &policy));
             sets.take();

@@ -270,13 +270,9 @@ impl HybridHost {
     fn switch_frames(&self) -> Result<bool, Error> {
         let mut any = false;
         for from in &self.ports {
-            for mut frame in from.switch.drain()? {
+            for frame in from.switch.drain()? {
                 any = true;
-                // What comes in at an access port with VLAN 0 is of the port's VLAN, and has no tag any more (ovs-vswitchd.conf.db(5),
-                // Port, `vlan_mode`: "access").
-                if frame.get(12..16) == Some(&[0x81, 0, 0, 0]) {
-                    frame.drain(12..16);
-                }
+                let frame = at_access_port(frame);
                 let (vlan, own) = (from.spec.tag, from.spec.port_id.as_str());
                 for to in self.hand_over(vlan, &frame).filter(|to| to.spec.port_id != own) {
                     to.switch.send(&frame)?;
@@ -301,6 +297,15 @@ impl HybridHost {
         let destination = frame.first_chunk::<6>()?;
         self.stations.get(&(vlan, Mac(*destination)))
     }
+}
+
+/// What a switch makes of a frame at an access port: with VLAN 0 it is of the port's VLAN, and has no tag any more
+/// (ovs-vswitchd.conf.db(5), Port, `vlan_mode`: "access").
+pub fn at_access_port(mut frame: Vec<u8>) -> Vec<u8> {
+    if frame.get(12..16) == Some(&[0x81, 0, 0, 0]) {
+        frame.drain(12..16);
+    }
+    frame
 }
 
 fn no_port(port_id: &str) -> Error {
@@ -382,7 +387,10 @@ mod tests {
 
     #[test]
     fn a_bridges_port_carries_frames_when_it_forwards() {
-        let link = |operstate: &str, state: &str| serde_json::json!({"operstate": operstate, "linkinfo": {"info_slave_data": {"state": state}}});
+        let link = |operstate: &str, state: &str| {
+            let slave = serde_json::json!({"state": state});
+            serde_json::json!({"operstate": operstate, "linkinfo": {"info_slave_data": slave}})
+        };
         assert!(carries(&link("UP", "forwarding")));
         assert!(!carries(&link("UP", "disabled")));
         assert!(!carries(&link("DOWN", "forwarding")));

@@ -1,6 +1,7 @@
 //! `sgflow agent`: the daemon.
 
 use std::path::Path;
+use std::time::Duration;
 
 use agent::api::{Request, Server};
 use agent::config::FirewallDriver;
@@ -50,6 +51,10 @@ impl AgentCommand {
                 let mut driver = Hybrid::new(hybrid_setup(&config))?;
                 daemon::run(&mut driver, updates, requests, shutdown).await;
             }
+            FirewallDriver::Nftables => {
+                let mut driver = Hybrid::with_nftables(hybrid_setup(&config))?;
+                daemon::run(&mut driver, updates, requests, shutdown).await;
+            }
             FirewallDriver::Noop => daemon::run(&mut Noop::default(), updates, requests, shutdown).await,
         }
         info!("ending; the switch keeps its flows");
@@ -60,12 +65,28 @@ impl AgentCommand {
 /// Requests that wait for the daemon's loop; the server waits beyond that.
 const REQUESTS: usize = 8;
 
-/// Opens the API. Without it the policy is enforced all the same.
+/// How long is waited before the API is tried to be opened again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Opens the API. Without it the policy is enforced all the same: somebody may still hold the socket of an agent that was killed.
 async fn serve(socket: &Path) -> mpsc::Receiver<Request> {
     let (sender, requests) = mpsc::channel(REQUESTS);
     match Server::bind(socket).await {
         Ok(server) => _ = tokio::spawn(server.serve(sender)),
-        Err(reason) => error!(%reason, "no command can ask this agent; the policy is enforced all the same"),
+        Err(reason) => {
+            error!(%reason, "no command can ask this agent; the policy is enforced all the same, and it is tried again");
+            let socket = socket.to_owned();
+            tokio::spawn(async move {
+                let server = loop {
+                    tokio::time::sleep(RETRY).await;
+                    if let Ok(server) = Server::bind(&socket).await {
+                        break server;
+                    }
+                };
+                info!("commands can ask this agent now");
+                server.serve(sender).await;
+            });
+        }
     }
     requests
 }

@@ -62,9 +62,14 @@ impl ApplyCommand {
         };
         let outcome = match config.firewall_driver {
             FirewallDriver::Noop => converge(&mut Noop::default(), delta, timeout).await,
-            FirewallDriver::IptablesHybrid if dry_run => anyhow::bail!("--dry-run is for openvswitch only"),
+            FirewallDriver::IptablesHybrid | FirewallDriver::Nftables if dry_run => {
+                anyhow::bail!("--dry-run is for openvswitch only")
+            }
             FirewallDriver::IptablesHybrid => {
                 converge(&mut Hybrid::new(hybrid_setup(&config))?, delta, timeout).await
+            }
+            FirewallDriver::Nftables => {
+                converge(&mut Hybrid::with_nftables(hybrid_setup(&config))?, delta, timeout).await
             }
             FirewallDriver::OpenvSwitch => {
                 let mut driver = OpenvSwitch::new(setup(&config, dry_run))?;

@@ -6,6 +6,7 @@ mod apply;
 mod bench;
 mod demo;
 mod exit;
+mod migrate;
 mod options;
 mod render;
 mod status;
@@ -38,6 +39,7 @@ enum Command {
     Render(render::RenderCommand),
     Verify(verify::VerifyCommand),
     Status(status::StatusCommand),
+    Migrate(migrate::MigrateCommand),
     Demo(demo::DemoArgs),
     Bench(bench::BenchArgs),
 }
@@ -67,6 +69,7 @@ fn init_log(cli: &Cli) -> anyhow::Result<()> {
         | Command::Render(_)
         | Command::Verify(_)
         | Command::Status(_)
+        | Command::Migrate(_)
         | Command::Demo(_)
         | Command::Bench(_) => "warn",
     };
@@ -88,6 +91,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Render(command) => command.run(),
         Command::Verify(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
+        Command::Migrate(command) => runtime.block_on(command.run()),
         Command::Bench(args) => bench::run(&args).map(|()| Exit::Done),
         Command::Demo(args) => demo::run(&args).map(|()| Exit::Done),
     }

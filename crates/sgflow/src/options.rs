@@ -18,7 +18,7 @@ pub(crate) struct SettingsOptions {
     #[arg(long, value_name = "FILE", env = "SGFLOW_CONFIG")]
     config: Option<PathBuf>,
 
-    /// What enforces the policy: openvswitch, iptables_hybrid or noop
+    /// What enforces the policy: openvswitch, iptables_hybrid, nftables or noop
     #[arg(long, visible_alias = "driver", value_name = "DRIVER", env = "SGFLOW_FIREWALL_DRIVER")]
     firewall_driver: Option<FirewallDriver>,
 

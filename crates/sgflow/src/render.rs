@@ -1,11 +1,12 @@
-//! `sgflow render`: the flows of a policy, without a switch.
+//! `sgflow render`: the flows of a policy, or its tables of nftables, without a switch.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use agent::bindings::Bindings;
 use agent::config::{EthertypeNumber, FirewallDriver};
-use agent::render::render;
+use agent::render::{render, render_nftables};
 use agent::source::{Documents, Feed};
 use anyhow::Context as _;
 use clap::Args;
@@ -14,7 +15,7 @@ use policy::Policy;
 use crate::apply::print_refused;
 use crate::exit::Exit;
 
-/// Print the flows of a policy in ovs-ofctl's text, by table and falling priority; needs no switch
+/// Print the flows of a policy in ovs-ofctl's text, by table and falling priority, or its tables in nft's; needs no switch
 #[derive(Args, Debug)]
 pub(crate) struct RenderCommand {
     /// A document, or a directory of *.yaml, *.yml and *.json
@@ -26,7 +27,7 @@ pub(crate) struct RenderCommand {
     #[arg(long, value_name = "FILE")]
     bindings: PathBuf,
 
-    /// What would enforce the policy: openvswitch or noop
+    /// What would enforce the policy: openvswitch, nftables or noop
     #[arg(long, visible_alias = "driver", value_name = "DRIVER", default_value_t = FirewallDriver::OpenvSwitch)]
     firewall_driver: FirewallDriver,
 
@@ -43,21 +44,37 @@ impl RenderCommand {
         let mut feed = Feed::default();
         let update = feed.take(&Documents::read(&self.policy)?);
         print_refused(&update);
-        if self.firewall_driver == FirewallDriver::OpenvSwitch && update.delta.is_some() {
-            let ethertypes = self.permitted_ethertypes.iter().map(|ethertype| ethertype.0).collect();
+        let mut has_refused = !update.diagnostics.is_empty();
+        if update.delta.is_some() {
             let nothing = Policy::default();
-            let rendering = render(feed.policy().map_or(&nothing, AsRef::as_ref), &bindings, &ethertypes)?;
-            let mut out = std::io::stdout().lock();
-            for flow in &rendering.flows {
-                writeln!(out, "{flow}")?;
-            }
-            for rule in &rendering.refused {
-                eprintln!("refused: rule {} of security group {}: {}", rule.rule, rule.group, rule.reason);
-            }
-            if !rendering.refused.is_empty() {
-                return Ok(Exit::Refused);
-            }
+            has_refused |= self.print(feed.policy().map_or(&nothing, AsRef::as_ref), &bindings)?;
         }
-        Ok(if update.diagnostics.is_empty() { Exit::Done } else { Exit::Refused })
+        Ok(if has_refused { Exit::Refused } else { Exit::Done })
+    }
+
+    /// Prints, and says whether rules are refused.
+    fn print(&self, policy: &Policy, bindings: &Bindings) -> anyhow::Result<bool> {
+        let ethertypes: BTreeSet<u16> =
+            self.permitted_ethertypes.iter().map(|ethertype| ethertype.0).collect();
+        let mut out = std::io::stdout().lock();
+        let refused = match self.firewall_driver {
+            FirewallDriver::OpenvSwitch => {
+                let rendering = render(policy, bindings, &ethertypes)?;
+                for flow in &rendering.flows {
+                    writeln!(out, "{flow}")?;
+                }
+                rendering.refused.into_iter().map(|rule| (rule.rule, rule.group, rule.reason)).collect()
+            }
+            FirewallDriver::Nftables => {
+                let (text, refused) = render_nftables(policy, bindings, &ethertypes)?;
+                out.write_all(text.as_bytes())?;
+                refused.into_iter().map(|rule| (rule.rule, rule.group, rule.reason)).collect()
+            }
+            FirewallDriver::IptablesHybrid | FirewallDriver::Noop => Vec::new(),
+        };
+        for (rule, group, reason) in &refused {
+            eprintln!("refused: rule {rule} of security group {group}: {reason}");
+        }
+        Ok(!refused.is_empty())
     }
 }

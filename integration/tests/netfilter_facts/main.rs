@@ -1,5 +1,5 @@
 //! What the kernel promises about frames that go over a bridge of their own, and about its tracker: what drivers for the hybrid
-//! bridge build on. Needs root, iptables of both kinds and ipset(8).
+//! bridge build on. Needs root, iptables of both kinds, ipset(8) and nft(8).
 
 mod bed;
 
@@ -150,6 +150,85 @@ fn a_datagram_in_parts_is_whole_before_it_is_said_not_to_be_tracked() {
     }
 }
 
+/// Datagrams in two parts that a switch hands to both ports, to a group or because it has not learned; and whether the kernel tells
+/// apart where it gets them from by itself, as it does of addresses that mean something on one link alone
+/// (net/ipv6/netfilter/nf_conntrack_reasm.c).
+fn parts_to_both() -> [([String; 2], bool); 3] {
+    [
+        ("udp 02:00:00:00:00:09>01:00:5e:00:00:fb 10.0.0.9:5353>224.0.0.251:5353", false),
+        ("udp 02:00:00:00:00:09>fa:16:3e:00:00:02 [2001:db8::9]:1000>[2001:db8::2]:53", false),
+        ("udp 02:00:00:00:00:09>33:33:00:00:00:fb [fe80::9]:5353>[ff02::fb]:5353", true),
+    ]
+    .map(|(datagram, told)| {
+        (["0+1448", "1448+1352"].map(|part| format!("{datagram} part {part}/2800")), told)
+    })
+}
+
+/// A host has one place for the parts of all its bridges' datagrams, for they are put together before the raw table says the zone: the
+/// second port's parts are taken for the first one's again, and lost.
+#[test]
+fn parts_that_come_to_two_ports_at_once_reach_one() {
+    for variant in BOTH {
+        let bed = Bed::new(variant);
+        for (port, zone) in [("p-1", 7), ("p-2", 8)] {
+            bed.both_families(&format!(
+                "-t raw -A PREROUTING -m physdev --physdev-in qvb{port} -j CT --zone {zone}"
+            ));
+        }
+        for (parts, told_apart) in parts_to_both() {
+            let sent = joined_parts(&parts.each_ref().map(|part| frame(part)));
+            let [one, two] = bed.send_from_network(&parts);
+            assert_eq!(joined_parts(&one), sent, "{variant}: {parts:?}");
+            assert_eq!(
+                joined_parts(&two),
+                if told_apart { sent } else { Vec::new() },
+                "{variant}: {parts:?}"
+            );
+        }
+    }
+}
+
+/// Where the zone is known before, which a chain of nftables can say, each port has a place of its own (`nf_ct_defrag_user`,
+/// net/ipv4/netfilter/nf_defrag_ipv4.c).
+#[test]
+fn parts_reach_every_port_where_the_zone_is_said_before_they_are_put_together() {
+    let bed = Bed::new("nft");
+    bed.nft(
+        "table inet facts { chain early { type filter hook prerouting priority -450; \
+         iifname qbrp-1 ct zone set 7; iifname qbrp-2 ct zone set 8; }; }",
+    );
+    for (parts, _) in parts_to_both() {
+        let sent = parts.each_ref().map(|part| frame(part));
+        for got in bed.send_from_network(&parts) {
+            assert_eq!(joined_parts(&got), joined_parts(&sent), "{parts:?}");
+        }
+    }
+}
+
+/// Said before they are put together, that they are not to be tracked leaves parts as they are.
+#[test]
+fn parts_stay_apart_where_it_is_said_before_that_they_are_not_tracked() {
+    let bed = Bed::new("nft");
+    bed.nft(
+        "table inet facts { chain early { type filter hook prerouting priority -450; udp sport 1000 notrack; \
+         ip frag-off & 0x1fff != 0 notrack; frag frag-off != 0 notrack; }; \
+         chain forward { type filter hook forward priority 0; ct state untracked udp dport 54 drop; \
+         ct state invalid,new drop; }; }",
+    );
+    for ends in ["10.0.0.1:1000>10.0.0.2", "[2001:db8::1]:1000>[2001:db8::2]"] {
+        for (part, port, passes) in
+            [("0+1448", 53, true), ("1448+1352", 53, true), ("0+1448", 54, false), ("1448+1352", 54, true)]
+        {
+            let text = format!("udp {ONE} {ends}:{port} part {part}/2800");
+            let got = bed.send("p-1", &text);
+            assert_eq!(got, if passes { vec![frame(&text)] } else { Vec::new() }, "{text}");
+        }
+        // What is tracked is still put together.
+        let other = ends.replace(":1000", ":1001");
+        assert_eq!(bed.send("p-1", &format!("udp {ONE} {other}:53 part 0+1448/2800")), Vec::<Vec<u8>>::new());
+    }
+}
+
 /// Without a rule that asks the tracker nobody holds parts together.
 #[test]
 fn parts_pass_one_by_one_where_nothing_is_tracked() {
@@ -296,13 +375,15 @@ fn frames_that_iptables_never_sees() {
         format!("arp {ONE} reply spa=10.0.0.1 tpa=10.0.0.2"),
         "rarp fa:16:3e:00:00:01>broadcast".to_owned(),
         format!("vlan 20 udp {ONE} 10.0.0.1:1000>10.0.0.2:53"),
-        format!("vlan 0 udp {ONE} 10.0.0.1:1000>10.0.0.2:53"),
         format!("svlan 20 udp {ONE} [2001:db8::1]:1000>[2001:db8::2]:53"),
         format!("ethertype {ONE} 0x88cc"),
         format!("ethertype {ONE} 0x8847"),
     ] {
         assert!(bed.passes("p-1", &unseen), "{unseen}");
     }
+    // Behind its own bridge the switch takes the tag away, and the other port's bridge shows it.
+    let priority = format!("vlan 0 udp {ONE} 10.0.0.1:1000>10.0.0.2:53");
+    assert!(bed.leaves("p-1", &priority) && !bed.passes("p-1", &priority));
 }
 
 /// IEEE 802.1Q, table 8-1: a bridge keeps LLDP to itself, unless told otherwise, whatever ethertypes are permitted.
@@ -317,8 +398,44 @@ fn a_bridge_hands_on_lldp_if_it_is_told_to() {
     assert!(bed.passes("p-1", lldp));
 }
 
-/// What the kernel's tracker calls a frame that it sees without any before it, or after one that it knows. Where this is not what the
-/// userspace tracker of Open vSwitch says, a page about it is in `integration::ABOUT_OPEN_VSWITCH`.
+/// bridge(8), `flood` and `fdb`: iptables knows no destination MAC, but the bridge itself does.
+#[test]
+fn a_port_that_is_not_flooded_gets_frames_to_the_macs_it_is_given_and_to_groups() {
+    let bed = Bed::new("nft");
+    let (own, other) = ("fa:16:3e:00:00:01", "02:00:00:00:00:77");
+    bed.run("bridge link set dev tapp-1 flood off");
+    let to = |mac: &str| format!("udp 02:00:00:00:00:09>{mac} 10.0.0.9:1000>10.0.0.1:53");
+    let gets = |text: String| bed.send_to_one(&text);
+    assert!(!gets(to(own)) && !gets(to(other)));
+    bed.run(&format!("bridge fdb add {own} dev tapp-1 master static"));
+    assert!(gets(to(own)) && !gets(to(other)));
+    assert!(gets(to("ff:ff:ff:ff:ff:ff")) && gets(to("01:00:5e:00:00:fb")));
+    // What it sends goes out as before.
+    assert!(bed.passes("p-1", &format!("udp {ONE} 10.0.0.1:1000>10.0.0.2:53")));
+}
+
+/// bridge(8), `locked` (since 5.18): a source MAC that is not the port's comes no further, whatever the frame carries.
+#[test]
+fn a_locked_port_sends_from_the_macs_it_is_given() {
+    let bed = Bed::new("nft");
+    bed.run("bridge link set dev tapp-1 locked on learning off");
+    bed.run("bridge fdb add fa:16:3e:00:00:01 dev tapp-1 master static");
+    for frame in ["rarp", "ethertype", "vlan 20 udp", "udp"] {
+        for (mac, passes) in [("fa:16:3e:00:00:01", true), ("fa:16:3e:00:00:66", false)] {
+            let rest = match frame {
+                "rarp" => "",
+                "ethertype" => "0x88cc",
+                _ => "10.0.0.1:1000>10.0.0.2:53",
+            };
+            let text = format!("{frame} {mac}>ff:ff:ff:ff:ff:ff {rest}");
+            // A tagged frame is not looked up under its tag where the bridge knows no VLANs.
+            assert_eq!(bed.passes("p-1", &text), passes, "{text}");
+        }
+    }
+}
+
+/// What the kernel's tracker calls a frame that it sees without any before it, or after one that it knows. Where that is not what the
+/// userspace tracker of Open vSwitch says, and a page turns on it, the page is in `integration::ABOUT_OPEN_VSWITCH`.
 #[test]
 fn what_the_tracker_calls_frames() {
     let bed = Bed::new("nft");

@@ -36,6 +36,8 @@ impl fmt::Display for Condition {
 pub struct Status {
     /// Of the daemon.
     pub version: String,
+    /// What enforces the policy.
+    pub firewall_driver: String,
     /// How far the datapath is.
     pub condition: Condition,
     /// What is waited for, if something is.
@@ -93,7 +95,7 @@ impl Condition {
 impl fmt::Display for Status {
     /// A line for people, and one for each fault.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { version: _, condition, waiting, faults, enforced } = self;
+        let Status { version: _, firewall_driver: _, condition, waiting, faults, enforced } = self;
         let Totals { ports, sets, flows, flow_mods } = enforced;
         write!(f, "{condition}")?;
         if let Some(waiting) = waiting {
@@ -135,6 +137,7 @@ mod tests {
         };
         let status = Status {
             version: "0.1.0".into(),
+            firewall_driver: "openvswitch".into(),
             condition: Condition::Degraded,
             waiting: None,
             faults: vec![fault],

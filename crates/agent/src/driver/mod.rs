@@ -8,7 +8,10 @@ use std::future::Future;
 
 use policy::PolicyDelta;
 
-pub use hybrid::{Hybrid, HybridError, HybridSetup, Variant, programs_started};
+pub use hybrid::{
+    Hybrid, HybridError, HybridSetup, InForce, OnceError, Variant, converge_once, in_force, programs_started,
+    remove_all,
+};
 pub use noop::Noop;
 pub use openvswitch::{Found, MirrorOptions, OpenvSwitch, Setup, SetupError};
 
@@ -20,6 +23,9 @@ use crate::host::ClosedInterface;
 /// The caller's loop gives changes with [`Driver::policy`] and awaits [`Driver::report`], in which the driver does
 /// all its work: a driver whose reports nobody awaits stands still.
 pub trait Driver {
+    /// Its name as `firewall_driver`.
+    fn name(&self) -> &'static str;
+
     /// The policy changed. The first change, even an empty one, says that there is a policy; before it the datapath
     /// is left as it is.
     fn policy(&mut self, delta: PolicyDelta);

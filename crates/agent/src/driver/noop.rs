@@ -15,6 +15,10 @@ pub struct Noop {
 }
 
 impl Driver for Noop {
+    fn name(&self) -> &'static str {
+        "noop"
+    }
+
     fn policy(&mut self, _delta: PolicyDelta) {
         // Two reports at most: nobody needs to hear twice that nothing was done.
         self.reports = [Report::Applied(Sent::default()), Report::Settled].into();

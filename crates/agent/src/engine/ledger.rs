@@ -32,15 +32,28 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// Zones that are left by rows that are gone, of these Interfaces, and whose connections are in them: the ports' alone, as far as we know by
+    /// ourselves. A row that comes with such a zone in the same transaction, as the same port, goes on with its connections: that port is plugged
+    /// in otherwise, and nothing else was ever in the zone.
+    pub(super) fn left(&self, interfaces: &[Uuid], host: &HostView) -> BTreeMap<Zone, PortId> {
+        let gone = interfaces.iter().filter(|interface| host.interface(interface).is_none());
+        let zone = |interface: &Uuid| {
+            let zone = self.zones.of(interface).filter(|zone| !self.unflushed.contains(zone))?;
+            Some((zone, self.owners.get(interface)?.clone()))
+        };
+        gone.filter_map(zone).collect()
+    }
+
     /// The row of an Interface changed or went. Gives back the port whose zone turned out to be another's.
     ///
     /// A zone that the database has when we `begin` is the port's from before, with its connections. One that comes
-    /// later, and not from us, may hold anybody's, and so may one of which nobody recorded whom it was given to.
+    /// later, and not from us, may hold anybody's, and so may one of which nobody recorded whom it was given to; but for those that were `left`.
     pub(super) fn interface_changed(
         &mut self,
         interface: Uuid,
         host: &HostView,
         begin: bool,
+        left: &BTreeMap<Zone, PortId>,
     ) -> Option<PortId> {
         let recorded = host.recorded_zone(&interface);
         let ours = host.on_bridge(&interface);
@@ -57,10 +70,11 @@ impl Ledger {
         }
         let zone = recorded.filter(|_| held != recorded)?;
         let owner = host.recorded_port(&interface);
-        if ours && (!begin || owner.is_none()) {
+        let named = host.interface(&interface).and_then(|row| row.iface_id.as_ref());
+        let is_handed_over = owner.is_some() && owner == named && owner == left.get(&zone);
+        if ours && !is_handed_over && (!begin || owner.is_none()) {
             self.unflushed.insert(zone);
         }
-        let named = host.interface(&interface).and_then(|row| row.iface_id.as_ref());
         if let Some(owner) = owner.or(named) {
             self.owners.insert(interface, owner.clone());
             self.unwritten.insert(interface);

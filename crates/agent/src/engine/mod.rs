@@ -405,8 +405,9 @@ impl Engine {
         // Who waits for an interface to open wants to hear when it has, or has not.
         self.progress.settled &= interfaces.is_empty();
         let begin = !std::mem::replace(&mut self.began, true);
+        let left = self.ledger.left(&interfaces, &self.host);
         for interface in interfaces {
-            let loser = self.ledger.interface_changed(interface, &self.host, begin);
+            let loser = self.ledger.interface_changed(interface, &self.host, begin, &left);
             let port = self.host.port_at(&interface);
             self.unzoned.extend(loser.iter().chain(&port).cloned());
             self.inbox.ports.extend(port.filter(|port| self.unrecorded.remove(port)));

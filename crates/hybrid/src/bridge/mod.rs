@@ -10,7 +10,7 @@ use policy::{Direction, MacAddr, Port};
 use crate::device::Devices;
 use crate::mark;
 
-/// The table without its ports, in the words of nft(8): `table bridge sgflow`, and `table inet sgflow` with what is not to be tracked.
+/// The table without its ports, in the words of nft(8): `table bridge sgflow`.
 pub const RULESET: &str = include_str!("bridge.nft");
 
 /// One element of a set or map of a table.
@@ -70,6 +70,8 @@ pub enum Data {
     Zone(u16),
     /// Go on in a chain.
     Goto(&'static str),
+    /// Go on in a chain, and then behind.
+    Jump(String),
     /// Nothing passes.
     Drop,
 }
@@ -99,6 +101,7 @@ impl fmt::Display for Element {
             Some(Data::Mark(mark)) => write!(f, " : {mark:#010x}"),
             Some(Data::Zone(zone)) => write!(f, " : {zone}"),
             Some(Data::Goto(chain)) => write!(f, " : goto {chain}"),
+            Some(Data::Jump(chain)) => write!(f, " : jump {chain}"),
             Some(Data::Drop) => write!(f, " : drop"),
         }
     }
@@ -115,6 +118,12 @@ pub fn permitted(ethertypes: &BTreeSet<u16>) -> impl Iterator<Item = Element> {
     ethertypes.iter().map(element)
 }
 
+/// What gives the connections of a port their zone.
+pub(crate) fn zone_element(zone: u16) -> Element {
+    let key = vec![Key::Mark(mark::SIGNATURE | u32::from(zone))];
+    Element { family: Family::Inet, set: "zones", key, data: Some(Data::Zone(zone)) }
+}
+
 /// What a port is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Standing<'p> {
@@ -123,18 +132,7 @@ pub(crate) enum Standing<'p> {
     /// Everything passes.
     Trusted,
     /// What the law says passes.
-    Filtered { port: &'p Port, zone: u16, tracking: Tracking },
-}
-
-/// How the packets of a port are tracked that its rules are asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Tracking {
-    /// Not at all: no group of it is stateful.
-    None,
-    /// All of them.
-    All,
-    /// Those that no stateless rule admits: another table says which, and gives those a zone.
-    Some,
+    Filtered { port: &'p Port, zone: u16, is_tracked: bool },
 }
 
 /// Everything the table holds of a port.
@@ -153,18 +151,14 @@ pub(crate) fn elements(devices: &Devices, standing: Standing<'_>) -> BTreeSet<El
     };
     add("ports", vec![Key::Device(tap.clone())], Some(from));
     add("ports", vec![Key::Device(inner.clone())], Some(to));
-    let Standing::Filtered { port, zone, tracking } = standing else { return elements };
+    let Standing::Filtered { port, zone, is_tracked } = standing else { return elements };
     for (device, direction) in [(&tap, Direction::Egress), (&inner, Direction::Ingress)] {
-        let alone = if tracking == Tracking::None { mark::ALONE } else { 0 };
+        let alone = if is_tracked { 0 } else { mark::ALONE };
         let mark = mark::of(zone, direction) | alone;
         add("marks", vec![Key::Device(device.clone())], Some(Data::Mark(mark)));
         for mac in macs(port) {
             add("macs", vec![Key::Device(device.clone()), Key::Mac(mac)], None);
         }
-    }
-    if tracking == Tracking::All {
-        let key = vec![Key::Mark(mark::SIGNATURE | u32::from(zone))];
-        elements.insert(Element { family: Family::Inet, set: "zones", key, data: Some(Data::Zone(zone)) });
     }
     let mut add =
         |set, key: Vec<Key>, data| _ = elements.insert(Element { family: Family::Bridge, set, key, data });

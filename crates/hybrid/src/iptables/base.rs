@@ -23,7 +23,7 @@ pub const HOOKS: [Hook; 2] = [
 ];
 
 /// The chains of one family that do not depend on any port, by table and name, but those that lead to the ports.
-pub(crate) fn base_chains(ethertype: Ethertype) -> Vec<(Table, String, Chain)> {
+pub(super) fn base_chains(ethertype: Ethertype) -> Vec<(Table, String, Chain)> {
     let rule = |words: &str, target: &str| format!("{words}-j {target}");
     let to = |chain: &str| format!("{PREFIX}{chain}");
     let mark = |value: u32, mask: u32| format!("-m mark --mark {value:#x}/{mask:#x} ");
@@ -56,7 +56,7 @@ pub(crate) fn base_chains(ethertype: Ethertype) -> Vec<(Table, String, Chain)> {
 }
 
 /// The beginning of `sg-chain`: what is said without asking the rules of a port.
-pub(crate) fn before_ports(ethertype: Ethertype) -> Chain {
+pub(super) fn before_ports(ethertype: Ethertype) -> Chain {
     let to = |chain: &str| format!("-j {PREFIX}{chain}");
     let icmp = match ethertype {
         Ethertype::Ipv4 => "icmp",
@@ -72,6 +72,10 @@ pub(crate) fn before_ports(ethertype: Ethertype) -> Chain {
             to("sg-remote")
         ),
         format!("-m conntrack --ctstate ESTABLISHED {}", to("sg-accept")),
+        format!(
+            "-p {icmp} -m connmark --mark {BOUND:#x}/{BOUND:#x} -m conntrack --ctstate RELATED {}",
+            to("sg-remote")
+        ),
         // "Replies of, and ICMP errors related to, an accepted connection are accepted": what a helper expects is asked for rules.
         format!("-p {icmp} -m conntrack --ctstate RELATED {}", to("sg-accept")),
         format!("-m conntrack --ctstate INVALID {}", to("sg-invalid")),

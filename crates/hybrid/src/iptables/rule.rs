@@ -1,11 +1,13 @@
 //! A rule of a group as one rule of a chain.
 
-use crate::mark::FROM_PORT;
 use ipnet::IpNet;
-use policy::{Direction, Ethertype, MacAddr, PortProtocol, PortRange, Remote, Rule, Service};
+use policy::{Direction, Ethertype, MacAddr, PortProtocol, PortRange, Rule, Service};
+
+use crate::dialect::RemoteEnd;
+use crate::mark::{BEGUN_BY_PORT, FROM_PORT};
 
 /// Why a rule cannot be said with iptables, if it cannot: it is refused then, and admits nothing.
-pub(crate) fn why_not(rule: &Rule) -> Option<&'static str> {
+pub(super) fn why_not(rule: &Rule) -> Option<&'static str> {
     match (rule.ethertype, rule.service) {
         // ip6_tables walks over them (net/ipv6/exthdrs_core.c: `ipv6_find_hdr`), and `-p` is what stands behind.
         (Ethertype::Ipv6, Service::Protocol(43 | 44 | 51 | 60)) => {
@@ -16,28 +18,35 @@ pub(crate) fn why_not(rule: &Rule) -> Option<&'static str> {
 }
 
 /// The words of a rule, with `remote` as the words for its remote; `comment` says whose it is.
-pub(crate) fn rule_line(rule: &Rule, remote: &RemoteWords, comment: &str, target: &str) -> String {
+pub(super) fn rule_line(rule: &Rule, remote: &RemoteEnd, comment: &str, target: &str) -> String {
     let mut words = Vec::new();
-    if let RemoteWords::Prefix(net) | RemoteWords::Bound(net, _) = remote {
+    if let RemoteEnd::Prefix(net) | RemoteEnd::Bound(net, _) = remote {
         words.extend(prefix(rule.direction, *net));
     }
     words.extend(service(rule.ethertype, rule.service));
     match remote {
-        RemoteWords::Set(set) => words.push(format!("-m set --match-set {set} {}", way(rule.direction))),
-        RemoteWords::Bound(_, mac) => words.push(remote_mac(rule.direction, *mac)),
-        RemoteWords::Prefix(_) | RemoteWords::Any => {}
+        RemoteEnd::Set(set) => words.push(format!("-m set --match-set {set} {}", way(rule.direction))),
+        RemoteEnd::Bound(_, mac) => words.push(remote_mac(rule.direction, *mac)),
+        RemoteEnd::Prefix(_) | RemoteEnd::Any => {}
     }
     words.push(format!("-m comment --comment {}", quoted(comment)));
     words.push(format!("-j {target}"));
     words.join(" ")
 }
 
-/// The words for a packet from, or to, a member that counts only with its MAC.
-pub(crate) fn bound_line(direction: Direction, net: IpNet, mac: MacAddr, target: &str) -> String {
-    let not = if direction == Direction::Ingress { "! " } else { "" };
-    let from_port = format!("-m mark {not}--mark {FROM_PORT:#x}/{FROM_PORT:#x}");
-    let words = prefix(direction, net).into_iter().chain([from_port, remote_mac(direction, mac)]);
-    words.chain([format!("-j {target}")]).collect::<Vec<_>>().join(" ")
+/// The words for a packet from, or to, a member that counts only with its MAC, of a connection that began one way. An error that is told of a connection
+/// has that one's remote, wherever it comes from.
+pub(super) fn bound_line(way: Direction, begun: Direction, net: IpNet, mac: MacAddr, target: &str) -> String {
+    let not = |direction| if direction == Direction::Ingress { "! " } else { "" };
+    let from_port = format!("-m mark {}--mark {FROM_PORT:#x}/{FROM_PORT:#x}", not(way));
+    let begun_by_port = format!("-m connmark {}--mark {BEGUN_BY_PORT:#x}/{BEGUN_BY_PORT:#x}", not(begun));
+    let end = match begun {
+        Direction::Ingress => "--ctorigsrc",
+        Direction::Egress => "--ctorigdst",
+    };
+    let remote = (net.prefix_len() > 0).then(|| format!("-m conntrack {end} {net}"));
+    let words = [from_port, begun_by_port].into_iter().chain(remote);
+    words.chain([remote_mac(way, mac), format!("-j {target}")]).collect::<Vec<_>>().join(" ")
 }
 
 /// `-m mac` knows the source alone. The destination is read by a program that the kernel runs (linux/filter.h, Documentation/networking/filter.rst:
@@ -54,26 +63,6 @@ fn remote_mac(direction: Direction, mac: MacAddr) -> String {
         "-m bpf --bytecode \"6,32 0 0 {LINK_LAYER},21 0 3 {high},40 0 0 {},21 0 1 {low},6 0 0 65535,6 0 0 0\"",
         LINK_LAYER + 4
     )
-}
-
-/// The other end of a rule.
-pub(crate) enum RemoteWords {
-    Any,
-    Prefix(IpNet),
-    /// A member that counts only with its MAC (semantics, "members of a security group").
-    Bound(IpNet, MacAddr),
-    Set(String),
-}
-
-impl RemoteWords {
-    /// Of a remote; `set` is that of its members.
-    pub(crate) fn of(remote: &Remote, set: Option<&str>) -> Option<Self> {
-        match remote {
-            Remote::Any => Some(RemoteWords::Any),
-            Remote::Prefix(net) => Some(RemoteWords::Prefix(*net)),
-            Remote::Group(_) | Remote::AddressGroup(_) => set.map(|set| RemoteWords::Set(set.to_owned())),
-        }
-    }
 }
 
 fn way(direction: Direction) -> &'static str {
@@ -105,6 +94,10 @@ fn ports(protocol: PortProtocol, range: Option<PortRange>) -> String {
     let Some(PortRange { min, max }) = range else { return format!("-p {protocol}") };
     let ports = if min == max { min.to_string() } else { format!("{min}:{max}") };
     match protocol {
+        // Every port is what iptables-save does not print; that there is one at all is asked all the same.
+        PortProtocol::Tcp | PortProtocol::Udp if (min, max) == (0, u16::MAX) => {
+            format!("-p {protocol} -m {protocol}")
+        }
         PortProtocol::Tcp | PortProtocol::Udp => format!("-p {protocol} -m {protocol} --dport {ports}"),
         PortProtocol::Sctp | PortProtocol::Dccp | PortProtocol::UdpLite => {
             format!("-p {protocol} -m multiport --dports {ports}")
@@ -143,11 +136,13 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use policy::Remote;
+
     use super::*;
 
     fn line(direction: Direction, ethertype: Ethertype, service: Service, remote: &Remote) -> String {
         let rule = Rule { id: "r1".into(), direction, ethertype, service, remote: remote.clone() };
-        rule_line(&rule, &RemoteWords::of(remote, Some("NIPv4g")).unwrap(), "r1", "ok")
+        rule_line(&rule, &RemoteEnd::of(remote, Some("NIPv4g")).unwrap(), "r1", "ok")
     }
 
     fn ports(protocol: PortProtocol, min: u16, max: u16) -> Service {
@@ -168,6 +163,13 @@ mod tests {
                 ports(PortProtocol::Tcp, 80, 80),
                 net("10.0.0.0/8"),
                 "-s 10.0.0.0/8 -p tcp -m tcp --dport 80 -m comment --comment r1 -j ok",
+            ),
+            (
+                Egress,
+                Ipv4,
+                ports(PortProtocol::Udp, 0, 65535),
+                Remote::Any,
+                "-p udp -m udp -m comment --comment r1 -j ok",
             ),
             (
                 Egress,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::{Datapath, DummySpec, FailMode, Ovs, OvsOptions};
+use lab::{Datapath, DummySpec, FailMode, NetNs, Ovs, OvsOptions};
 
 /// Two ports of one group whose members may talk to each other, and one of another network.
 pub const POLICY: &str = r#"
@@ -156,6 +156,14 @@ impl Agent {
     /// In the network namespace of the switch, as an agent of its host.
     pub fn start_at_home(ovs: &Ovs, more: &[&str]) -> Self {
         Self::start_by(ovs, &["nsenter", &format!("--net={}", ovs.netns().path())], more, &[])
+    }
+
+    /// In another network namespace, that of a host with hybrid bridges.
+    pub fn start_on_host(ovs: &Ovs, host: &NetNs, more: &[&str]) -> Self {
+        let by = ["nsenter", &format!("--net={}", host.path())];
+        // All namespaces have one lock of the old iptables otherwise.
+        let lock = ovs.rundir().join("xtables.lock").display().to_string();
+        Self::start_by(ovs, &by, more, &[("XTABLES_LOCKFILE", &lock)])
     }
 
     /// By another program.

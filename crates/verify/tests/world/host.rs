@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pipeline::{
     Binding, Config, FlowOp, GenerationPool, Known, LAYOUT, NetworkPort, OfPort, Renderer, Vlan, Zone,
 };
-use policy::evaluator::{DropReason, Frame, Host, Judgement, Model, Payload, Settings, Verdict};
+use policy::evaluator::{Datapath, DropReason, Frame, Host, Judgement, Model, Payload, Settings, Verdict};
 use policy::{Policy, PortId};
 use rust_openflow::{CT_NEW, Field, Flow, FlowKey, PortNo};
 use verify::{Connections, Outcome, Packet, RunError, Tables, Visit, run};
@@ -152,9 +152,18 @@ impl Reason {
 }
 
 impl Evaluated {
+    /// On a host that tracks in userspace.
     pub(crate) fn new(world: &World) -> Self {
-        let settings =
-            Settings { permitted_ethertypes: world.permitted_ethertypes.clone(), ..Settings::default() };
+        Self::tracking(world, Datapath::default())
+    }
+
+    /// On a host that tracks in the kernel.
+    pub(crate) fn in_the_kernel(world: &World) -> Self {
+        Self::tracking(world, Datapath { tracks_sctp_ports: true })
+    }
+
+    fn tracking(world: &World, datapath: Datapath) -> Self {
+        let settings = Settings { permitted_ethertypes: world.permitted_ethertypes.clone(), datapath };
         let bindings = (0..LOCAL_PORTS).map(|port| (port_id(port), VLANS[network_of(port)])).collect();
         Evaluated(Model::new(&world.policy(), settings, Host { bindings }))
     }

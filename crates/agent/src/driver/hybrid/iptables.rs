@@ -3,10 +3,12 @@
 //! What is compared is what `iptables-save` prints, less what it prints otherwise than it was told (protocols by name). The chains of others are
 //! never named, but for rules in them that lead to chains of ours that are to go.
 
+mod remove;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::str::FromStr;
 
 use hybrid::iptables::{Chain, ChainKey, HOOKS, Hook, PREFIX, Table};
@@ -46,7 +48,7 @@ impl FromStr for Variant {
 #[error("iptables_variant {0:?} is unknown; known are host, nft and legacy")]
 pub struct VariantError(String);
 
-/// The tables that we use, in the order in which they are changed: what is tracked is known before it is asked for.
+/// The tables that we use.
 const TABLES: [Table; 2] = [Table::Raw, Table::Filter];
 const FAMILIES: [Ethertype; 2] = [Ethertype::Ipv4, Ethertype::Ipv6];
 
@@ -127,7 +129,8 @@ impl Iptables {
             places.entry((key.ethertype, key.table)).or_default().push(change);
         }
         let mut counts = [0; 3];
-        for place in FAMILIES.into_iter().flat_map(|family| TABLES.map(|table| (family, table))) {
+        let order = FAMILIES.map(|family| in_order(family, &places));
+        for place in order.into_iter().flatten() {
             let changes = places.remove(&place).unwrap_or_default();
             let read = self.read.get(&place);
             let is_as_read = read.is_some_and(|read| read.is_hooked && read.strays.is_empty());
@@ -210,7 +213,7 @@ impl Iptables {
     ) -> Result<String, Failure> {
         let tool = tool(ethertype, self.variant, what);
         let failed = |reason: std::io::Error| Failure::other(&tool, reason);
-        let mut command = Command::new(&tool);
+        let mut command = program::command(&tool);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = program::start(&mut command).map_err(failed)?;
@@ -236,6 +239,18 @@ fn tool(ethertype: Ethertype, variant: Variant, what: &str) -> String {
         Variant::Nft => format!("{family}-nft-{what}"),
         Variant::Legacy => format!("{family}-legacy-{what}"),
     }
+}
+
+/// Which table of a family is changed first: a group that becomes stateless is in `raw` before it goes from `filter`, and one that is stateful
+/// again is in `filter` before it goes from `raw`. Nothing is refused in between that both admit.
+fn in_order(family: Ethertype, places: &BTreeMap<Place, Vec<Change<ChainKey, Chain>>>) -> [Place; 2] {
+    let is_loss = |change: &Change<ChainKey, Chain>| {
+        let new = change.new_value();
+        change.old_value().into_iter().flatten().any(|rule| new.is_none_or(|new| !new.contains(rule)))
+    };
+    let raw_loses = places.get(&(family, Table::Raw)).is_some_and(|changes| changes.iter().any(is_loss));
+    let [raw, filter] = TABLES.map(|table| (family, table));
+    if raw_loses { [filter, raw] } else { [raw, filter] }
 }
 
 fn hook(table: Table) -> Hook {

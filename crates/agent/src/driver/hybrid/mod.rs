@@ -1,21 +1,26 @@
-//! The drivers for hosts with hybrid bridges: `iptables_hybrid`.
+//! The drivers for hosts with hybrid bridges: `iptables_hybrid` and `nftables`.
 //!
 //! The database says which ports there are; a thread of its own ([`worker`]) keeps the kernel as the policy says, in the network namespace in which
 //! it was started. Nothing is written to the database but the lock that keeps two of us from one bridge.
 
-mod bridge;
+mod backend;
+mod encode;
+mod held_set;
 mod iptables;
+mod lacks;
+mod once;
 mod program;
 mod revoke;
+mod tables;
+mod with_iptables;
+mod with_nftables;
 mod worker;
 mod zones;
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use ipset::Ipset;
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
 use policy::PolicyDelta;
@@ -26,14 +31,13 @@ use super::Driver;
 use super::openvswitch::rows;
 use crate::engine::{Engine, Health, Report, Status, Waiting};
 use crate::host::{ClosedInterface, HostView, HybridPorts};
-use crate::mirror::Plan;
-use bridge::Bridge;
-use iptables::Iptables;
+use backend::Backend;
 pub use iptables::Variant;
+pub use once::{InForce, OnceError, converge_once, in_force, remove_all};
 pub use program::programs_started;
-use revoke::Revocation;
+use with_iptables::WithIptables;
+use with_nftables::WithNftables;
 use worker::{Order, State, Worker};
-use zones::PortZones;
 
 /// What the driver has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +50,9 @@ pub struct HybridSetup {
     pub bridge: String,
     /// Ethertypes that pass besides ARP, RARP, IPv4 and IPv6.
     pub permitted_ethertypes: std::collections::BTreeSet<u16>,
-    /// Neighbouring addresses in sets become prefixes that hold exactly the same.
+    /// Neighbouring addresses in ipsets become prefixes that hold exactly the same.
     pub compress: bool,
-    /// Which iptables.
+    /// Which iptables, where the rules are in one.
     pub iptables: Variant,
 }
 
@@ -64,6 +68,9 @@ pub enum HybridError {
     /// The kernel's tables cannot be reached.
     #[error(transparent)]
     Nftables(#[from] nftables::Error),
+    /// The kernel is built without something that rules are made of.
+    #[error("the kernel cannot do what rules are made of: {0}")]
+    Lacks(String),
     /// Bridged packets do not come to the tables of IP.
     #[error("{path}: {reason}: bridged packets would go round the firewall (is br_netfilter loaded?)")]
     Netfilter {
@@ -122,38 +129,32 @@ pub struct Hybrid {
 }
 
 impl Hybrid {
-    /// Starts. Must be called on a tokio runtime, in the network namespace of the bridges.
+    /// Starts, with rules in iptables. Must be called on a tokio runtime, in the network namespace of the bridges.
     ///
     /// # Errors
     /// The kernel lacks something, or there is no right to use it.
     pub fn new(setup: HybridSetup) -> Result<Self, HybridError> {
         send_bridged_packets_to_netfilter()?;
-        let HybridSetup { remote, tls, bridge, permitted_ethertypes, compress, iptables } = setup;
+        let backend = WithIptables::open(&setup.permitted_ethertypes, setup.iptables)?;
+        Self::with(backend, setup)
+    }
+
+    /// Starts, with everything in nftables; which iptables, and whether ipsets are compressed, does not matter. Must be called as
+    /// [`Hybrid::new`].
+    ///
+    /// # Errors
+    /// As of [`Hybrid::new`].
+    pub fn with_nftables(setup: HybridSetup) -> Result<Self, HybridError> {
+        send_bridged_packets_to_netfilter()?;
+        Self::with(WithNftables::open(&setup.permitted_ethertypes)?, setup)
+    }
+
+    fn with(backend: impl Backend + Send + 'static, setup: HybridSetup) -> Result<Self, HybridError> {
+        let HybridSetup { remote, tls, bridge, compress, .. } = setup;
         let (orders, ordered) = channel();
         let (sender, reports) = unbounded_channel();
         let state = Arc::new(Mutex::new(State::default()));
-        let mut worker = Worker {
-            firewall: ::hybrid::Firewall::new(compress),
-            sets: Plan::new(),
-            ipset: Ipset::open()?,
-            iptables: Iptables::new(iptables),
-            bridge: Bridge::open(&permitted_ethertypes)?,
-            revocation: Revocation::open()?,
-            zones: PortZones::default(),
-            state: Arc::clone(&state),
-            reports: sender,
-            sent: crate::engine::Sent::default(),
-            plugs: BTreeMap::new(),
-            without_zone: BTreeMap::new(),
-            has_policy: false,
-            is_complete: false,
-            is_read: false,
-            generation: None,
-            looks: 0,
-            pending: ::hybrid::Changes::default(),
-            failure: None,
-            told: worker::Told::default(),
-        };
+        let mut worker = Worker::new(backend, compress, Arc::clone(&state), sender)?;
         // It ends with the sender.
         thread::Builder::new().name("hybrid".to_owned()).spawn(move || worker.work(&ordered))?;
         let config =
@@ -234,6 +235,10 @@ impl Hybrid {
 }
 
 impl Driver for Hybrid {
+    fn name(&self) -> &'static str {
+        "iptables_hybrid"
+    }
+
     fn policy(&mut self, delta: PolicyDelta) {
         self.order(Order::Policy(delta));
     }

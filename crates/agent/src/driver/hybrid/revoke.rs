@@ -5,35 +5,20 @@
 //! (`nf_conntrack_tcp_loose`), and the other way round if that side's rules allow it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use conntrack::{Connection, Conntrack, Ends, Error};
-use hybrid::mark::{BEGUN_BY_PORT, REVOKED};
-use hybrid::{Detail, Firewall, FirstPacket};
+use hybrid::mark::{BEGUN_BY_PORT, BOUND, REVOKED};
+use hybrid::{Admission, Detail, Dialect, Firewall, FirstPacket};
 use policy::Direction;
-use rustix::thread::{MembarrierCommand, membarrier};
-use tracing::debug;
-
-/// Instead of membarrier, on kernels without: longer than a packet can be under way.
-const GRACE: Duration = Duration::from_millis(20);
 
 /// The kernel's table of connections.
 #[derive(Debug)]
 pub(super) struct Revocation {
     conntrack: Conntrack,
-    /// Zones that may hold connections that are cut.
-    cut: BTreeSet<u16>,
-    /// Zones that may hold connections of whoever had them before.
-    used: BTreeSet<u16>,
-}
-
-/// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) struct Judged {
-    /// Connections that are cut from now on.
-    pub(super) cut: usize,
-    /// Connections that pass again.
-    pub(super) revived: usize,
+    /// Zones that may hold connections that are cut; none if that is not known yet.
+    cut: Option<BTreeSet<u16>>,
+    /// Some may have been admitted by a member that counts only with its MAC.
+    may_be_bound: bool,
 }
 
 impl Revocation {
@@ -42,89 +27,122 @@ impl Revocation {
     /// # Errors
     /// There is no netlink, or no right to use it.
     pub(super) fn open() -> Result<Self, Error> {
-        Ok(Revocation { conntrack: Conntrack::open()?, cut: BTreeSet::new(), used: BTreeSet::new() })
+        Ok(Revocation { conntrack: Conntrack::open()?, cut: None, may_be_bound: false })
     }
 
-    /// Judges the connections of these zones by what is admitted now, where less or more may be than before. Where only more is, and nothing was
-    /// cut, nobody is asked: the kernel walks its whole table whenever it is, however little of it is wanted.
+    /// Lets connections of these zones pass again that are cut and would be admitted now, or whose packets need not show a MAC any more, and
+    /// says which.
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub(super) fn judge(
+    pub(super) fn revive<D: Dialect>(
         &mut self,
-        firewall: &Firewall,
-        shrunk: &BTreeSet<u16>,
+        firewall: &Firewall<D>,
         grown: &BTreeSet<u16>,
-    ) -> Result<Judged, Error> {
-        let zones: BTreeSet<u16> = grown.intersection(&self.cut).chain(shrunk).copied().collect();
-        if zones.is_empty() {
-            return Ok(Judged::default());
-        }
-        wait_for_packets_under_way();
-        let (mut cut, mut revived) = (Vec::new(), Vec::new());
-        let mut still_cut = BTreeSet::new();
+    ) -> Result<Vec<Connection>, Error> {
+        self.may_be_bound |= firewall.asks_for_macs();
+        let is_concerned =
+            |zone: &&u16| self.may_be_bound || self.cut.as_ref().is_none_or(|cut| cut.contains(zone));
+        let zones: BTreeSet<u16> = grown.iter().filter(is_concerned).copied().collect();
+        let (mut revived, mut still_cut) = (Vec::new(), BTreeSet::new());
         self.dump(&zones, |connection| {
-            let is_cut = connection.mark & REVOKED != 0;
-            let admitted = firewall.admits(connection.zone, &first_packet(&connection));
-            if !admitted {
-                still_cut.insert(connection.zone);
-            }
-            match (admitted, is_cut) {
-                (false, false) => cut.push(connection),
-                (true, true) => revived.push(connection),
-                (true, false) | (false, true) => {}
+            let mark = match firewall.admits(connection.zone, &first_packet(&connection)) {
+                Admission::Refused if connection.mark & REVOKED != 0 => {
+                    still_cut.insert(connection.zone);
+                    connection.mark
+                }
+                Admission::Free => connection.mark & !(REVOKED | BOUND),
+                Admission::ByMac if connection.mark & REVOKED != 0 => connection.mark & !REVOKED | BOUND,
+                // What comes to be asked for its MAC, or is cut, is so when the rules that admitted it are gone.
+                Admission::Refused | Admission::ByMac => connection.mark,
+            };
+            if mark != connection.mark {
+                revived.push((connection, mark));
             }
         })?;
-        let mut judged = Judged::default();
-        for connection in &cut {
-            judged.cut += self.conntrack.set_mark([connection], connection.mark | REVOKED)?;
+        for (connection, mark) in &revived {
+            self.conntrack.set_mark([connection], *mark)?;
         }
-        for connection in &revived {
-            judged.revived += self.conntrack.set_mark([connection], connection.mark & !REVOKED)?;
-        }
-        self.cut.retain(|zone| !zones.contains(zone));
-        self.cut.extend(still_cut);
-        Ok(judged)
+        let revived = revived.into_iter().map(|(connection, _)| connection).collect();
+        self.note(&zones, still_cut);
+        Ok(revived)
     }
 
-    /// A zone is another port's from now on: it is to be emptied before that port uses it.
-    pub(super) fn hand_over(&mut self, zone: u16) {
-        self.used.insert(zone);
-    }
-
-    /// Forgets every connection of the zones that were handed over, all in one walk.
+    /// Cuts connections again that were let pass: what admits them is not in force after all.
     ///
     /// # Errors
-    /// The kernel does not answer; they are still to be emptied.
-    pub(super) fn empty(&mut self) -> Result<(), Error> {
-        if self.used.is_empty() {
-            return Ok(());
+    /// The kernel does not answer.
+    pub(super) fn cut_again(&mut self, revived: &[Connection]) -> Result<(), Error> {
+        for connection in revived {
+            self.conntrack.set_mark([connection], connection.mark)?;
         }
-        let zones = self.used.clone();
+        self.cut.get_or_insert_default().extend(revived.iter().map(|connection| connection.zone));
+        Ok(())
+    }
+
+    /// Cuts connections of these zones that would not be admitted now, or asks each of their packets for its MAC where they would be by that alone;
+    /// says of how many.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(super) fn cut<D: Dialect>(
+        &mut self,
+        firewall: &Firewall<D>,
+        shrunk: &BTreeSet<u16>,
+    ) -> Result<usize, Error> {
+        let (mut marked, mut still_cut) = (Vec::new(), BTreeSet::new());
+        self.dump(shrunk, |connection| {
+            let mark = match firewall.admits(connection.zone, &first_packet(&connection)) {
+                Admission::Refused => {
+                    still_cut.insert(connection.zone);
+                    connection.mark | REVOKED
+                }
+                Admission::ByMac => connection.mark | BOUND,
+                Admission::Free => connection.mark & !BOUND,
+            };
+            if mark != connection.mark {
+                marked.push((connection, mark));
+            }
+        })?;
+        let mut count = 0;
+        for (connection, mark) in &marked {
+            count += self.conntrack.set_mark([connection], *mark)?;
+        }
+        self.note(shrunk, still_cut);
+        Ok(count)
+    }
+
+    /// Of these zones, these have connections that are cut.
+    fn note(&mut self, zones: &BTreeSet<u16>, cut: BTreeSet<u16>) {
+        let known = self.cut.get_or_insert_default();
+        known.retain(|zone| !zones.contains(zone));
+        known.extend(cut);
+    }
+
+    /// Forgets every connection of some zones: they are other ports' from now on. To look for one zone's costs as much as for all of them.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(super) fn flush(&mut self, zones: &BTreeSet<u16>) -> Result<(), Error> {
         let mut connections = Vec::new();
-        self.dump(&zones, |connection| connections.push(connection))?;
+        self.dump(zones, |connection| connections.push(connection))?;
         self.conntrack.delete(&connections)?;
-        self.cut.retain(|zone| !zones.contains(zone));
-        self.used.clear();
+        if let Some(cut) = &mut self.cut {
+            cut.retain(|zone| !zones.contains(zone));
+        }
         Ok(())
     }
 
     fn dump(&mut self, zones: &BTreeSet<u16>, mut each: impl FnMut(Connection)) -> Result<(), Error> {
+        if zones.is_empty() {
+            return Ok(());
+        }
         let one = zones.first().copied().filter(|_| zones.len() == 1);
         self.conntrack.dump(one, |connection| {
             if zones.contains(&connection.zone) {
                 each(connection);
             }
         })
-    }
-}
-
-/// Returns when every packet that was judged by what was in force a moment ago is through, and its connection in the table: the kernel walks
-/// a packet through its rules in one read-side section of RCU, and this waits for those (membarrier(2): `MEMBARRIER_CMD_GLOBAL`).
-fn wait_for_packets_under_way() {
-    if let Err(reason) = membarrier(MembarrierCommand::Global) {
-        debug!(%reason, "membarrier: waited instead");
-        std::thread::sleep(GRACE);
     }
 }
 

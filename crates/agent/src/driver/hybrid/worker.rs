@@ -1,34 +1,34 @@
 //! The thread that makes the kernel as the policy says.
 //!
-//! One round takes in everything that has come: sets that are new, and members that go; rules; members that come; then the bridge's table, by
-//! which ports are opened; then the connections that were there before. So at no instant something is admitted that neither the old policy nor
-//! the new one admits.
+//! One round takes in everything that has come: first what is in the kernel's tables ([`Backend::put_in_force`]), then the connections that
+//! were there before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hybrid::{Changes, Devices, Firewall, Plug};
-use ipset::Ipset;
+use hybrid::{Devices, Firewall, Plug};
 use policy::{PolicyDelta, PortId};
+use rustix::thread::{MembarrierCommand, membarrier};
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::Failure;
-use super::bridge::Bridge;
-use super::iptables::Iptables;
+use super::backend::Backend;
 use super::revoke::Revocation;
 use super::zones::PortZones;
 use crate::engine::{Fault, Report, SecurityEffect, Sent, Status};
-use crate::mirror::Plan;
 
-/// How often what the kernel holds is looked at.
-const AUDIT: Duration = Duration::from_secs(10);
-/// So many looks ask whether there was a change, then one what there is.
-const LOOKS: u32 = 6;
+/// How often it is asked whether somebody changed the kernel's tables: that is one number.
+const AUDIT: Duration = Duration::from_secs(2);
+/// So many, then everything is read, also of the old iptables.
+const LOOKS_AT_ALL: u32 = 30;
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Instead of membarrier, on kernels without: longer than a packet can be under way.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -53,47 +53,80 @@ pub(super) struct State {
 }
 
 /// See the module's documentation.
-pub(super) struct Worker {
-    pub(super) firewall: Firewall,
-    pub(super) sets: Plan,
-    pub(super) ipset: Ipset,
-    pub(super) iptables: Iptables,
-    pub(super) bridge: Bridge,
-    pub(super) revocation: Revocation,
-    pub(super) zones: PortZones,
-    pub(super) state: Arc<Mutex<State>>,
-    pub(super) reports: UnboundedSender<Report>,
-    pub(super) sent: Sent,
+pub(super) struct Worker<B: Backend> {
+    firewall: Firewall<B::Dialect>,
+    backend: B,
+    revocation: Revocation,
+    zones: PortZones,
+    state: Arc<Mutex<State>>,
+    reports: UnboundedSender<Report>,
+    sent: Sent,
     /// Ports that came or went, and are not looked after yet.
-    pub(super) plugs: BTreeMap<PortId, Option<Devices>>,
+    plugs: BTreeMap<PortId, Option<Devices>>,
     /// Ports that wait for a zone.
-    pub(super) without_zone: BTreeMap<PortId, Devices>,
-    pub(super) has_policy: bool,
-    pub(super) is_complete: bool,
-    pub(super) is_read: bool,
-    /// Of the kernel's tables, when all was as it shall be.
-    pub(super) generation: Option<u32>,
-    pub(super) looks: u32,
-    pub(super) pending: Changes,
+    without_zone: BTreeMap<PortId, Devices>,
+    /// Zones that may hold connections of an earlier owner.
+    new_zones: BTreeSet<u16>,
+    has_policy: bool,
+    is_complete: bool,
+    is_read: bool,
+    looks: u32,
+    /// Zones whose connections are to be judged again, as less or more may be admitted.
+    shrunk: BTreeSet<u16>,
+    grown: BTreeSet<u16>,
     /// What failed in the last round.
-    pub(super) failure: Option<String>,
-    pub(super) told: Told,
+    failure: Option<String>,
+    told: Told,
 }
 
 /// What has been told already.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+struct Told {
     refused: BTreeSet<String>,
     no_policy: BTreeSet<PortId>,
 }
 
-impl Worker {
+impl<B: Backend> Worker<B> {
+    /// Nothing is known, nobody has given orders.
+    ///
+    /// # Errors
+    /// The kernel's connections cannot be reached.
+    pub(super) fn new(
+        backend: B,
+        compress: bool,
+        state: Arc<Mutex<State>>,
+        reports: UnboundedSender<Report>,
+    ) -> Result<Self, conntrack::Error> {
+        Ok(Worker {
+            firewall: Firewall::new(compress),
+            backend,
+            revocation: Revocation::open()?,
+            zones: PortZones::default(),
+            state,
+            reports,
+            sent: Sent::default(),
+            plugs: BTreeMap::new(),
+            without_zone: BTreeMap::new(),
+            new_zones: BTreeSet::new(),
+            has_policy: false,
+            is_complete: false,
+            is_read: false,
+            looks: 0,
+            shrunk: BTreeSet::new(),
+            grown: BTreeSet::new(),
+            failure: None,
+            told: Told::default(),
+        })
+    }
+
     /// Works until nobody gives orders any more.
     pub(super) fn work(&mut self, orders: &Receiver<Order>) {
         loop {
             let wait = if self.failure.is_some() { RETRY } else { AUDIT };
+            let mut is_asked = false;
             match orders.recv_timeout(wait) {
                 Ok(order) => {
+                    is_asked = true;
                     self.take(order);
                     // All that is there by now is one change.
                     while let Ok(order) = orders.try_recv() {
@@ -105,7 +138,7 @@ impl Worker {
             }
             // Before there is a policy, and all ports are known, what the kernel has stays as it is.
             if self.has_policy && self.is_complete {
-                self.round();
+                self.round(is_asked);
             }
         }
     }
@@ -121,26 +154,26 @@ impl Worker {
         }
     }
 
-    /// Looks whether somebody else changed something. The old iptables alone has no number that says so.
+    /// Looks whether somebody else changed something.
     fn look(&mut self) {
         self.looks += 1;
-        let is_long_ago = self.looks.is_multiple_of(LOOKS);
-        if let Err(reason) = self.sets.look(&mut self.ipset, is_long_ago) {
-            warn!(%reason, "the kernel's sets cannot be looked at");
+        if self.backend.look(self.looks.is_multiple_of(LOOKS_AT_ALL)) {
+            self.is_read = false;
         }
-        let generation = self.bridge.generation().ok();
-        self.is_read &= !is_long_ago && generation.is_some() && generation == self.generation;
     }
 
-    fn round(&mut self) {
+    /// What comes of it is told if somebody asked for it, or it is worth a word.
+    fn round(&mut self, is_asked: bool) {
         let result = self.settle();
+        let is_told =
+            is_asked || self.failure.is_some() || !matches!(&result, Ok(sent) if *sent == Sent::default());
         match &result {
             Ok(sent) => {
                 self.failure = None;
-                if *sent != Sent::default() {
-                    self.sent += *sent;
+                self.sent += *sent;
+                if is_told {
+                    _ = self.reports.send(Report::Applied(*sent));
                 }
-                _ = self.reports.send(Report::Applied(*sent));
             }
             Err(reason) => {
                 error!(%reason, "what the kernel holds is not as it should be; trying again");
@@ -149,53 +182,39 @@ impl Worker {
             }
         }
         self.tell();
-        if result.is_ok() {
+        if result.is_ok() && is_told {
             _ = self.reports.send(Report::Settled);
         }
     }
 
     fn settle(&mut self) -> Result<Sent, Failure> {
         if !self.is_read {
-            self.iptables.read_back()?;
-            self.bridge.read_back()?;
-            for (end, zone) in self.bridge.zones() {
-                self.zones.hold(&end, zone);
+            self.backend.read_back()?;
+            for (end, zone) in self.backend.zones() {
+                self.zones.hold(end, *zone);
             }
             self.is_read = true;
         }
         self.plug_in()?;
         let changes = self.firewall.take();
-        self.pending.shrunk.extend(&changes.shrunk);
-        self.pending.grown.extend(&changes.grown);
-        self.sets.want(changes.sets);
-        for (key, chain) in changes.chains {
-            self.iptables.want(key, chain);
+        self.shrunk.extend(&changes.shrunk);
+        self.grown.extend(&changes.grown);
+        self.backend.want(changes);
+        // What passes again passes from before the rules on that say so: they may no longer be the ones that it passed by.
+        let revived = self.revocation.revive(&self.firewall, &self.grown)?;
+        match self.backend.put_in_force() {
+            Ok(sent) => {
+                self.cut()?;
+                if !revived.is_empty() {
+                    debug!(connections = revived.len(), "pass again");
+                }
+                Ok(sent)
+            }
+            Err(failure) => {
+                self.revocation.cut_again(&revived)?;
+                Err(failure)
+            }
         }
-        for (element, is_wanted) in changes.elements {
-            self.bridge.want(&element, is_wanted);
-        }
-        let mut sent = Sent::default();
-        if self.iptables.is_to_be_changed() {
-            self.sets.before_rules(&mut self.ipset)?;
-            let [added, modified, deleted] = self.iptables.put_in_force()?;
-            sent += Sent { added, modified, deleted, bundles: 1 };
-        }
-        self.sets.complete();
-        let done = self.sets.run(&mut self.ipset);
-        // What is filled anew is one change.
-        sent += Sent { added: done.added, modified: done.rebuilt, deleted: done.deleted, bundles: 0 };
-        if let Some((object, reason)) = done.failures.first() {
-            return Err(Failure::other(object, reason));
-        }
-        if self.bridge.is_to_be_changed() {
-            let [added, modified, deleted] = self.bridge.put_in_force()?;
-            sent += Sent { added, modified, deleted, bundles: 1 };
-        }
-        self.judge()?;
-        if sent.bundles > 0 || self.generation.is_none() {
-            self.generation = Some(self.bridge.generation()?);
-        }
-        Ok(sent)
     }
 
     /// Ports with their zones; a new zone is empty before it is used.
@@ -203,7 +222,11 @@ impl Worker {
         while let Some((port, devices)) = self.plugs.pop_first() {
             self.plug(&port, devices.as_ref());
         }
-        Ok(self.revocation.empty()?)
+        if !self.new_zones.is_empty() {
+            self.revocation.flush(&self.new_zones)?;
+            self.new_zones.clear();
+        }
+        Ok(())
     }
 
     fn plug(&mut self, port: &PortId, devices: Option<&Devices>) {
@@ -226,28 +249,23 @@ impl Worker {
             }
         };
         if is_new {
-            self.revocation.hand_over(zone);
+            self.new_zones.insert(zone);
         }
         self.firewall.plug(port, Some(Plug { devices: devices.clone(), zone }));
     }
 
-    fn judge(&mut self) -> Result<(), Failure> {
-        let Changes { shrunk, grown, .. } = std::mem::take(&mut self.pending);
-        if shrunk.is_empty() && grown.is_empty() {
-            return Ok(());
-        }
-        match self.revocation.judge(&self.firewall, &shrunk, &grown) {
-            Ok(judged) => {
-                if judged.cut + judged.revived > 0 {
-                    debug!(cut = judged.cut, revived = judged.revived, "connections judged again");
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.pending = Changes { shrunk, grown, ..Changes::default() };
-                Err(error.into())
+    /// Cuts what is admitted no more.
+    fn cut(&mut self) -> Result<(), Failure> {
+        if !self.shrunk.is_empty() {
+            wait_for_packets_under_way();
+            let cut = self.revocation.cut(&self.firewall, &self.shrunk)?;
+            if cut > 0 {
+                debug!(connections = cut, "cut");
             }
         }
+        self.shrunk.clear();
+        self.grown.clear();
+        Ok(())
     }
 
     fn tell(&mut self) {
@@ -275,18 +293,28 @@ impl Worker {
             refused.insert(object);
         }
         let kept = |(object, reason)| Fault { object, reason, effect: SecurityEffect::Kept };
-        faults.extend(self.sets.faults().map(kept));
+        faults.extend(self.backend.faults().into_iter().map(kept));
         faults.extend(self.failure.iter().map(|reason| kept(("this host".to_owned(), reason.clone()))));
+        let (sets, flows) = self.backend.counts();
         let status = Status {
             ports: self.firewall.port_count(),
             ports_without_policy: no_policy.len(),
-            sets: self.sets.counts().0,
-            flows: self.iptables.rule_count(),
+            sets,
+            flows,
             sent: self.sent,
         };
         self.told.no_policy = no_policy;
         self.told.refused = refused;
         let settled = self.failure.is_none();
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State { status, faults, settled };
+    }
+}
+
+/// Returns when every packet that was judged by what was in force a moment ago is through, and its connection in the table: the kernel walks
+/// a packet through its rules in one read-side section of RCU, and this waits for those (membarrier(2): `MEMBARRIER_CMD_GLOBAL`).
+fn wait_for_packets_under_way() {
+    if let Err(reason) = membarrier(MembarrierCommand::Global) {
+        debug!(%reason, "membarrier: waited instead");
+        std::thread::sleep(GRACE);
     }
 }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{FIRST_ZONE, LAST_ZONE, ZonesExhausted};
+use crate::host::{LAST_ZONE, ZonesExhausted};
+
+/// The first zone given out. The kernel's switch tracks in the same table, where `openvswitch` gives zones out from below: while ports are moved from
+/// one driver to the other both are in force, and what one of them has written on a connection would tell the other something else.
+const FIRST_ZONE: u16 = 1 << 15;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -61,14 +65,14 @@ mod tests {
     #[test]
     fn a_zone_is_one_ports_and_stays_so() {
         let mut zones = PortZones::default();
-        zones.hold("a", 4098);
-        zones.hold("b", 4098);
+        zones.hold("a", 32769);
+        zones.hold("b", 32769);
         zones.hold("c", 7);
-        assert_eq!(zones.provide("a"), Ok((4098, false)));
-        assert_eq!(zones.provide("b"), Ok((4097, true)));
-        assert_eq!(zones.provide("c"), Ok((4099, true)));
+        assert_eq!(zones.provide("a"), Ok((32769, false)));
+        assert_eq!(zones.provide("b"), Ok((32768, true)));
+        assert_eq!(zones.provide("c"), Ok((32770, true)));
         zones.release("b");
-        assert_eq!(zones.provide("d"), Ok((4100, true)), "4097 was given back a moment ago");
-        assert_eq!(zones.provide("a"), Ok((4098, false)));
+        assert_eq!(zones.provide("d"), Ok((32771, true)), "32768 was given back a moment ago");
+        assert_eq!(zones.provide("a"), Ok((32769, false)));
     }
 }

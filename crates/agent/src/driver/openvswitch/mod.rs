@@ -340,6 +340,10 @@ impl OpenvSwitch {
 }
 
 impl Driver for OpenvSwitch {
+    fn name(&self) -> &'static str {
+        "openvswitch"
+    }
+
     fn policy(&mut self, delta: PolicyDelta) {
         if let Some(mirror) = &self.mirror {
             mirror.policy(delta.clone());

@@ -192,6 +192,18 @@ impl World {
     }
 
     pub(super) fn plug_interface(&mut self, number: u16, interface: InterfaceRow) {
+        let rows = self.plug_rows(number, interface);
+        self.rows(rows);
+    }
+
+    /// One interface in the place of another, in one transaction.
+    pub(super) fn replug(&mut self, from: u16, to: u16, interface: InterfaceRow) {
+        let mut rows = self.unplug_rows(from);
+        rows.extend(self.plug_rows(to, interface));
+        self.rows(rows);
+    }
+
+    fn plug_rows(&mut self, number: u16, interface: InterfaceRow) -> Vec<RowChange> {
         let (port_id, id) = (Uuid::from_u128(1000 + u128::from(number)), interface_id(number));
         let port = PortRow { name: interface.name.clone(), interfaces: [id].into(), tag: Tag::None };
         self.interfaces.insert(id, interface.clone());
@@ -199,25 +211,30 @@ impl World {
         let bridge = self.bridge.as_mut().expect("there is a bridge");
         bridge.ports.insert(port_id);
         let bridge = bridge.clone();
-        self.rows(vec![
+        vec![
             RowChange::Bridge(BRIDGE, Some(bridge)),
             RowChange::Port(port_id, Some(port)),
             RowChange::Interface(id, Some(interface)),
-        ]);
+        ]
     }
 
     pub(super) fn unplug(&mut self, number: u16) {
+        let rows = self.unplug_rows(number);
+        self.rows(rows);
+    }
+
+    fn unplug_rows(&mut self, number: u16) -> Vec<RowChange> {
         let port_id = Uuid::from_u128(1000 + u128::from(number));
         self.ports.remove(&port_id);
         self.interfaces.remove(&interface_id(number));
         let bridge = self.bridge.as_mut().expect("there is a bridge");
         bridge.ports.remove(&port_id);
         let bridge = bridge.clone();
-        self.rows(vec![
+        vec![
             RowChange::Bridge(BRIDGE, Some(bridge)),
             RowChange::Port(port_id, None),
             RowChange::Interface(interface_id(number), None),
-        ]);
+        ]
     }
 
     pub(super) fn set_interface(&mut self, number: u16, change: impl FnOnce(&mut InterfaceRow)) {

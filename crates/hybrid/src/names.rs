@@ -1,12 +1,10 @@
-//! Names of chains.
+//! Names of chains, less what says of what kind they are.
 
 use std::collections::BTreeMap;
 
 use crate::name::{digits, is_random_uuid};
 
-/// Begins the name of every chain of ours, as Neutron's agent begins its (`neutron-openvswitch-agent`, cut to 16 characters, and a hyphen).
-pub const PREFIX: &str = "neutron-openvswi-";
-/// Neutron cuts what follows so that 28 characters are left (neutron/agent/linux/iptables_manager.py: `MAX_CHAIN_LEN_WRAP`), one of them for
+/// Neutron cuts what follows its prefix so that 28 characters are left (neutron/agent/linux/iptables_manager.py: `MAX_CHAIN_LEN_WRAP`), one of them for
 /// the kind.
 const ROOM: usize = 10;
 

@@ -1,0 +1,40 @@
+//! What the worker keeps the kernel as the policy says with.
+
+use hybrid::{Changes, Dialect};
+
+use super::Failure;
+use crate::engine::Sent;
+
+/// Where rules and sets are kept.
+pub(super) trait Backend {
+    /// In whose words.
+    type Dialect: Dialect;
+
+    /// Reads what the kernel has.
+    ///
+    /// # Errors
+    /// It does not answer.
+    fn read_back(&mut self) -> Result<(), Failure>;
+
+    /// The zones that the kernel has for devices, by what their names end in.
+    fn zones(&self) -> &[(String, u16)];
+
+    /// It shall be otherwise from now on.
+    fn want(&mut self, changes: Changes<Self::Dialect>);
+
+    /// Makes the kernel as it shall be, so that at no instant something is admitted that neither what was in force before nor what is then
+    /// admits; says what was done.
+    ///
+    /// # Errors
+    /// The kernel refuses: what it has is to be read back.
+    fn put_in_force(&mut self) -> Result<Sent, Failure>;
+
+    /// Looks whether somebody else changed something, thoroughly if that was long ago; whether what the kernel has is to be read back.
+    fn look(&mut self, is_long_ago: bool) -> bool;
+
+    /// What is not as it should be: an object, and why.
+    fn faults(&self) -> Vec<(String, String)>;
+
+    /// How many sets of members and how many rules there shall be.
+    fn counts(&self) -> (usize, usize);
+}

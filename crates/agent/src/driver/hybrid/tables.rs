@@ -1,0 +1,518 @@
+//! Our tables of nftables as the kernel has them.
+//!
+//! What does not depend on ports is text that nft(8) makes rules of, once: a chain is named after it and after what nft made of it, so
+//! that a restart finds it and asks nft nothing, and sees when somebody else changed it. What depends on ports is elements, and for
+//! `nftables` chains and sets of members, which are told over netlink, all of a change in one transaction.
+
+mod remove;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use hybrid::SetOp;
+use hybrid::bridge::{Element, Family};
+use hybrid::nft::{DEPENDS, NftRule, narrow, wide};
+use ipnet::IpNet;
+use nftables::{Batch, Chain, ChainId, Name, Nftables, Place as RulePlace, Rule, Set, SetId, TableId};
+use policy::Ethertype;
+use reconcile::{Change, Tracker};
+
+use super::encode::{self, Encoded, Place};
+use super::held_set::HeldSet;
+use super::{Failure, program};
+
+/// Our tables.
+const TABLE: &str = "sgflow";
+const FAMILIES: [Family; 2] = [Family::Bridge, Family::Inet];
+/// Begins the name of the chain that says what was made.
+const MADE: &str = "made-";
+/// Begin the names of sets of members, and of no others.
+const OF_MEMBERS: [(&str, Ethertype); 2] = [("NIPv4", Ethertype::Ipv4), ("NIPv6", Ethertype::Ipv6)];
+/// How often it is tried to read, and to change, what others change meanwhile.
+const TRIES: usize = 8;
+
+type SetChanges = (SetId, Vec<Change<Place, Option<nftables::Data>>>);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Tables {
+    nft: Nftables,
+    text: String,
+    sets: BTreeMap<SetId, HeldSet>,
+    /// Sets of which something may be to be changed.
+    dirty: BTreeSet<SetId>,
+    chains: Tracker<Name, Vec<Encoded>>,
+    rules: usize,
+    /// The text's rules are there as they were made.
+    is_made: bool,
+    /// Of anybody's tables, as they are known.
+    generation: Option<u32>,
+    /// Nothing has been told since they were read.
+    is_just_read: bool,
+    /// Of devices, by what their names end in, as they were read last: also of tables that are not as they shall be.
+    zones: Vec<(String, u16)>,
+}
+
+/// What a table holds, less elements.
+struct Read {
+    chains: Vec<Chain>,
+    rules: Vec<Rule>,
+    sets: Vec<Set>,
+}
+
+impl Tables {
+    /// Nothing is known; what does not depend on ports shall be there, of `text` beside the table of the bridge family.
+    ///
+    /// # Errors
+    /// There is no netlink, or no right to use it.
+    pub(super) fn open(text: &str, permitted_ethertypes: &BTreeSet<u16>) -> Result<Self, nftables::Error> {
+        let mut tables = Tables {
+            nft: Nftables::open()?,
+            text: format!("{}\n{text}", hybrid::bridge::RULESET),
+            sets: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            chains: Tracker::new(),
+            rules: 0,
+            is_made: false,
+            generation: None,
+            is_just_read: false,
+            zones: Vec::new(),
+        };
+        for element in hybrid::bridge::permitted(permitted_ethertypes) {
+            tables.want(&element, true);
+        }
+        Ok(tables)
+    }
+
+    /// An element shall be there, or not.
+    pub(super) fn want(&mut self, element: &Element, is_wanted: bool) {
+        let (place, data) = encode::element(element);
+        let set = set_id(element.family, element.set);
+        let held = self.sets.entry(set.clone()).or_insert_with(HeldSet::of_text);
+        match is_wanted {
+            true => held.elements.want(place, data),
+            // What it maps to now may be wanted by another already.
+            false if held.elements.desired(&place) == Some(&data) => held.elements.unwant(place),
+            false => {}
+        }
+        self.dirty.insert(set);
+    }
+
+    /// A set of members shall be otherwise.
+    pub(super) fn want_members(&mut self, op: SetOp) {
+        match op {
+            SetOp::Create { set, ethertype } => {
+                for name in [narrow(&set), wide(&set)] {
+                    let held = self.members(&name, ethertype);
+                    held.is_wanted = true;
+                }
+            }
+            SetOp::Destroy { set } => {
+                for name in [narrow(&set), wide(&set)] {
+                    let id = set_id(Family::Inet, &name);
+                    if let Some(held) = self.sets.get_mut(&id) {
+                        held.unwant();
+                    }
+                    self.dirty.insert(id);
+                }
+            }
+            SetOp::Add { set, net } => {
+                self.members(&set_for(&set, net), Ethertype::of(&net))
+                    .elements
+                    .want(encode::member(net), None);
+            }
+            SetOp::Remove { set, net } => {
+                self.members(&set_for(&set, net), Ethertype::of(&net)).elements.unwant(encode::member(net));
+            }
+        }
+    }
+
+    fn members(&mut self, name: &str, ethertype: Ethertype) -> &mut HeldSet {
+        let id = set_id(Family::Inet, name);
+        self.dirty.insert(id.clone());
+        self.sets.entry(id).or_insert_with(|| HeldSet::of_members(name, ethertype))
+    }
+
+    /// A chain shall be so, or not be there.
+    pub(super) fn want_chain(&mut self, name: &str, rules: Option<Vec<NftRule>>) {
+        let id = chain_id(Family::Inet, name);
+        self.rules -= self.chains.desired(&id.name).map_or(0, Vec::len);
+        match rules {
+            Some(rules) => {
+                self.rules += rules.len();
+                let encoded = rules.iter().map(|rule| encode::rule(&id, rule)).collect();
+                self.chains.want(id.name, encoded);
+            }
+            None => self.chains.unwant(id.name),
+        }
+    }
+
+    /// How many sets of members, narrow and wide ones, and how many rules that depend on ports there shall be.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let sets =
+            self.sets.iter().filter(|(id, held)| held.is_wanted && of_members(id.name.as_str()).is_some());
+        (sets.count(), self.rules)
+    }
+
+    /// Whether somebody else changed something since it was known how it is.
+    pub(super) fn is_changed_by_others(&mut self) -> bool {
+        let generation = self.nft.generation().ok();
+        generation.is_none() || generation != self.generation
+    }
+
+    /// What was changed until now is known.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(super) fn note_generation(&mut self) -> Result<(), Failure> {
+        self.generation = Some(self.nft.generation()?);
+        self.is_just_read = false;
+        Ok(())
+    }
+
+    /// Reads what the kernel has.
+    ///
+    /// # Errors
+    /// The kernel does not answer, or others change it all the time.
+    pub(super) fn read_back(&mut self) -> Result<(), Failure> {
+        for _ in 0..TRIES {
+            let before = self.nft.generation()?;
+            match self.read_all() {
+                Ok(()) if self.nft.generation()? == before => {
+                    self.generation = Some(before);
+                    self.is_just_read = true;
+                    return Ok(());
+                }
+                Ok(()) => {}
+                // A set went meanwhile.
+                Err(Failure::Nftables(error)) if error.is_not_found() || error.is_interrupted() => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::other("nftables", "others change it all the time"))
+    }
+
+    fn read_all(&mut self) -> Result<(), Failure> {
+        let mut read = self.read()?;
+        let made = self.made(&read)?;
+        self.is_made = made.is_some_and(|made| {
+            read.iter().flat_map(|read| &read.chains).any(|chain| chain.id.name.as_str() == made)
+        });
+        let marks = set_id(Family::Bridge, "marks");
+        let has_marks = read.iter().flat_map(|read| &read.sets).any(|set| set.id == marks);
+        let marks = if has_marks { self.nft.elements(&marks)? } else { Vec::new() };
+        self.zones = marks.iter().filter_map(zone).collect();
+        if !self.is_made {
+            self.forget();
+            return Ok(());
+        }
+        let mut gone: BTreeSet<SetId> = self.sets.keys().cloned().collect();
+        for set in read.iter().flat_map(|read| &read.sets) {
+            if is_of_a_rule(set.id.name.as_str()) {
+                continue;
+            }
+            let elements = self.nft.elements(&set.id)?;
+            let held = self.sets.entry(set.id.clone()).or_insert_with(|| {
+                let name = set.id.name.as_str();
+                of_members(name).map_or_else(HeldSet::of_text, |of| HeldSet::of_members(name, of))
+            });
+            if !held.is_as(set) {
+                // It cannot be changed as long as rules refer to it.
+                self.is_made = false;
+                self.forget();
+                return Ok(());
+            }
+            held.read(set, elements);
+            gone.remove(&set.id);
+            self.dirty.insert(set.id.clone());
+        }
+        for id in gone {
+            if let Some(held) = self.sets.get_mut(&id) {
+                held.elements.replace_actual([]);
+                held.is_there &= of_members(id.name.as_str()).is_none();
+            }
+            self.dirty.insert(id);
+        }
+        let mut chains: BTreeMap<Name, Vec<Encoded>> = BTreeMap::new();
+        let inet = table(Family::Inet);
+        for Read { chains: found, rules, .. } in &mut read {
+            let depends = |id: &ChainId| id.table == inet && id.name.as_str().contains(DEPENDS);
+            for chain in found.iter().filter(|chain| depends(&chain.id)) {
+                chains.entry(chain.id.name.clone()).or_default();
+            }
+            for rule in rules.drain(..).filter(|rule| depends(&rule.chain)) {
+                chains.entry(rule.chain.name.clone()).or_default().push(Encoded::of(rule));
+            }
+        }
+        self.chains.replace_actual(chains);
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<Vec<Read>, Failure> {
+        let mut all = Vec::new();
+        for family in FAMILIES {
+            let table = table(family);
+            let chains = self.nft.chains(&table)?;
+            let rules = self.nft.rules_of_table(&table)?;
+            let sets = if chains.is_empty() { Vec::new() } else { self.nft.sets(&table)? };
+            all.push(Read { chains, rules, sets });
+        }
+        Ok(all)
+    }
+
+    /// The kernel has nothing of ours.
+    fn forget(&mut self) {
+        self.chains.replace_actual([]);
+        self.sets.retain(|_, held| held.is_wanted);
+        for (id, held) in &mut self.sets {
+            held.elements.replace_actual([]);
+            held.is_there = of_members(id.name.as_str()).is_none();
+            self.dirty.insert(id.clone());
+        }
+    }
+
+    /// The zones that the kernel had for devices, by what their names end in.
+    pub(super) fn zones(&self) -> &[(String, u16)] {
+        &self.zones
+    }
+
+    /// Whether the kernel's tables are known to be otherwise than they shall be.
+    pub(super) fn is_to_be_changed(&self) -> bool {
+        let is_other = |id: &SetId| {
+            self.sets.get(id).is_some_and(|held| {
+                held.is_wanted != held.is_there || held.is_wanted && !held.elements.is_converged()
+            })
+        };
+        !self.is_made || !self.chains.is_converged() || self.dirty.iter().any(is_other)
+    }
+
+    /// Makes the kernel's tables as they shall be, in one transaction; says how many elements, rules, chains and sets came, were changed, and
+    /// went.
+    ///
+    /// # Errors
+    /// The kernel refuses, and keeps what it has.
+    pub(super) fn put_in_force(&mut self) -> Result<[usize; 3], Failure> {
+        for _ in 0..TRIES {
+            if !self.is_made {
+                self.make()?;
+            }
+            let (sets, chains) = (self.set_changes(), self.chains.pending());
+            let batch = self.batch(&sets, &chains);
+            let counts = counts(&sets, &chains);
+            let before = self.generation;
+            if batch.is_empty() {
+                self.confirm(sets, chains);
+                return Ok(counts);
+            }
+            let done = match before.filter(|_| self.is_just_read) {
+                Some(generation) => self.nft.commit_for(&batch, generation),
+                None => self.nft.commit(&batch),
+            };
+            match done {
+                Ok(()) => {
+                    self.confirm(sets, chains);
+                    self.is_just_read = false;
+                    // If others changed something since it was known how it is, this is not what it is now: it will be looked at.
+                    self.generation = before.map(next);
+                    return Ok(counts);
+                }
+                Err(error) if error.is_stale() => self.read_back()?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Failure::other("nftables", "others change it all the time"))
+    }
+
+    fn set_changes(&self) -> Vec<SetChanges> {
+        let dirty = self.dirty.iter().filter_map(|id| Some((id, self.sets.get(id)?)));
+        dirty.map(|(id, held)| (id.clone(), held.elements.pending())).collect()
+    }
+
+    /// What refers to something goes before that, and comes behind it.
+    fn batch(&self, sets: &[SetChanges], chains: &[Change<Name, Vec<Encoded>>]) -> Batch {
+        let mut batch = Batch::new();
+        let held = |id: &SetId| self.sets.get(id).filter(|held| held.is_wanted);
+        let edits: Vec<_> =
+            sets.iter().filter_map(|(id, changes)| Some((id, held(id)?.edit(changes)))).collect();
+        for (id, [delete, _]) in &edits {
+            if !delete.is_empty() {
+                batch.delete_elements(id, delete.iter().cloned());
+            }
+        }
+        let chain = |name: &Name| ChainId { table: table(Family::Inet), name: name.clone() };
+        for change in chains {
+            match change {
+                Change::Add { key, .. } => _ = batch.add_chain(&Chain::regular(chain(key))),
+                Change::Modify { old, new, .. } if new.starts_with(old) => {}
+                Change::Modify { key, .. } | Change::Delete { key, .. } => _ = batch.flush_chain(&chain(key)),
+            }
+        }
+        for (id, _) in &edits {
+            let new = held(id).filter(|held| !held.is_there).and_then(|held| held.spec(id));
+            if let Some(set) = new {
+                batch.add_set(&set);
+            }
+        }
+        for change in chains {
+            let is_left = |old: &&Vec<Encoded>| change.new_value().is_some_and(|new| new.starts_with(old));
+            let left = change.old_value().filter(is_left).map_or(0, Vec::len);
+            for rule in change.new_value().into_iter().flatten().skip(left) {
+                let Encoded { expressions, user_data } = rule.clone();
+                let rule = Rule { chain: chain(change.key()), expressions, user_data, handle: 0 };
+                batch.add_rule(&rule, RulePlace::Last);
+            }
+        }
+        for (id, [_, add]) in edits {
+            if !add.is_empty() {
+                batch.add_elements(id, add);
+            }
+        }
+        for change in chains.iter().filter(|change| change.new_value().is_none()) {
+            batch.delete_chain(&chain(change.key()));
+        }
+        for (id, _) in sets {
+            if self.sets.get(id).is_some_and(|held| held.is_there && !held.is_wanted) {
+                batch.delete_set(id);
+            }
+        }
+        batch
+    }
+
+    fn confirm(&mut self, sets: Vec<SetChanges>, chains: Vec<Change<Name, Vec<Encoded>>>) {
+        for (id, changes) in sets {
+            let Some(held) = self.sets.get_mut(&id) else { continue };
+            if held.is_wanted {
+                held.elements.confirm(changes);
+                held.is_there = true;
+            } else {
+                self.sets.remove(&id);
+            }
+        }
+        self.dirty.clear();
+        self.chains.confirm(chains);
+    }
+
+    /// Has nft(8) make the text's rules, in one transaction, whatever was there before. The second one that says what was made changes
+    /// nothing for any frame.
+    fn make(&mut self) -> Result<(), Failure> {
+        let mut text = String::new();
+        for family in FAMILIES {
+            // So that it is there to be deleted.
+            _ = writeln!(text, "add table {family} {TABLE}\ndelete table {family} {TABLE}");
+        }
+        text.push_str(&self.text);
+        nft(&text)?;
+        let read = self.read()?;
+        let made =
+            self.made(&read)?.ok_or_else(|| Failure::other("nft", "it made no rules of what it was told"))?;
+        self.nft.commit(Batch::new().add_chain(&Chain::regular(chain_id(Family::Bridge, &made))))?;
+        self.read_back()
+    }
+
+    /// The name of the chain that says of what text these rules were made, and that they are as they were then; none without rules.
+    fn made(&mut self, read: &[Read]) -> Result<Option<String>, Failure> {
+        let mut said = self.text.clone();
+        let depends = |id: &ChainId| id.name.as_str().contains(DEPENDS);
+        for Read { chains, rules, sets } in read {
+            if rules.is_empty() {
+                return Ok(None);
+            }
+            for chain in chains.iter().filter(|chain| !depends(&chain.id)) {
+                let name = chain.id.name.as_str();
+                if !name.starts_with(MADE) {
+                    _ = write!(said, "{name} {:?}", chain.base);
+                }
+            }
+            for rule in rules.iter().filter(|rule| !depends(&rule.chain)) {
+                _ = write!(said, "{} {:?}", rule.chain.name, rule.expressions);
+            }
+            for set in sets.iter().filter(|set| is_of_a_rule(set.id.name.as_str())) {
+                _ = write!(said, "{} {:?}", set.id.name, self.nft.elements(&set.id)?);
+            }
+        }
+        Ok(Some(format!("{MADE}{}", hybrid::digest(&said))))
+    }
+}
+
+/// The zone of a guest's device, by what its name ends in, as the map of marks has it.
+fn zone(element: &nftables::Element) -> Option<(String, u16)> {
+    let name = element.key.octets().split(|octet| *octet == 0).next()?;
+    let end = std::str::from_utf8(name).ok()?.strip_prefix("tap")?.to_owned();
+    let Some(nftables::Data::Value(mark)) = &element.data else { return None };
+    let mark = u32::from_ne_bytes(mark.octets().try_into().ok()?);
+    Some((end, u16::try_from(mark & hybrid::mark::ZONE).ok()?))
+}
+
+/// Elements, rules, chains and sets that come, are changed, and go.
+fn counts(sets: &[SetChanges], chains: &[Change<Name, Vec<Encoded>>]) -> [usize; 3] {
+    let mut counts = [0; 3];
+    let mut count = |is_add: bool, is_modify: bool| {
+        counts[if is_add {
+            0
+        } else if is_modify {
+            1
+        } else {
+            2
+        }] += 1;
+    };
+    for change in sets.iter().flat_map(|(_, changes)| changes) {
+        count(matches!(change, Change::Add { .. }), matches!(change, Change::Modify { .. }));
+    }
+    for change in chains {
+        count(matches!(change, Change::Add { .. }), matches!(change, Change::Modify { .. }));
+    }
+    counts
+}
+
+/// `nft_base_seq`, which is never 0 (net/netfilter/nf_tables_api.c: `nf_tables_commit`).
+fn next(generation: u32) -> u32 {
+    generation.checked_add(1).unwrap_or(1)
+}
+
+/// The kernel's names for sets that stand in rules without one.
+fn is_of_a_rule(name: &str) -> bool {
+    name.starts_with("__")
+}
+
+/// Of which family the members are that a set of this name holds; none of others.
+fn of_members(name: &str) -> Option<Ethertype> {
+    OF_MEMBERS.into_iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, ethertype)| ethertype)
+}
+
+fn set_for(set: &str, net: IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { narrow(set) } else { wide(set) }
+}
+
+fn table(family: Family) -> TableId {
+    let family = match family {
+        Family::Bridge => nftables::Family::Bridge,
+        Family::Inet => nftables::Family::Inet,
+    };
+    TableId { family, name: TABLE.parse().expect("a short name") }
+}
+
+fn set_id(family: Family, name: &str) -> SetId {
+    table(family).set(name).expect("a short name")
+}
+
+fn chain_id(family: Family, name: &str) -> ChainId {
+    table(family).chain(name).expect("a short name")
+}
+
+fn nft(text: &str) -> Result<(), Failure> {
+    let failed = |reason: std::io::Error| Failure::other("nft", reason);
+    let mut command = program::command("nft");
+    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = program::start(&mut command).map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A tool that ends before it has read everything says why.
+        _ = stdin.write_all(text.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(Failure::other("nft", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}

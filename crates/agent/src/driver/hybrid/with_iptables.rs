@@ -1,0 +1,103 @@
+//! Rules in iptables, members in ipsets, and what both cannot say in tables of nftables.
+//!
+//! First come sets that are new, and members go; then rules; then members come; then the elements by which ports are opened. So at no instant
+//! something is admitted that neither the old policy nor the new one admits.
+
+use std::collections::BTreeSet;
+
+use hybrid::Changes;
+use ipset::Ipset;
+use tracing::warn;
+
+use super::backend::Backend;
+use super::iptables::{Iptables, Variant};
+use super::tables::Tables;
+use super::{Failure, HybridError};
+use crate::engine::Sent;
+use crate::mirror::Plan;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct WithIptables {
+    sets: Plan,
+    ipset: Ipset,
+    iptables: Iptables,
+    tables: Tables,
+}
+
+impl WithIptables {
+    /// Nothing is known.
+    ///
+    /// # Errors
+    /// There is no netlink, or no right to use it.
+    pub(super) fn open(permitted_ethertypes: &BTreeSet<u16>, variant: Variant) -> Result<Self, HybridError> {
+        Ok(WithIptables {
+            sets: Plan::new(),
+            ipset: Ipset::open()?,
+            iptables: Iptables::new(variant),
+            tables: Tables::open(hybrid::iptables::RULESET, permitted_ethertypes)?,
+        })
+    }
+}
+
+impl Backend for WithIptables {
+    type Dialect = hybrid::iptables::Iptables;
+
+    fn read_back(&mut self) -> Result<(), Failure> {
+        self.iptables.read_back()?;
+        self.tables.read_back()
+    }
+
+    fn zones(&self) -> &[(String, u16)] {
+        self.tables.zones()
+    }
+
+    fn want(&mut self, changes: Changes<Self::Dialect>) {
+        self.sets.want(changes.sets);
+        for (key, chain) in changes.chains {
+            self.iptables.want(key, chain);
+        }
+        for (element, is_wanted) in changes.elements {
+            self.tables.want(&element, is_wanted);
+        }
+    }
+
+    fn put_in_force(&mut self) -> Result<Sent, Failure> {
+        let mut sent = Sent::default();
+        if self.iptables.is_to_be_changed() {
+            self.sets.before_rules(&mut self.ipset)?;
+            let [added, modified, deleted] = self.iptables.put_in_force()?;
+            // iptables over nf_tables has changed it.
+            self.tables.note_generation()?;
+            sent += Sent { added, modified, deleted, bundles: 1 };
+        }
+        self.sets.complete();
+        let done = self.sets.run(&mut self.ipset);
+        // What is filled anew is one change.
+        sent += Sent { added: done.added, modified: done.rebuilt, deleted: done.deleted, bundles: 0 };
+        if let Some((object, reason)) = done.failures.first() {
+            return Err(Failure::other(object, reason));
+        }
+        if self.tables.is_to_be_changed() {
+            let [added, modified, deleted] = self.tables.put_in_force()?;
+            sent += Sent { added, modified, deleted, bundles: 1 };
+        }
+        Ok(sent)
+    }
+
+    /// The old iptables alone has no number that says so.
+    fn look(&mut self, is_long_ago: bool) -> bool {
+        if let Err(reason) = self.sets.look(&mut self.ipset, is_long_ago) {
+            warn!(%reason, "the kernel's sets cannot be looked at");
+        }
+        is_long_ago || self.tables.is_changed_by_others()
+    }
+
+    fn faults(&self) -> Vec<(String, String)> {
+        self.sets.faults().collect()
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.sets.counts().0, self.iptables.rule_count())
+    }
+}
