@@ -180,17 +180,17 @@ fn agent_when_settled(host: &HybridHost, ovs: &Ovs, kind: &str) -> Agent {
 
 #[test]
 fn an_agent_that_is_killed_under_churn_costs_no_frame_and_lets_none_through() {
-    killed_under_churn("nft", kills(5));
+    killed_under_churn("nft", kills(3));
 }
 
 #[test]
 fn nor_does_it_with_the_old_iptables() {
-    killed_under_churn("legacy", kills(3));
+    killed_under_churn("legacy", kills(2));
 }
 
 #[test]
 fn nor_does_it_with_nftables_alone() {
-    killed_under_churn("nftables", kills(4));
+    killed_under_churn("nftables", kills(3));
 }
 
 /// Neutron's chains, as its agent leaves them, and those of others.

@@ -44,7 +44,7 @@ fn nftables_alone_does_what_the_evaluator_says() {
 }
 
 fn search<D: HybridDriver>(from: u64) {
-    let wanted = of_environment("SGFLOW_HYBRID_VERDICTS", 400);
+    let wanted = of_environment("SGFLOW_HYBRID_VERDICTS", 150);
     let mut number = from + of_environment("SGFLOW_HYBRID_VERDICTS_FIRST_WORLD", 0);
     let (mut verdicts, mut admitted, mut policies) = (0, 0, 0);
     while verdicts < wanted {
