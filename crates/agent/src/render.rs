@@ -64,6 +64,22 @@ pub fn render_nftables(
     bindings: &Bindings,
     permitted_ethertypes: &BTreeSet<u16>,
 ) -> Result<(String, Vec<hybrid::RefusedRule>), NoHybridDevice> {
+    Ok(hybrid::nft::script(policy, plugs(bindings)?, permitted_ethertypes))
+}
+
+/// The same for `iptables_hybrid`: texts for ipset(8), iptables-restore(8) and nft(8), and the rules that iptables cannot enforce.
+///
+/// # Errors
+/// As [`render_nftables`].
+pub fn render_iptables(
+    policy: &Policy,
+    bindings: &Bindings,
+    permitted_ethertypes: &BTreeSet<u16>,
+) -> Result<(String, Vec<hybrid::RefusedRule>), NoHybridDevice> {
+    Ok(hybrid::iptables::script(policy, plugs(bindings)?, permitted_ethertypes))
+}
+
+fn plugs(bindings: &Bindings) -> Result<Vec<(PortId, Plug)>, NoHybridDevice> {
     let mut plugs = Vec::new();
     for local in &bindings.locals {
         // The guest's device is called as the one on the integration bridge.
@@ -73,7 +89,7 @@ pub fn render_nftables(
             .ok_or_else(|| NoHybridDevice { port: local.port.clone(), interface: local.interface.clone() })?;
         plugs.push((local.port.clone(), Plug { devices, zone: local.zone.0 }));
     }
-    Ok(hybrid::nft::script(policy, plugs, permitted_ethertypes))
+    Ok(plugs)
 }
 
 #[cfg(test)]

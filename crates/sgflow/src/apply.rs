@@ -63,7 +63,13 @@ impl ApplyCommand {
         let outcome = match config.firewall_driver {
             FirewallDriver::Noop => converge(&mut Noop::default(), delta, timeout).await,
             FirewallDriver::IptablesHybrid | FirewallDriver::Nftables if dry_run => {
-                anyhow::bail!("--dry-run is for openvswitch only")
+                let has_nftables = config.firewall_driver == FirewallDriver::Nftables;
+                let mut driver = Hybrid::looking(hybrid_setup(&config), has_nftables)?;
+                let outcome = converge(&mut driver, delta, timeout).await;
+                for line in driver.planned() {
+                    println!("{line}");
+                }
+                outcome
             }
             FirewallDriver::IptablesHybrid => {
                 converge(&mut Hybrid::new(hybrid_setup(&config))?, delta, timeout).await

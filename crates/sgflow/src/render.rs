@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use agent::bindings::Bindings;
 use agent::config::{EthertypeNumber, FirewallDriver};
-use agent::render::{render, render_nftables};
+use agent::render::{render, render_iptables, render_nftables};
 use agent::source::{Documents, Feed};
 use anyhow::Context as _;
 use clap::Args;
@@ -27,7 +27,7 @@ pub(crate) struct RenderCommand {
     #[arg(long, value_name = "FILE")]
     bindings: PathBuf,
 
-    /// What would enforce the policy: openvswitch, nftables or noop
+    /// What would enforce the policy: openvswitch, iptables_hybrid, nftables or noop
     #[arg(long, visible_alias = "driver", value_name = "DRIVER", default_value_t = FirewallDriver::OpenvSwitch)]
     firewall_driver: FirewallDriver,
 
@@ -70,7 +70,12 @@ impl RenderCommand {
                 out.write_all(text.as_bytes())?;
                 refused.into_iter().map(|rule| (rule.rule, rule.group, rule.reason)).collect()
             }
-            FirewallDriver::IptablesHybrid | FirewallDriver::Noop => Vec::new(),
+            FirewallDriver::IptablesHybrid => {
+                let (text, refused) = render_iptables(policy, bindings, &ethertypes)?;
+                out.write_all(text.as_bytes())?;
+                refused.into_iter().map(|rule| (rule.rule, rule.group, rule.reason)).collect()
+            }
+            FirewallDriver::Noop => Vec::new(),
         };
         for (rule, group, reason) in &refused {
             eprintln!("refused: rule {rule} of security group {group}: {reason}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use agent::audit::{Audit, Deviation, Evidence, Finding, Way, audit, passage};
 use agent::config::{Config, FirewallDriver};
 use agent::daemon;
-use agent::driver::{Found, OpenvSwitch};
+use agent::driver::{Found, Hybrid, OpenvSwitch};
 use agent::engine::Report;
 use agent::source::{Documents, Feed};
 use anyhow::bail;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::apply::{converge, exit_of, print_refused, seconds};
 use crate::exit::Exit;
-use crate::options::{SettingsOptions, setup};
+use crate::options::{SettingsOptions, hybrid_setup, setup};
 
 /// What differs is looked at again after so long: a change that is under way looks like a fault.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
@@ -55,8 +55,8 @@ impl VerifyCommand {
         let (fix, as_json) = (self.fix, self.json);
         let timeout = Duration::from_secs_f64(self.timeout);
         let config = self.settings.config()?;
-        if config.firewall_driver != FirewallDriver::OpenvSwitch {
-            bail!("firewall_driver {}: there is no switch to verify", config.firewall_driver);
+        if config.firewall_driver == FirewallDriver::Noop {
+            bail!("firewall_driver {}: there is nothing to verify", config.firewall_driver);
         }
         let mut feed = Feed::default();
         let update = feed.take(&Documents::read(&config.policy_path)?);
@@ -66,7 +66,11 @@ impl VerifyCommand {
             return Ok(Exit::Refused);
         };
         let verifier = Verifier { config: &config, policy, timeout, as_json };
-        match verifier.verify(fix).await {
+        let verified = match config.firewall_driver {
+            FirewallDriver::IptablesHybrid | FirewallDriver::Nftables => verifier.verify_kernel(fix).await,
+            FirewallDriver::OpenvSwitch | FirewallDriver::Noop => verifier.verify(fix).await,
+        };
+        match verified {
             Ok(Exit::Done) if !update.diagnostics.is_empty() => Ok(Exit::Refused),
             Ok(exit) => Ok(exit),
             Err(error) => {
@@ -111,6 +115,55 @@ impl Verifier<'_> {
             (true, false) => Exit::Refused,
             (false, _) => Exit::Differs,
         })
+    }
+
+    /// On a host with hybrid bridges: whether the kernel holds exactly what the driver would put there.
+    async fn verify_kernel(&self, fix: bool) -> anyhow::Result<Exit> {
+        let (mut differences, mut is_complete) = self.look_at_kernel().await?;
+        if !differences.is_empty() && !fix {
+            tokio::time::sleep(SECOND_LOOK).await;
+            (differences, is_complete) = self.look_at_kernel().await?;
+        }
+        self.tell_of_kernel(&differences);
+        if fix && !differences.is_empty() {
+            let mut driver = match self.config.firewall_driver {
+                FirewallDriver::Nftables => Hybrid::with_nftables(hybrid_setup(self.config))?,
+                _ => Hybrid::new(hybrid_setup(self.config))?,
+            };
+            let delta = Policy::diff(&Policy::default(), self.policy);
+            converge(&mut driver, delta, self.timeout).await?;
+            (differences, is_complete) = self.look_at_kernel().await?;
+            self.tell_of_kernel(&differences);
+        }
+        Ok(match (differences.is_empty(), is_complete) {
+            (true, true) => Exit::Done,
+            (true, false) => Exit::Refused,
+            (false, _) => Exit::Differs,
+        })
+    }
+
+    async fn look_at_kernel(&self) -> anyhow::Result<(Vec<String>, bool)> {
+        let has_nftables = self.config.firewall_driver == FirewallDriver::Nftables;
+        let mut driver = Hybrid::looking(hybrid_setup(self.config), has_nftables)?;
+        let delta = Policy::diff(&Policy::default(), self.policy);
+        let (applied, _) = converge(&mut driver, delta, self.timeout).await?;
+        applied.refused.iter().for_each(daemon::tell);
+        Ok((driver.planned(), applied.refused.is_empty()))
+    }
+
+    fn tell_of_kernel(&self, differences: &[String]) {
+        let driver = self.config.firewall_driver;
+        if self.as_json {
+            println!(
+                "{}",
+                json!({"driver": driver.to_string(), "exact": differences.is_empty(), "differences": differences})
+            );
+        } else if differences.is_empty() {
+            println!("{driver}: the kernel is exactly the policy");
+        } else {
+            println!("{driver}: the kernel is not the policy: {} differences", differences.len());
+            differences.iter().for_each(|difference| println!("  {difference}"));
+        }
     }
 
     async fn look(&self) -> anyhow::Result<Look> {

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::traffic::{BY_ANYBODY, BY_GROUP, BY_PREFIX, Over, datagram, policy};
-use common::{Agent, document, eventually, ovs, status, stdout};
+use common::{Agent, document, eventually, ovs, sgflow, status, stdout};
 use lab::{FailMode, HybridHost, HybridSpec, Ovs};
 
 /// Between two documents: as fast as they are read.
@@ -290,6 +290,75 @@ fn what_somebody_else_changes_is_put_right_and_meanwhile_nothing_passes() {
         converged(&ovs);
         eventually(damage, || passes(&host, 2000 + number, 53));
         assert!(!passes(&host, 2000 + number, 54), "{damage}");
+    }
+}
+
+/// `render`, `apply` and `verify` on a host, by both drivers.
+#[test]
+fn the_commands_answer_for_these_drivers() {
+    let (host, ovs) = start();
+    let path = document(&ovs, &policy(BY_GROUP, true));
+    let bindings = ovs.rundir().join("bindings.json");
+    let plug = |n: u8, zone: u16| {
+        format!(
+            r#"{{"port_id": "p-{n}", "interface": "tapp-{n}", "ofport": {n}, "tag": 10, "zone": {zone}}}"#
+        )
+    };
+    std::fs::write(&bindings, format!("[{}, {}]", plug(1, 4097), plug(2, 4098))).expect("bindings");
+    for driver in ["iptables_hybrid", "nftables"] {
+        let sgflow = |words: &str| {
+            let (program, db) = (sgflow(), ovs.db_remote());
+            let lock = ovs.rundir().join("xtables.lock");
+            let command = format!(
+                "{} {words} --driver {driver} --policy {}",
+                program.get_program().display(),
+                path.display()
+            );
+            let command = if words.contains("render") { command } else { format!("{command} --ovsdb {db}") };
+            let run = || {
+                Command::new("sh")
+                    .args(["-c", &command])
+                    .env("XTABLES_LOCKFILE", lock)
+                    .output()
+                    .expect("a shell")
+            };
+            let output = host.netns().enter(run).expect("the host's namespace");
+            (output.status.code(), stdout(&output), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let (code, text, _) = sgflow(&format!("render --bindings {}", bindings.display()));
+        assert_eq!(code, Some(0));
+        assert!(
+            text.contains("10.0.0.2") && text.contains("tapp-1") && text.contains("goto from-port"),
+            "{text}"
+        );
+
+        let (code, differences, said) = sgflow("verify");
+        assert!(
+            code == Some(4) && differences.contains("the kernel is not the policy"),
+            "{code:?} {differences}{said}"
+        );
+        let (code, planned, said) = sgflow("apply --dry-run");
+        assert!(code == Some(0) && planned.contains("nft: table bridge sgflow"), "{code:?} {planned}{said}");
+        assert!(passes(&host, 1000, 54), "nothing is in force yet, {driver}");
+        assert_eq!(sgflow("apply").0, Some(0));
+        assert!(passes(&host, 1001, 53) && !passes(&host, 1002, 54));
+        let (code, exact, said) = sgflow("verify");
+        assert!(
+            code == Some(0) && exact.contains("the kernel is exactly the policy"),
+            "{code:?} {exact}{said}"
+        );
+        assert_eq!(sgflow("apply --dry-run").1, "");
+
+        on_host(
+            &host,
+            &ovs,
+            "nft delete element bridge sgflow pairs4 '{ \"tapp-1\" . fa:16:3e:00:00:01 . 10.0.0.1 }'",
+        );
+        let (code, one, _) = sgflow("verify");
+        assert!(code == Some(4) && one.contains("pairs4: 1 elements are not there"), "{code:?} {one}");
+        assert_eq!(sgflow("verify --fix").0, Some(0));
+        assert!(passes(&host, 1003, 53));
+        on_host(&host, &ovs, "nft flush ruleset; for set in $(ipset list -n); do ipset destroy $set; done");
     }
 }
 

@@ -186,6 +186,32 @@ impl Plan {
         Ok(())
     }
 
+    /// What of the kernel's sets is not as it shall be, in words; nothing is changed.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn pending<K: Kernel>(&mut self, kernel: &mut K) -> Result<Vec<String>, Error> {
+        let mut lines = Vec::new();
+        for name in &self.dirty {
+            let Some(held) = self.sets.get_mut(name) else { continue };
+            if let Kernels::Unknown { before } = held.kernels {
+                held.read(name, kernel, before, &mut Done::default())?;
+            }
+            let changes = held.nets.pending();
+            let missing = changes.iter().filter(|change| matches!(change, Change::Add { .. })).count();
+            match held.kernels {
+                Kernels::Present { .. } if changes.is_empty() => {}
+                Kernels::Present { .. } => {
+                    let unwanted = changes.len() - missing;
+                    lines.push(format!("ipset {name}: {missing} members are not there, {unwanted} too many"));
+                }
+                Kernels::Absent | Kernels::Unknown { .. } => lines.push(format!("ipset {name} is not there")),
+                Kernels::OfAnotherKind => lines.push(format!("ipset {name} is of another kind")),
+            }
+        }
+        Ok(lines)
+    }
+
     /// The part of [`Plan::run`] that comes before rules are changed: sets that no rule can name yet are made, and what is to go out of others
     /// goes. So at no time rules meet a member that neither the old ones nor the new ones were to meet.
     ///

@@ -14,6 +14,7 @@
 mod base;
 mod port;
 mod rule;
+mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,6 +26,7 @@ pub use base::{HOOKS, Hook};
 use base::{base_chains, before_ports};
 use port::{bucket_jumps, filter_bucket, raw_bucket};
 use rule::{bound_line, rule_line, why_not};
+pub use script::script;
 
 use crate::bridge::{Element, zone_element};
 use crate::dialect::{ChainOf, Dialect, GroupRules, PortChains, RemoteEnd, Said};

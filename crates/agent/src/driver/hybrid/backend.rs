@@ -22,6 +22,12 @@ pub(super) trait Backend {
     /// It shall be otherwise from now on.
     fn want(&mut self, changes: Changes<Self::Dialect>);
 
+    /// What [`Backend::put_in_force`] would change, in words.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    fn pending(&mut self) -> Result<Vec<String>, Failure>;
+
     /// Makes the kernel as it shall be, so that at no instant something is admitted that neither what was in force before nor what is then
     /// admits; says what was done.
     ///

@@ -118,6 +118,38 @@ impl Iptables {
             || self.read.values().any(|read| *read != Read { is_hooked: true, strays: Vec::new() })
     }
 
+    /// What of the kernel's chains is not as it shall be, in words.
+    pub(super) fn pending(&self) -> Vec<String> {
+        let tool = |ethertype| match ethertype {
+            Ethertype::Ipv4 => "iptables",
+            Ethertype::Ipv6 => "ip6tables",
+        };
+        let mut lines = Vec::new();
+        for ((ethertype, table), read) in &self.read {
+            let tool = tool(*ethertype);
+            let hook = hook(*table);
+            if !read.is_hooked {
+                lines.push(format!(
+                    "{tool} {table}: {} does not begin with -j {PREFIX}{}",
+                    hook.chain, hook.to
+                ));
+            }
+            lines.extend(
+                read.strays.iter().map(|rule| format!("{tool} {table}: -A {rule} shall not be there")),
+            );
+        }
+        for change in self.chains.pending() {
+            let ChainKey { ethertype, table, name } = change.key();
+            let what = match change {
+                Change::Add { .. } => "is not there",
+                Change::Modify { .. } => "has other rules",
+                Change::Delete { .. } => "shall not be there",
+            };
+            lines.push(format!("{} {table}: chain {name} {what}", tool(*ethertype)));
+        }
+        lines
+    }
+
     /// Makes the kernel's chains as they shall be; says how many came, were changed and went.
     ///
     /// # Errors

@@ -20,16 +20,18 @@ mod zones;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
 use policy::PolicyDelta;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::Instant;
 use tracing::error;
 
 use super::Driver;
 use super::openvswitch::rows;
-use crate::engine::{Engine, Health, Report, Status, Waiting};
+use crate::engine::{Engine, Fault, Health, Report, SecurityEffect, Status, Waiting};
 use crate::host::{ClosedInterface, HostView, HybridPorts};
 use backend::Backend;
 pub use iptables::Variant;
@@ -38,6 +40,9 @@ pub use program::programs_started;
 use with_iptables::WithIptables;
 use with_nftables::WithNftables;
 use worker::{Order, State, Worker};
+
+/// How long the lock may take before that is worth a word.
+const LOCK_GRACE: Duration = Duration::from_secs(1);
 
 /// What the driver has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +115,10 @@ impl Failure {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Hybrid {
+    /// Of the driver, as the settings have it.
+    name: &'static str,
+    /// When the lock was asked for.
+    began: Instant,
     session: SessionEvents,
     // Ends the session when it is dropped.
     _handle: SessionHandle,
@@ -136,7 +145,7 @@ impl Hybrid {
     pub fn new(setup: HybridSetup) -> Result<Self, HybridError> {
         send_bridged_packets_to_netfilter()?;
         let backend = WithIptables::open(&setup.permitted_ethertypes, setup.iptables)?;
-        Self::with(backend, setup)
+        Self::with("iptables_hybrid", backend, setup, false)
     }
 
     /// Starts, with everything in nftables; which iptables, and whether ipsets are compressed, does not matter. Must be called as
@@ -146,32 +155,66 @@ impl Hybrid {
     /// As of [`Hybrid::new`].
     pub fn with_nftables(setup: HybridSetup) -> Result<Self, HybridError> {
         send_bridged_packets_to_netfilter()?;
-        Self::with(WithNftables::open(&setup.permitted_ethertypes, setup.iptables)?, setup)
+        Self::with("nftables", WithNftables::open(&setup.permitted_ethertypes, setup.iptables)?, setup, false)
     }
 
-    fn with(backend: impl Backend + Send + 'static, setup: HybridSetup) -> Result<Self, HybridError> {
+    /// Starts to look, and changes nothing: [`Hybrid::planned`] says what would be changed. With everything in nftables, or with rules in iptables.
+    /// Must be called as [`Hybrid::new`].
+    ///
+    /// # Errors
+    /// There is no right to look.
+    pub fn looking(setup: HybridSetup, has_nftables: bool) -> Result<Self, HybridError> {
+        match has_nftables {
+            true => {
+                let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables)?;
+                Self::with("nftables", backend, setup, true)
+            }
+            false => {
+                let backend = WithIptables::open(&setup.permitted_ethertypes, setup.iptables)?;
+                Self::with("iptables_hybrid", backend, setup, true)
+            }
+        }
+    }
+
+    /// What would be changed, by one who only looks.
+    pub fn planned(&self) -> Vec<String> {
+        self.state().planned
+    }
+
+    fn with(
+        name: &'static str,
+        backend: impl Backend + Send + 'static,
+        setup: HybridSetup,
+        only_looks: bool,
+    ) -> Result<Self, HybridError> {
         let HybridSetup { remote, tls, bridge, compress, .. } = setup;
         let (orders, ordered) = channel();
         let (sender, reports) = unbounded_channel();
         let state = Arc::new(Mutex::new(State::default()));
         let mut worker = Worker::new(backend, compress, Arc::clone(&state), sender)?;
+        if only_looks {
+            worker.only_look();
+        }
         // It ends with the sender.
         thread::Builder::new().name("hybrid".to_owned()).spawn(move || worker.work(&ordered))?;
         let config =
             SessionConfig { tls, monitors: rows::monitors(), ..SessionConfig::new(remote, rows::DATABASE) };
         let (handle, session) = session::spawn(config);
         let lock = Engine::lock_name(&bridge);
-        {
+        // Who changes nothing needs no lock.
+        if !only_looks {
             let (handle, lock) = (handle.clone(), lock.clone());
             tokio::spawn(async move { handle.lock(lock).await });
         }
         Ok(Hybrid {
+            name,
+            began: Instant::now(),
             session,
             _handle: handle,
             lock,
             ports: HybridPorts::new(HostView::new(&bridge, std::collections::BTreeSet::new())),
             bridge,
-            locked: false,
+            locked: only_looks,
             seen: false,
             lost: None,
             complete: false,
@@ -197,6 +240,7 @@ impl Hybrid {
             Some(SessionEvent::Locked(_) | SessionEvent::Stolen(_)) => {}
             Some(SessionEvent::Disconnected { reason }) => {
                 self.locked = false;
+                self.began = Instant::now();
                 self.lost = Some(reason);
             }
             None => self.lost = Some("the session ended".to_owned()),
@@ -213,6 +257,8 @@ impl Hybrid {
             Some(Waiting::Database { reason: self.lost.clone() })
         } else if self.seen && !self.ports.has_bridge() {
             Some(Waiting::Bridge { name: self.bridge.clone() })
+        } else if self.seen && !self.locked && self.began.elapsed() >= LOCK_GRACE {
+            Some(Waiting::Lock { name: self.lock.clone() })
         } else {
             None
         };
@@ -236,7 +282,7 @@ impl Hybrid {
 
 impl Driver for Hybrid {
     fn name(&self) -> &'static str {
-        "iptables_hybrid"
+        self.name
     }
 
     fn policy(&mut self, delta: PolicyDelta) {
@@ -248,9 +294,11 @@ impl Driver for Hybrid {
             if let Some(report) = self.waited.pop() {
                 return report;
             }
+            let is_to_be_told = !self.locked && self.waiting.is_none();
             tokio::select! {
                 event = self.session.recv() => self.on_session(event),
                 Some(report) = self.reports.recv() => return report,
+                () = tokio::time::sleep(LOCK_GRACE), if is_to_be_told => self.tell_waiting(),
             }
         }
     }
@@ -260,7 +308,14 @@ impl Driver for Hybrid {
     }
 
     fn health(&self) -> Health {
-        let State { faults, settled, .. } = self.state();
+        let State { mut faults, settled, .. } = self.state();
+        faults.extend(self.ports.elsewhere().map(|(port, interface)| Fault {
+            object: format!("port {port}"),
+            reason: format!(
+                "it is plugged in by {interface}, which is no hybrid bridge: this driver does not filter it"
+            ),
+            effect: SecurityEffect::Open,
+        }));
         Health { waiting: self.waiting.clone(), settled, faults }
     }
 

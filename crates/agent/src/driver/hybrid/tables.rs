@@ -301,6 +301,30 @@ impl Tables {
         !self.is_made || !self.chains.is_converged() || self.dirty.iter().any(is_other)
     }
 
+    /// What of the kernel's tables is not as it shall be, in words.
+    pub(super) fn pending(&self) -> Vec<String> {
+        if !self.is_made {
+            let reason = "its rules are not there, or not as nft(8) makes them of this version's text";
+            return FAMILIES.map(|family| format!("nft: table {family} {TABLE}: {reason}")).into();
+        }
+        let mut lines = Vec::new();
+        for (id, changes) in self.set_changes().into_iter().filter(|(_, changes)| !changes.is_empty()) {
+            let [missing, other, unwanted] = counts(&[(id.clone(), changes)], &[]);
+            lines.push(format!(
+                "nft: {id}: {missing} elements are not there, {other} are others, {unwanted} too many"
+            ));
+        }
+        for change in self.chains.pending() {
+            let what = match change {
+                Change::Add { .. } => "is not there",
+                Change::Modify { .. } => "has other rules",
+                Change::Delete { .. } => "shall not be there",
+            };
+            lines.push(format!("nft: chain inet {TABLE} {} {what}", change.key()));
+        }
+        lines
+    }
+
     /// Makes the kernel's tables as they shall be, in one transaction; says how many elements, rules, chains and sets came, were changed, and
     /// went.
     ///

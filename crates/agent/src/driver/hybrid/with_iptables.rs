@@ -62,6 +62,13 @@ impl Backend for WithIptables {
         }
     }
 
+    fn pending(&mut self) -> Result<Vec<String>, Failure> {
+        let mut lines = self.sets.pending(&mut self.ipset)?;
+        lines.extend(self.iptables.pending());
+        lines.extend(self.tables.pending());
+        Ok(lines)
+    }
+
     fn put_in_force(&mut self) -> Result<Sent, Failure> {
         let mut sent = Sent::default();
         if self.iptables.is_to_be_changed() {

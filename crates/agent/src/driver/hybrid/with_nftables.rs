@@ -73,6 +73,10 @@ impl Backend for WithNftables {
         }
     }
 
+    fn pending(&mut self) -> Result<Vec<String>, Failure> {
+        Ok(self.tables.pending())
+    }
+
     fn put_in_force(&mut self) -> Result<Sent, Failure> {
         let mut sent = Sent::default();
         if self.tables.is_to_be_changed() {

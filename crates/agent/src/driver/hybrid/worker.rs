@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) faults: Vec<Fault>,
     /// Nothing is left to do.
     pub(super) settled: bool,
+    /// What would be changed, if nothing is.
+    pub(super) planned: Vec<String>,
 }
 
 /// See the module's documentation.
@@ -70,6 +72,8 @@ pub(super) struct Worker<B: Backend> {
     has_policy: bool,
     is_complete: bool,
     is_read: bool,
+    only_looks: bool,
+    planned: Vec<String>,
     looks: u32,
     /// Zones whose connections are to be judged again, as less or more may be admitted.
     shrunk: BTreeSet<u16>,
@@ -111,12 +115,19 @@ impl<B: Backend> Worker<B> {
             has_policy: false,
             is_complete: false,
             is_read: false,
+            only_looks: false,
+            planned: Vec::new(),
             looks: 0,
             shrunk: BTreeSet::new(),
             grown: BTreeSet::new(),
             failure: None,
             told: Told::default(),
         })
+    }
+
+    /// From now on nothing is changed.
+    pub(super) fn only_look(&mut self) {
+        self.only_looks = true;
     }
 
     /// Works until nobody gives orders any more.
@@ -197,6 +208,11 @@ impl<B: Backend> Worker<B> {
         }
         self.plug_in()?;
         let changes = self.firewall.take();
+        if self.only_looks {
+            self.backend.want(changes);
+            self.planned = self.backend.pending()?;
+            return Ok(Sent::default());
+        }
         self.shrunk.extend(&changes.shrunk);
         self.grown.extend(&changes.grown);
         self.backend.want(changes);
@@ -222,7 +238,7 @@ impl<B: Backend> Worker<B> {
         while let Some((port, devices)) = self.plugs.pop_first() {
             self.plug(&port, devices.as_ref());
         }
-        if !self.new_zones.is_empty() {
+        if !self.new_zones.is_empty() && !self.only_looks {
             self.revocation.flush(&self.new_zones)?;
             self.new_zones.clear();
         }
@@ -306,7 +322,8 @@ impl<B: Backend> Worker<B> {
         self.told.no_policy = no_policy;
         self.told.refused = refused;
         let settled = self.failure.is_none();
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State { status, faults, settled };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
+            State { status, faults, settled, planned: self.planned.clone() };
     }
 }
 
