@@ -11,12 +11,17 @@ use serde_json::Value;
 
 const PORTS: u64 = 3;
 
-/// Figures of a scenario with one kind of iptables, and what is printed.
-fn measure(scenario: &str, iptables: &str, more: &[&str]) -> (Value, String) {
+/// iptables_hybrid with one kind of iptables.
+fn with_iptables(kind: &str) -> [&str; 4] {
+    ["--driver", "iptables_hybrid", "--iptables", kind]
+}
+
+/// Figures of a scenario with one driver, and what is printed.
+fn measure(scenario: &str, driver: &[&str], more: &[&str]) -> (Value, String) {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("figures.json");
     let mut bench = sgflow();
-    bench.args(["bench", "--hybrid", "--iptables", iptables, "--scenario", scenario, "--times", "1"]);
+    bench.args(["bench", "--hybrid", "--scenario", scenario, "--times", "1"]).args(driver);
     let output = bench.args(more).arg("--json").arg(&json).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let figures: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
@@ -36,7 +41,7 @@ fn held(figures: &Value, what: &str) -> u64 {
 #[test]
 fn a_member_costs_two_messages_and_no_program_with_either_iptables() {
     for iptables in ["nft", "legacy"] {
-        let (figures, printed) = measure("default-3-9", iptables, &[]);
+        let (figures, printed) = measure("default-3-9", &with_iptables(iptables), &[]);
         assert!(
             printed.contains(&format!("default-3-9, iptables_hybrid, iptables-{iptables}: ")),
             "{printed}"
@@ -61,12 +66,29 @@ fn a_member_costs_two_messages_and_no_program_with_either_iptables() {
 }
 
 #[test]
+fn nftables_runs_no_program_for_a_change_and_loads_again_what_it_lists() {
+    let (figures, printed) = measure("default-3-9", &["--driver", "nftables"], &[]);
+    assert!(printed.contains("default-3-9, nftables: "), "{printed}");
+    let steps = first(&figures);
+    let programs = |step: &str| steps[step]["programs"].as_u64().unwrap();
+    for step in ["+1 member", "-1 member", "+1 rule", "-1 rule", "a port joins a group", "+1 port", "-1 port"]
+    {
+        assert_eq!(programs(step), 0, "{step}");
+        assert!(steps[step]["changes"].as_u64() > Some(0), "{step}");
+    }
+    assert_eq!(steps["restart, unchanged"]["changes"], 0);
+    assert!(steps["nft -f of the same"]["programs_cpu"].as_f64() > Some(0.0), "{figures}");
+}
+
+#[test]
 fn rules_are_as_many_whatever_the_number_of_members_and_more_with_each_port() {
-    let rules = |scenario| held(&measure(scenario, "nft", &[]).0, "rules");
-    let few = rules("default-3-9");
-    assert!(few > PORTS, "{few}");
-    assert_eq!(rules("default-3-90"), few);
-    assert!(rules("default-6-9") > few);
+    for driver in [&with_iptables("nft")[..], &["--driver", "nftables"]] {
+        let rules = |scenario| held(&measure(scenario, driver, &[]).0, "rules");
+        let few = rules("default-3-9");
+        assert!(few > PORTS, "{few}");
+        assert_eq!(rules("default-3-90"), few);
+        assert!(rules("default-6-9") > few);
+    }
 }
 
 #[test]
@@ -77,7 +99,7 @@ fn neutron_is_measured_with_its_driver_for_hybrid_bridges() {
         return;
     }
     for iptables in ["nft", "legacy"] {
-        let (figures, printed) = measure("default-3-9", iptables, &["--peer", "neutron"]);
+        let (figures, printed) = measure("default-3-9", &with_iptables(iptables), &["--peer", "neutron"]);
         let peer = &figures["peers"][0];
         let version = peer["version"].as_str().unwrap();
         assert!(printed.contains(&format!("default-3-9, Neutron {version}, iptables_hybrid")), "{printed}");

@@ -1,16 +1,20 @@
 //! What the kernel holds of rules, sets and tables, asked by the tools of others.
 
 use std::process::Command;
+use std::time::Instant;
 
 use agent::driver::Variant;
 use anyhow::{Context as _, Result};
 use lab::{NetNs, process};
 use serde_json::Value;
 
+use super::subject::Cost;
+use crate::bench::host::cpu_of;
+
 /// How much the kernel holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub(crate) struct Held {
-    /// Of iptables and ip6tables, in all tables.
+    /// Of iptables and ip6tables, in all tables, and of our own tables.
     pub(crate) rules: usize,
     /// In the sets and maps of our own tables.
     pub(crate) elements: usize,
@@ -33,33 +37,50 @@ pub(crate) fn tool(variant: Variant, family: &str, name: &str) -> String {
 
 /// Counts.
 pub(crate) fn held(netns: &NetNs, variant: Variant) -> Result<Held> {
-    let mut rules = 0;
+    let mut held = Held::default();
     for family in ["iptables", "ip6tables"] {
         let saved = process::run(Command::new(tool(variant, family, "save")), Some(netns))?;
-        rules += saved.lines().filter(|line| line.starts_with("-A ")).count();
+        held.rules += saved.lines().filter(|line| line.starts_with("-A ")).count();
     }
-    let mut elements = 0;
     for family in ["bridge", "inet"] {
         let mut list = Command::new("nft");
         list.args(["-j", "list", "table", family, "sgflow"]);
         // A peer has none.
         let listed = process::output(list, Some(netns))?;
         if listed.status.success() {
-            elements += count_elements(&listed.stdout)?;
+            let in_table = count(&listed.stdout)?;
+            held.rules += in_table.rules;
+            held.elements += in_table.elements;
         }
     }
-    Ok(Held { rules, elements })
+    Ok(held)
 }
 
 /// In a list of `nft -j` (libnftables-json(5)).
-fn count_elements(listed: &[u8]) -> Result<usize> {
+fn count(listed: &[u8]) -> Result<Held> {
     let listed: Value = serde_json::from_slice(listed).context("what nft -j lists")?;
     let objects = listed["nftables"].as_array().context("nft -j lists no objects")?;
-    let of = |object: &Value| -> usize {
+    let elements = |object: &Value| -> usize {
         let sets = ["set", "map"].iter().filter_map(|kind| object[kind]["elem"].as_array());
         sets.map(Vec::len).sum()
     };
-    Ok(objects.iter().map(of).sum())
+    let rules = objects.iter().filter(|object| object["rule"].is_object()).count();
+    Ok(Held { rules, elements: objects.iter().map(elements).sum() })
+}
+
+/// Has nft(8) load what it lists of the kernel's tables, after they were emptied.
+pub(super) fn load_again(netns: &NetNs) -> Result<Cost> {
+    let mut list = Command::new("nft");
+    list.args(["list", "ruleset"]);
+    let listed = process::run(list, Some(netns))?;
+    empty(netns, Variant::Nft)?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), listed)?;
+    let mut load = Command::new("nft");
+    load.arg("-f").arg(file.path());
+    let begun = Instant::now();
+    let programs_cpu = netns.enter(|| cpu_of(&mut load))??.as_secs_f64();
+    Ok(Cost { programs: 1, programs_cpu, applied: begun.elapsed().as_secs_f64(), ..Cost::default() })
 }
 
 /// Takes everything away: rules, sets, tables.
@@ -84,11 +105,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_are_counted_of_sets_and_maps() {
+    fn rules_and_elements_of_sets_and_maps_are_counted() {
         let listed = br#"{"nftables": [{"metainfo": {}}, {"set": {"name": "a", "elem": [1, 2]}},
-            {"map": {"name": "b", "elem": [[1, 2]]}}, {"set": {"name": "empty"}}, {"rule": {}}]}"#;
-        assert_eq!(count_elements(listed).unwrap(), 3);
-        assert!(count_elements(b"{}").is_err());
+            {"map": {"name": "b", "elem": [[1, 2]]}}, {"set": {"name": "empty"}}, {"rule": {"handle": 1}}]}"#;
+        assert_eq!(count(listed).unwrap(), Held { rules: 1, elements: 3 });
+        assert!(count(b"{}").is_err());
     }
 
     #[test]

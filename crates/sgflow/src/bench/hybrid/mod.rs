@@ -23,7 +23,7 @@ const REPEATS: u32 = 100;
 /// Options of `sgflow bench` about hybrid bridges.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HybridArgs {
-    /// Measure a host with hybrid bridges instead: iptables and ipsets
+    /// Measure a host with hybrid bridges instead: iptables and ipsets, or nftables
     #[arg(long, conflicts_with_all = ["datapath", "ipset", "big", "plots"])]
     pub(crate) hybrid: bool,
 
@@ -42,6 +42,8 @@ enum Driver {
     /// iptables and ipsets
     #[value(name = "iptables_hybrid")]
     IptablesHybrid,
+    /// Tables of nftables alone
+    Nftables,
 }
 
 /// Kinds of iptables.
@@ -53,23 +55,35 @@ enum Kind {
     Legacy,
 }
 
+impl Kind {
+    fn variant(self) -> Variant {
+        match self {
+            Kind::Nft => Variant::Nft,
+            Kind::Legacy => Variant::Legacy,
+        }
+    }
+}
+
 /// A driver, and what it works with.
 #[derive(Clone, Copy, Debug)]
 enum Candidate {
     IptablesHybrid(Variant),
+    Nftables,
 }
 
 impl Candidate {
     fn name(self) -> String {
         match self {
             Candidate::IptablesHybrid(variant) => format!("iptables_hybrid, {}", kernel::name(variant)),
+            Candidate::Nftables => "nftables".to_owned(),
         }
     }
 
-    /// The iptables in which it keeps rules, and those of the peer that is measured beside it.
+    /// The iptables in which it keeps rules, if it does, and those of the peer that is measured beside it.
     fn iptables(self) -> Variant {
         match self {
             Candidate::IptablesHybrid(variant) => variant,
+            Candidate::Nftables => Variant::Nft,
         }
     }
 
@@ -77,21 +91,26 @@ impl Candidate {
     fn start(self, setup: HybridSetup) -> Result<Hybrid, HybridError> {
         match self {
             Candidate::IptablesHybrid(iptables) => Hybrid::new(HybridSetup { iptables, ..setup }),
+            Candidate::Nftables => Hybrid::with_nftables(setup),
         }
     }
 }
 
 impl HybridArgs {
     fn candidates(&self) -> Vec<Candidate> {
-        let drivers = if self.driver.is_empty() { &[Driver::IptablesHybrid][..] } else { &self.driver };
-        let kinds = if self.iptables.is_empty() { &[Kind::Nft, Kind::Legacy][..] } else { &self.iptables };
+        let drivers = match &self.driver[..] {
+            [] => &[Driver::IptablesHybrid, Driver::Nftables],
+            drivers => drivers,
+        };
+        let kinds = match &self.iptables[..] {
+            [] => &[Kind::Nft, Kind::Legacy],
+            kinds => kinds,
+        };
         let of = |driver: &Driver| match driver {
-            Driver::IptablesHybrid => kinds.iter().map(|kind| {
-                Candidate::IptablesHybrid(match kind {
-                    Kind::Nft => Variant::Nft,
-                    Kind::Legacy => Variant::Legacy,
-                })
-            }),
+            Driver::IptablesHybrid => {
+                kinds.iter().map(|kind| Candidate::IptablesHybrid(kind.variant())).collect()
+            }
+            Driver::Nftables => vec![Candidate::Nftables],
         };
         drivers.iter().flat_map(of).collect()
     }
@@ -194,6 +213,12 @@ impl Bench {
             self.there_and_back(&subject, scenario::MANY_MEMBERS)?;
         }
         self.ports(&subject)?;
+        drop(subject);
+        if let Candidate::Nftables = self.candidate {
+            let loads = (0..self.times).map(|_| kernel::load_again(self.host.ovs.netns()));
+            let loads = loads.collect::<Result<_>>()?;
+            self.note("nft -f of the same", loads);
+        }
         let (scenario, driver) = (self.scenario.to_string(), self.candidate.name());
         Ok(Figures {
             scenario,

@@ -11,7 +11,7 @@ use crate::bench::report::{measured, median, milliseconds, row, share};
 pub(super) fn table(figures: &Figures) -> String {
     let held = figures.held;
     let mut text = format!(
-        "{}, {}: {} rules, {} a port, and {} elements of the bridge's table\n\n",
+        "{}, {}: {} rules, {} a port, and {} elements of nftables\n\n",
         figures.scenario,
         figures.driver,
         held.rules,
