@@ -78,6 +78,18 @@ impl Draft {
     }
 }
 
+impl Draft {
+    /// How many members all sets have.
+    pub fn members(&self) -> usize {
+        self.sets.values().map(|(_, members)| members.len()).sum()
+    }
+
+    /// The sets are there, and nobody in them.
+    pub fn leave_members_out(&mut self) {
+        self.sets.values_mut().for_each(|(_, members)| members.clear());
+    }
+}
+
 impl fmt::Display for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (set, (ethertype, members)) in &self.sets {

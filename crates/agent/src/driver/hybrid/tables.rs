@@ -30,6 +30,8 @@ const FAMILIES: [Family; 2] = [Family::Bridge, Family::Inet];
 const MADE: &str = "made-";
 /// Begin the names of sets of members, and of no others.
 const OF_MEMBERS: [(&str, Ethertype); 2] = [("NIPv4", Ethertype::Ipv4), ("NIPv6", Ethertype::Ipv6)];
+/// So many members come with the text; more come behind it, for nft(8) is slower than we are.
+const MEMBERS_IN_TEXT: usize = 10_000;
 /// How often it is tried to read, and to change, what others change meanwhile.
 const TRIES: usize = 8;
 
@@ -441,11 +443,13 @@ impl Tables {
             _ = writeln!(text, "add table {family} {TABLE}\ndelete table {family} {TABLE}");
         }
         text.push_str(&self.text);
-        if let Some(draft) = &self.draft {
+        if let Some(mut draft) = self.draft.take() {
+            if draft.members() > MEMBERS_IN_TEXT {
+                draft.leave_members_out();
+            }
             _ = write!(text, "\n{draft}");
         }
         nft(&text)?;
-        self.draft = None;
         let read = self.read()?;
         let made =
             self.made(&read)?.ok_or_else(|| Failure::other("nft", "it made no rules of what it was told"))?;
