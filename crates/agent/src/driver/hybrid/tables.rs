@@ -333,13 +333,16 @@ impl Tables {
     /// # Errors
     /// The kernel refuses, and keeps what it has.
     pub(super) fn put_in_force(&mut self) -> Result<[usize; 3], Failure> {
+        let mut made = 0;
         for _ in 0..TRIES {
             if !self.is_made {
                 self.make()?;
+                made = self.held_count();
             }
             let (sets, chains) = (self.set_changes(), self.chains.pending());
             let batch = self.batch(&sets, &chains);
-            let counts = counts(&sets, &chains);
+            let mut counts = counts(&sets, &chains);
+            counts[0] += made;
             let before = self.generation;
             if batch.is_empty() {
                 self.confirm(sets, chains);
@@ -362,6 +365,12 @@ impl Tables {
             }
         }
         Err(Failure::other("nftables", "others change it all the time"))
+    }
+
+    /// How many elements and chains that depend on ports the kernel has.
+    fn held_count(&self) -> usize {
+        let elements = self.sets.values().map(|held| held.elements.actual_count());
+        elements.sum::<usize>() + self.chains.actual_count()
     }
 
     fn set_changes(&self) -> Vec<SetChanges> {
