@@ -222,6 +222,11 @@ impl<D: Dialect> Firewall<D> {
         })
     }
 
+    /// Whether the policy wants a port to be filtered, wherever it is.
+    pub fn filters(&self, port: &PortId) -> bool {
+        self.sets.port(port).is_some_and(|port| !port.is_trusted())
+    }
+
     /// How many ports are plugged in.
     pub fn port_count(&self) -> usize {
         self.plugs.len()

@@ -31,7 +31,7 @@ use tracing::error;
 
 use super::Driver;
 use super::openvswitch::rows;
-use crate::engine::{Engine, Fault, Health, Report, SecurityEffect, Status, Waiting};
+use crate::engine::{Engine, Health, Report, Status, Waiting};
 use crate::host::{ClosedInterface, HostView, HybridPorts};
 use backend::Backend;
 pub use iptables::Variant;
@@ -39,7 +39,7 @@ pub use once::{InForce, OnceError, converge_once, in_force, remove_all};
 pub use program::programs_started;
 use with_iptables::WithIptables;
 use with_nftables::WithNftables;
-use worker::{Order, State, Worker};
+use worker::{Elsewhere, Order, State, Worker};
 
 /// How long the lock may take before that is worth a word.
 const LOCK_GRACE: Duration = Duration::from_secs(1);
@@ -135,6 +135,7 @@ pub struct Hybrid {
     state: Arc<Mutex<State>>,
     waiting: Option<Waiting>,
     waited: Vec<Report>,
+    elsewhere: Elsewhere,
 }
 
 impl Hybrid {
@@ -223,6 +224,7 @@ impl Hybrid {
             state,
             waiting: None,
             waited: Vec::new(),
+            elsewhere: Elsewhere::new(),
         })
     }
 
@@ -233,6 +235,15 @@ impl Hybrid {
                 self.seen = true;
                 for (port, devices) in self.ports.change(rows::changes(&changes)) {
                     self.order(Order::Plug(port, devices));
+                }
+                let elsewhere: Elsewhere = self
+                    .ports
+                    .elsewhere()
+                    .map(|(port, interface)| (port.clone(), interface.to_owned()))
+                    .collect();
+                if self.elsewhere != elsewhere {
+                    self.elsewhere.clone_from(&elsewhere);
+                    self.order(Order::Elsewhere(elsewhere));
                 }
             }
             Some(SessionEvent::Locked(name)) if name == self.lock => self.locked = true,
@@ -308,14 +319,7 @@ impl Driver for Hybrid {
     }
 
     fn health(&self) -> Health {
-        let State { mut faults, settled, .. } = self.state();
-        faults.extend(self.ports.elsewhere().map(|(port, interface)| Fault {
-            object: format!("port {port}"),
-            reason: format!(
-                "it is plugged in by {interface}, which is no hybrid bridge: this driver does not filter it"
-            ),
-            effect: SecurityEffect::Open,
-        }));
+        let State { faults, settled, .. } = self.state();
         Health { waiting: self.waiting.clone(), settled, faults }
     }
 

@@ -37,9 +37,14 @@ pub(super) enum Order {
     Policy(PolicyDelta),
     /// A port is plugged in so, or no more.
     Plug(PortId, Option<Devices>),
+    /// These ports are plugged in otherwise than by a hybrid bridge, and no others.
+    Elsewhere(Elsewhere),
     /// All ports of this host have been told of.
     Complete,
 }
+
+/// Ports, and the interfaces that they are plugged in by.
+pub(super) type Elsewhere = BTreeMap<PortId, String>;
 
 /// What is told of it.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +72,7 @@ pub(super) struct Worker<B: Backend> {
     plugs: BTreeMap<PortId, Option<Devices>>,
     /// Ports that wait for a zone.
     without_zone: BTreeMap<PortId, Devices>,
+    elsewhere: Elsewhere,
     /// Zones that may hold connections of an earlier owner.
     new_zones: BTreeSet<u16>,
     has_policy: bool,
@@ -111,6 +117,7 @@ impl<B: Backend> Worker<B> {
             sent: Sent::default(),
             plugs: BTreeMap::new(),
             without_zone: BTreeMap::new(),
+            elsewhere: Elsewhere::new(),
             new_zones: BTreeSet::new(),
             has_policy: false,
             is_complete: false,
@@ -161,6 +168,7 @@ impl<B: Backend> Worker<B> {
                 self.has_policy = true;
             }
             Order::Plug(port, devices) => _ = self.plugs.insert(port, devices),
+            Order::Elsewhere(ports) => self.elsewhere = ports,
             Order::Complete => self.is_complete = true,
         }
     }
@@ -297,6 +305,13 @@ impl<B: Backend> Worker<B> {
         let mut faults: Vec<Fault> =
             no_policy.iter().map(|port| closed(port, "no policy knows it")).collect();
         faults.extend(self.without_zone.keys().map(|port| closed(port, "no conntrack zone is left for it")));
+        faults.extend(self.elsewhere.iter().filter(|(port, _)| self.firewall.filters(port)).map(
+            |(port, interface)| Fault {
+                object: format!("port {port}"),
+                reason: format!("{interface} is on no hybrid bridge: this driver does not filter it"),
+                effect: SecurityEffect::Open,
+            },
+        ));
         let mut refused = BTreeSet::new();
         for rule in self.firewall.refused() {
             let object = format!("rule {} of security group {}", rule.rule, rule.group);
