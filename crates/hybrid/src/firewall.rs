@@ -497,6 +497,11 @@ impl<D: Dialect> Firewall<D> {
         }
     }
 
+    /// The conntrack zones of all ports that are plugged in.
+    pub fn zones(&self) -> impl Iterator<Item = u16> {
+        self.ports.values().map(|port| port.zone)
+    }
+
     fn zones_of(&self, group: &GroupId) -> impl Iterator<Item = u16> {
         let ports = self.groups.get(group).into_iter().flat_map(|carried| &carried.ports);
         ports.filter_map(|port| self.ports.get(port)).map(|port| port.zone)

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -291,6 +291,45 @@ fn what_somebody_else_changes_is_put_right_and_meanwhile_nothing_passes() {
         eventually(damage, || passes(&host, 2000 + number, 53));
         assert!(!passes(&host, 2000 + number, 54), "{damage}");
     }
+}
+
+/// Holds the lock of `br-int`, as another agent does.
+struct Rival(Child);
+
+impl Rival {
+    fn steals(ovs: &Ovs) -> Self {
+        let mut client = Command::new("ovsdb-client");
+        client.args(["steal", &ovs.db_remote(), "sgflow_br_2dint"]);
+        Rival(client.stdout(Stdio::null()).spawn().expect("ovsdb-client"))
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn who_loses_the_lock_changes_nothing_until_it_is_back() {
+    let (host, ovs) = start();
+    document(&ovs, &policy(BY_GROUP, true));
+    let _agent = agent_when_settled(&host, &ovs, "nft");
+    assert!(passes(&host, 1000, 53));
+    let rival = Rival::steals(&ovs);
+    eventually("the lock is waited for", || stdout(&status(&ovs, &[])).contains("lock sgflow_br_2dint"));
+    document(&ovs, &policy(BY_GROUP, true).replace("53", "54"));
+    on_host(&host, &ovs, "iptables-nft -F neutron-openvswi-ip-1");
+    // Longer than it takes to see both, and to write.
+    thread::sleep(Duration::from_secs(4));
+    assert!(passes(&host, 1001, 53) && !passes(&host, 1001, 54));
+    on_host(&host, &ovs, "test $(iptables-nft -S neutron-openvswi-ip-1 | wc -l) = 1");
+    drop(rival);
+    eventually("the new policy", || passes(&host, 1002, 54));
+    converged(&ovs);
+    assert!(!passes(&host, 1000, 53), "a connection that the other may have let pass");
+    on_host(&host, &ovs, "test $(iptables-nft -S neutron-openvswi-ip-1 | wc -l) -gt 1");
 }
 
 /// `render`, `apply` and `verify` on a host, by both drivers.

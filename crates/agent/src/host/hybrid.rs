@@ -9,8 +9,24 @@ use policy::PortId;
 use super::rows::RowChange;
 use super::view::HostView;
 
-/// A port that came, went, or has other devices; none where it is closed for what it is.
-pub type PlugChange = (PortId, Option<Devices>);
+/// How a port is plugged into the integration bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Plugging {
+    /// By these of a hybrid bridge; none if by no such bridge.
+    pub devices: Option<Devices>,
+    /// By this interface, which is on no hybrid bridge: nothing that stands on such bridges can filter it.
+    pub elsewhere: Option<String>,
+}
+
+impl Plugging {
+    /// Not at all.
+    fn is_none(&self) -> bool {
+        *self == Plugging::default()
+    }
+}
+
+/// A port that came, went, or is plugged in otherwise than before.
+pub type PlugChange = (PortId, Plugging);
 
 /// Which ports are plugged into the integration bridge by a hybrid bridge, whatever the switch makes of it: the filter stands before it.
 #[derive(Debug)]
@@ -19,7 +35,7 @@ pub struct HybridPorts {
     /// The port and the name of interfaces that say they are a port's.
     claims: BTreeMap<Uuid, (PortId, String)>,
     by_port: BTreeMap<PortId, BTreeSet<Uuid>>,
-    told: BTreeMap<PortId, Devices>,
+    told: BTreeMap<PortId, Plugging>,
 }
 
 impl HybridPorts {
@@ -62,21 +78,20 @@ impl HybridPorts {
         self.view.bridge().is_some()
     }
 
-    /// Ports that are plugged in otherwise than by a hybrid bridge, and by what: nothing that stands on such bridges can filter them.
-    pub fn elsewhere(&self) -> impl Iterator<Item = (&PortId, &str)> {
-        let others = self.claims.values().filter(|(_, name)| Devices::of_interface(name).is_none());
-        others.map(|(port, name)| (port, name.as_str()))
-    }
-
-    /// A port that has two of them is told of as the first: each of both is closed but for that.
+    /// A port that has two interfaces of a kind is told of by the first of them.
     fn settle(&mut self, port: PortId) -> Option<PlugChange> {
+        let mut now = Plugging::default();
         let interfaces = self.by_port.get(&port).into_iter().flatten();
-        let devices = interfaces.filter_map(|interface| self.claims.get(interface));
-        let devices = devices.filter_map(|(_, name)| Devices::of_interface(name)).min();
-        let before = match devices.clone() {
-            Some(devices) => self.told.insert(port.clone(), devices),
-            None => self.told.remove(&port),
+        for (_, name) in interfaces.filter_map(|interface| self.claims.get(interface)) {
+            match Devices::of_interface(name) {
+                Some(devices) => now.devices = now.devices.into_iter().chain([devices]).min(),
+                None => now.elsewhere = now.elsewhere.into_iter().chain([name.clone()]).min(),
+            }
+        }
+        let before = match now.is_none() {
+            false => self.told.insert(port.clone(), now.clone()),
+            true => self.told.remove(&port),
         };
-        (before != devices).then_some((port, devices))
+        (before.unwrap_or_default() != now).then_some((port, now))
     }
 }

@@ -6,7 +6,7 @@ mod rows;
 mod view;
 mod zones;
 
-pub use hybrid::{HybridPorts, PlugChange};
+pub use hybrid::{HybridPorts, PlugChange, Plugging};
 pub use role::{Closed, NetworkPorts, Role};
 pub use rows::{
     BridgeRow, Configuration, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow, RowChange,

@@ -39,7 +39,7 @@ pub use once::{InForce, OnceError, converge_once, in_force, remove_all};
 pub use program::programs_started;
 use with_iptables::WithIptables;
 use with_nftables::WithNftables;
-use worker::{Elsewhere, Order, State, Worker};
+use worker::{Order, State, Worker};
 
 /// How long the lock may take before that is worth a word.
 const LOCK_GRACE: Duration = Duration::from_secs(1);
@@ -117,7 +117,7 @@ impl Failure {
 pub struct Hybrid {
     /// Of the driver, as the settings have it.
     name: &'static str,
-    /// When the lock was asked for.
+    /// Since when the lock is waited for.
     began: Instant,
     session: SessionEvents,
     // Ends the session when it is dropped.
@@ -125,17 +125,18 @@ pub struct Hybrid {
     lock: String,
     bridge: String,
     ports: HybridPorts,
+    only_looks: bool,
     locked: bool,
     /// The rows have been seen.
     seen: bool,
     lost: Option<String>,
-    complete: bool,
+    /// What the worker was told last.
+    may_write: bool,
     orders: Sender<Order>,
     reports: UnboundedReceiver<Report>,
     state: Arc<Mutex<State>>,
     waiting: Option<Waiting>,
     waited: Vec<Report>,
-    elsewhere: Elsewhere,
 }
 
 impl Hybrid {
@@ -202,7 +203,6 @@ impl Hybrid {
             SessionConfig { tls, monitors: rows::monitors(), ..SessionConfig::new(remote, rows::DATABASE) };
         let (handle, session) = session::spawn(config);
         let lock = Engine::lock_name(&bridge);
-        // Who changes nothing needs no lock.
         if !only_looks {
             let (handle, lock) = (handle.clone(), lock.clone());
             tokio::spawn(async move { handle.lock(lock).await });
@@ -215,16 +215,16 @@ impl Hybrid {
             lock,
             ports: HybridPorts::new(HostView::new(&bridge, std::collections::BTreeSet::new())),
             bridge,
-            locked: only_looks,
+            only_looks,
+            locked: false,
             seen: false,
             lost: None,
-            complete: false,
+            may_write: false,
             orders,
             reports,
             state,
             waiting: None,
             waited: Vec::new(),
-            elsewhere: Elsewhere::new(),
         })
     }
 
@@ -233,21 +233,15 @@ impl Hybrid {
             Some(SessionEvent::Connected) => self.lost = None,
             Some(SessionEvent::Update(changes)) => {
                 self.seen = true;
-                for (port, devices) in self.ports.change(rows::changes(&changes)) {
-                    self.order(Order::Plug(port, devices));
-                }
-                let elsewhere: Elsewhere = self
-                    .ports
-                    .elsewhere()
-                    .map(|(port, interface)| (port.clone(), interface.to_owned()))
-                    .collect();
-                if self.elsewhere != elsewhere {
-                    self.elsewhere.clone_from(&elsewhere);
-                    self.order(Order::Elsewhere(elsewhere));
+                for (port, plugging) in self.ports.change(rows::changes(&changes)) {
+                    self.order(Order::Plug(port, plugging));
                 }
             }
             Some(SessionEvent::Locked(name)) if name == self.lock => self.locked = true,
-            Some(SessionEvent::Stolen(name)) if name == self.lock => self.locked = false,
+            Some(SessionEvent::Stolen(name)) if name == self.lock => {
+                self.locked = false;
+                self.began = Instant::now();
+            }
             Some(SessionEvent::Locked(_) | SessionEvent::Stolen(_)) => {}
             Some(SessionEvent::Disconnected { reason }) => {
                 self.locked = false;
@@ -256,11 +250,18 @@ impl Hybrid {
             }
             None => self.lost = Some("the session ended".to_owned()),
         }
-        if self.seen && self.locked && self.ports.has_bridge() && !self.complete {
-            self.complete = true;
-            self.order(Order::Complete);
+        // The lock goes with the connection: whoever else gets it before us writes from then on.
+        let may_write = self.seen && self.has_turn() && self.ports.has_bridge();
+        if self.may_write != may_write {
+            self.may_write = may_write;
+            self.order(if may_write { Order::Write } else { Order::Pause });
         }
         self.tell_waiting();
+    }
+
+    /// Who changes nothing needs no lock.
+    fn has_turn(&self) -> bool {
+        self.locked || self.only_looks
     }
 
     fn tell_waiting(&mut self) {
@@ -268,7 +269,7 @@ impl Hybrid {
             Some(Waiting::Database { reason: self.lost.clone() })
         } else if self.seen && !self.ports.has_bridge() {
             Some(Waiting::Bridge { name: self.bridge.clone() })
-        } else if self.seen && !self.locked && self.began.elapsed() >= LOCK_GRACE {
+        } else if self.seen && !self.has_turn() && self.began.elapsed() >= LOCK_GRACE {
             Some(Waiting::Lock { name: self.lock.clone() })
         } else {
             None
@@ -305,11 +306,11 @@ impl Driver for Hybrid {
             if let Some(report) = self.waited.pop() {
                 return report;
             }
-            let is_to_be_told = !self.locked && self.waiting.is_none();
+            let is_to_be_told = self.seen && !self.has_turn() && self.waiting.is_none();
             tokio::select! {
                 event = self.session.recv() => self.on_session(event),
                 Some(report) = self.reports.recv() => return report,
-                () = tokio::time::sleep(LOCK_GRACE), if is_to_be_told => self.tell_waiting(),
+                () = tokio::time::sleep_until(self.began + LOCK_GRACE), if is_to_be_told => self.tell_waiting(),
             }
         }
     }

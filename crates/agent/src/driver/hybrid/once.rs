@@ -20,6 +20,7 @@ use super::with_nftables::WithNftables;
 use super::worker::{Order, State, Worker};
 use super::{Failure, HybridError, HybridSetup, send_bridged_packets_to_netfilter};
 use crate::engine::Report;
+use crate::host::Plugging;
 use crate::mirror::Plan;
 
 /// Not done; what is in force is as it was, or partly new.
@@ -71,8 +72,9 @@ fn converge(
     let mut worker =
         Worker::new(backend, setup.compress, Arc::clone(&state), sender).map_err(HybridError::from)?;
     let (orders, ordered) = channel();
-    let plugged = plugs.iter().map(|(port, devices)| Order::Plug(port.clone(), Some(devices.clone())));
-    for order in std::iter::once(Order::Policy(policy)).chain(plugged).chain([Order::Complete]) {
+    let plugging = |devices: &Devices| Plugging { devices: Some(devices.clone()), elsewhere: None };
+    let plugged = plugs.iter().map(|(port, devices)| Order::Plug(port.clone(), plugging(devices)));
+    for order in std::iter::once(Order::Policy(policy)).chain(plugged).chain([Order::Write]) {
         orders.send(order).expect("the other end is held here");
     }
     // It works off what there is, and ends.

@@ -30,6 +30,11 @@ impl Revocation {
         Ok(Revocation { conntrack: Conntrack::open()?, cut: None, may_be_bound: false })
     }
 
+    /// Somebody else may cut connections from now on, and let some pass.
+    pub(super) fn forget(&mut self) {
+        self.cut = None;
+    }
+
     /// Lets connections of these zones pass again that are cut and would be admitted now, or whose packets need not show a MAC any more, and
     /// says which.
     ///

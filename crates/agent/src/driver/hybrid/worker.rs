@@ -19,6 +19,7 @@ use super::backend::Backend;
 use super::revoke::Revocation;
 use super::zones::PortZones;
 use crate::engine::{Fault, Report, SecurityEffect, Sent, Status};
+use crate::host::Plugging;
 
 /// How often it is asked whether somebody changed the kernel's tables: that is one number.
 const AUDIT: Duration = Duration::from_secs(2);
@@ -35,16 +36,13 @@ const GRACE: Duration = Duration::from_millis(20);
 pub(super) enum Order {
     /// The policy changed.
     Policy(PolicyDelta),
-    /// A port is plugged in so, or no more.
-    Plug(PortId, Option<Devices>),
-    /// These ports are plugged in otherwise than by a hybrid bridge, and no others.
-    Elsewhere(Elsewhere),
-    /// All ports of this host have been told of.
-    Complete,
+    /// A port is plugged in so from now on.
+    Plug(PortId, Plugging),
+    /// All ports of this host have been told of, and nobody else may write.
+    Write,
+    /// Somebody else may write from now on, and we may not.
+    Pause,
 }
-
-/// Ports, and the interfaces that they are plugged in by.
-pub(super) type Elsewhere = BTreeMap<PortId, String>;
 
 /// What is told of it.
 #[derive(Clone, Debug, Default)]
@@ -72,11 +70,12 @@ pub(super) struct Worker<B: Backend> {
     plugs: BTreeMap<PortId, Option<Devices>>,
     /// Ports that wait for a zone.
     without_zone: BTreeMap<PortId, Devices>,
-    elsewhere: Elsewhere,
+    /// Ports that are plugged in by an interface that is on no hybrid bridge.
+    elsewhere: BTreeMap<PortId, String>,
     /// Zones that may hold connections of an earlier owner.
     new_zones: BTreeSet<u16>,
     has_policy: bool,
-    is_complete: bool,
+    may_write: bool,
     is_read: bool,
     only_looks: bool,
     planned: Vec<String>,
@@ -117,10 +116,10 @@ impl<B: Backend> Worker<B> {
             sent: Sent::default(),
             plugs: BTreeMap::new(),
             without_zone: BTreeMap::new(),
-            elsewhere: Elsewhere::new(),
+            elsewhere: BTreeMap::new(),
             new_zones: BTreeSet::new(),
             has_policy: false,
-            is_complete: false,
+            may_write: false,
             is_read: false,
             only_looks: false,
             planned: Vec::new(),
@@ -151,11 +150,12 @@ impl<B: Backend> Worker<B> {
                         self.take(order);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Timeout) if self.may_write => self.look(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             // Before there is a policy, and all ports are known, what the kernel has stays as it is.
-            if self.has_policy && self.is_complete {
+            if self.has_policy && self.may_write {
                 self.round(is_asked);
             }
         }
@@ -167,10 +167,27 @@ impl<B: Backend> Worker<B> {
                 self.firewall.apply_policy(&delta);
                 self.has_policy = true;
             }
-            Order::Plug(port, devices) => _ = self.plugs.insert(port, devices),
-            Order::Elsewhere(ports) => self.elsewhere = ports,
-            Order::Complete => self.is_complete = true,
+            Order::Plug(port, Plugging { devices, elsewhere }) => {
+                match elsewhere {
+                    Some(interface) => self.elsewhere.insert(port.clone(), interface),
+                    None => self.elsewhere.remove(&port),
+                };
+                self.plugs.insert(port, devices);
+            }
+            Order::Write => self.may_write = true,
+            Order::Pause => self.pause(),
         }
+    }
+
+    /// Whoever writes meanwhile may have another policy: when it is our turn again nothing is known of the kernel, and every connection is to be
+    /// judged.
+    fn pause(&mut self) {
+        self.may_write = false;
+        self.is_read = false;
+        self.zones.forget_what_is_read();
+        self.revocation.forget();
+        self.shrunk.extend(self.firewall.zones());
+        self.grown.extend(self.firewall.zones());
     }
 
     /// Looks whether somebody else changed something.
@@ -209,9 +226,8 @@ impl<B: Backend> Worker<B> {
     fn settle(&mut self) -> Result<Sent, Failure> {
         if !self.is_read {
             self.backend.read_back()?;
-            for (end, zone) in self.backend.zones() {
-                self.zones.hold(end, *zone);
-            }
+            let plugged_in = self.plugs.values().flatten().map(Devices::end).collect();
+            self.zones.read_back(self.backend.zones(), &plugged_in);
             self.is_read = true;
         }
         self.plug_in()?;

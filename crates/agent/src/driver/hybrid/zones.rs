@@ -1,6 +1,6 @@
 //! Zones of ports, by their devices. What is in the kernel says which is whose after a restart: connections and zones last equally long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::{LAST_ZONE, ZonesExhausted};
 
@@ -16,17 +16,35 @@ pub(super) struct PortZones {
     taken: BTreeMap<u16, String>,
     /// Where the search for a free one goes on: one that was given back is the last to be given out again.
     cursor: u16,
+    /// What the kernel has is known.
+    is_read: bool,
 }
 
 impl Default for PortZones {
     fn default() -> Self {
-        PortZones { held: BTreeMap::new(), taken: BTreeMap::new(), cursor: FIRST_ZONE }
+        PortZones { held: BTreeMap::new(), taken: BTreeMap::new(), cursor: FIRST_ZONE, is_read: false }
     }
 }
 
 impl PortZones {
-    /// The kernel has a zone for these devices; one that another has already is nobody's.
-    pub(super) fn hold(&mut self, end: &str, zone: u16) {
+    /// What the kernel has for devices, as it is read: theirs, where they are plugged in, the first time. What it has for others is nobody's, and
+    /// later it has what was told it.
+    pub(super) fn read_back(&mut self, kernels: &[(String, u16)], plugged_in: &BTreeSet<&str>) {
+        if !self.is_read {
+            for (end, zone) in kernels.iter().filter(|(end, _)| plugged_in.contains(end.as_str())) {
+                self.hold(end, *zone);
+            }
+            self.is_read = true;
+        }
+    }
+
+    /// Somebody else may tell the kernel from now on.
+    pub(super) fn forget_what_is_read(&mut self) {
+        self.is_read = false;
+    }
+
+    /// One that another has already is nobody's.
+    fn hold(&mut self, end: &str, zone: u16) {
         if zone >= FIRST_ZONE && !self.taken.contains_key(&zone) && !self.held.contains_key(end) {
             self.held.insert(end.to_owned(), zone);
             self.taken.insert(zone, end.to_owned());
@@ -74,5 +92,21 @@ mod tests {
         zones.release("b");
         assert_eq!(zones.provide("d"), Ok((32771, true)), "32768 was given back a moment ago");
         assert_eq!(zones.provide("a"), Ok((32769, false)));
+    }
+
+    #[test]
+    fn what_the_kernel_has_is_held_once_and_for_what_is_plugged_in() {
+        let mut zones = PortZones::default();
+        let kernels = [("a".to_owned(), 32768), ("gone".to_owned(), 32769)];
+        zones.read_back(&kernels, &["a", "b"].into());
+        assert_eq!(zones.provide("a"), Ok((32768, false)));
+        assert_eq!(zones.provide("b"), Ok((32769, true)), "whose it was is gone");
+        zones.release("a");
+        zones.read_back(&kernels, &["a"].into());
+        assert_eq!(zones.provide("a"), Ok((32770, true)), "it was given back: it may be another's by now");
+        zones.release("a");
+        zones.forget_what_is_read();
+        zones.read_back(&kernels, &["a"].into());
+        assert_eq!(zones.provide("a"), Ok((32768, false)), "another was at work, and gave it out");
     }
 }
