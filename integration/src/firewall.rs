@@ -1,24 +1,20 @@
 //! A real switch with a real driver, under the ports of a case.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use agent::driver::{Driver as _, OpenvSwitch, Setup};
-use agent::engine::{Options, Report};
+use agent::driver::{OpenvSwitch, Setup};
+use agent::engine::Options;
 use lab::{Datapath, DummyPort, DummySpec, FailMode, Ovs, OvsOptions};
 use ovsdb::Remote;
 use policy::Policy;
 use tests::case::{Binding, Config};
 use tokio::runtime::Runtime;
-use tokio::time::timeout;
 
+use crate::in_force::{NotInForce, put_in_force};
 use crate::page_firewall::{FirewallError, PageFirewall, Sighting};
 
 /// The integration bridge.
 pub const BRIDGE: &str = "br-int";
-
-/// How long a policy may take to be in force on a busy machine.
-pub(crate) const IN_FORCE_WITHIN: Duration = Duration::from_secs(60);
 
 /// An Open vSwitch of its own, its ports of type `dummy`, and the driver that enforces a policy on it.
 #[derive(Debug)]
@@ -78,29 +74,12 @@ impl PageFirewall for Firewall {
     }
 
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), FirewallError> {
-        self.driver.policy(Policy::diff(&self.policy, policy));
+        let delta = Policy::diff(&self.policy, policy);
         self.policy = policy.clone();
-        let driver = &mut self.driver;
-        let mut reports = Vec::new();
-        let settled = self.runtime.block_on(async {
-            let all_reports = async {
-                loop {
-                    match driver.report().await {
-                        Report::Settled => return,
-                        report => reports.push(report),
-                    }
-                }
-            };
-            timeout(IN_FORCE_WITHIN, all_reports).await
-        });
-        let is_refusal = |report: &Report| {
-            matches!(report, Report::FlowRefused(_) | Report::RuleRefused(_) | Report::NoZone(..))
-        };
-        match settled {
-            Err(_) => Err(FirewallError::NotInForce(reports)),
-            Ok(()) if reports.iter().any(is_refusal) => Err(FirewallError::Refused(reports)),
-            Ok(()) => Ok(()),
-        }
+        put_in_force(&self.runtime, &mut self.driver, delta).map_err(|failure| match failure {
+            NotInForce::InTime(reports) => FirewallError::NotInForce(reports),
+            NotInForce::Refused(reports) => FirewallError::Refused(reports),
+        })
     }
 
     fn receive(&self, from: &str, frame: &[u8]) -> Result<(), FirewallError> {

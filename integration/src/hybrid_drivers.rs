@@ -1,17 +1,11 @@
 //! The drivers for hybrid bridges, as pages are played on them.
 
-use std::time::Duration;
-
 use agent::driver::{Driver as _, Hybrid, Variant};
-use agent::engine::Report;
 use policy::Policy;
 use tokio::runtime::Runtime;
-use tokio::time::timeout;
 
 use crate::hybrid_firewall::{DriverError, HybridDriver, HybridSetup};
-
-/// How long a policy may take to be in force on a busy machine.
-const IN_FORCE_WITHIN: Duration = Duration::from_secs(60);
+use crate::in_force::put_in_force;
 
 /// `iptables_hybrid` with iptables over nf_tables.
 #[derive(Debug)]
@@ -95,28 +89,8 @@ impl Running {
     }
 
     fn put_in_force(&mut self, policy: &Policy) -> Result<(), DriverError> {
-        self.driver.policy(Policy::diff(&self.policy, policy));
+        let delta = Policy::diff(&self.policy, policy);
         self.policy = policy.clone();
-        let driver = &mut self.driver;
-        let mut reports = Vec::new();
-        let settled = self.runtime.block_on(async {
-            let all_reports = async {
-                loop {
-                    match driver.report().await {
-                        Report::Settled => return,
-                        report => reports.push(report),
-                    }
-                }
-            };
-            timeout(IN_FORCE_WITHIN, all_reports).await
-        });
-        let is_refusal = |report: &Report| matches!(report, Report::RuleRefused(_) | Report::NoZone(..));
-        match settled {
-            Err(_) => Err(format!("the policy is not in force in time; reports: {reports:?}").into()),
-            Ok(()) if reports.iter().any(is_refusal) => {
-                Err(format!("something is refused: {reports:?}").into())
-            }
-            Ok(()) => Ok(()),
-        }
+        Ok(put_in_force(&self.runtime, &mut self.driver, delta)?)
     }
 }

@@ -5,6 +5,7 @@ mod firewall;
 mod hybrid_drivers;
 mod hybrid_firewall;
 mod hybrid_page;
+mod in_force;
 mod page;
 mod page_firewall;
 mod parts;
@@ -16,6 +17,7 @@ pub use hybrid_firewall::{DriverError, HybridDriver, HybridFirewall, HybridSetup
 pub use hybrid_page::{
     ABOUT_OPEN_VSWITCH, Difference, PageError, differences_on_hybrid, expected_on_hybrid, holds_on_hybrid,
 };
+pub use in_force::NotInForce;
 pub use page::{as_delivered, datagrams, shown};
 pub use page_firewall::{FirewallError, PageFirewall, Sighting};
 pub use parts::joined_parts;

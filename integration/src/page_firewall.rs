@@ -7,7 +7,7 @@ use agent::engine::Report;
 use policy::Policy;
 use tests::case::{Binding, Config};
 
-use crate::firewall::IN_FORCE_WITHIN;
+use crate::in_force::IN_FORCE_WITHIN;
 
 /// The frames that came out at each port since the last look, by the names that packet lines use; ports without
 /// any are left out.

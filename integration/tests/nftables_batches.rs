@@ -2,41 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test that cannot go on")]
 
+mod nft_tool;
+
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::process::{Command, Output, Stdio};
+
+use std::process::Command;
 
 use lab::NetNs;
+use nft_tool::{alone, nft, table, try_nft};
 use nftables::{
     Base, Batch, Chain, ChainId, ChainKind, Comparison, CtKey, Data, DataType, Element, Error, Expr, Family,
     Field, Hook, Keys, MetaKey, Need, Nftables, Place, Policy, Rule, Selector, Set, Statements, Table,
     TableId, Target, Value, Verdict, ranges,
 };
-
-/// Runs in a network namespace that nobody else uses.
-fn alone(test: impl FnOnce() + Send) {
-    NetNs::new().expect("a namespace").enter(test).expect("it can be entered");
-}
-
-/// What nft(8) does with such input.
-fn try_nft(arguments: &[&str], input: &str) -> Output {
-    let mut command = Command::new("nft");
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("nft(8)");
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn nft(arguments: &[&str], input: &str) -> String {
-    let output = try_nft(arguments, input);
-    assert!(output.status.success(), "{arguments:?}: {}\n{input}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn table(family: Family, name: &str) -> TableId {
-    TableId { family, name: name.parse().unwrap() }
-}
 
 fn named(name: &str) -> nftables::Name {
     name.parse().unwrap()

@@ -55,9 +55,20 @@ pub fn document(ovs: &Ovs, text: &str) -> PathBuf {
     path
 }
 
+/// Where the program is: cargo says it to tests of its own package; for those of others it lies beside them, where the whole workspace is built.
+fn program() -> PathBuf {
+    let beside = || {
+        let test = std::env::current_exe().expect("this test's own name");
+        test.parent().and_then(Path::parent).expect("target/<profile>/deps").join("sgflow")
+    };
+    let program = option_env!("CARGO_BIN_EXE_sgflow").map_or_else(beside, PathBuf::from);
+    assert!(program.exists(), "{} is not there: cargo build -p sgflow", program.display());
+    program
+}
+
 /// `sgflow`, unaware of this machine's settings.
 pub fn sgflow() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sgflow"));
+    let mut command = Command::new(program());
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("SGFLOW_")) {
         command.env_remove(key);
     }

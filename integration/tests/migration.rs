@@ -2,6 +2,7 @@
 //!
 //! `SGFLOW_KILLS` says how often it is killed; docs/migration.md has the figures of a long run.
 
+#[path = "../../crates/sgflow/tests/common/mod.rs"]
 mod common;
 
 use std::io::ErrorKind;
