@@ -6,6 +6,7 @@ use agent::driver::{OpenvSwitch, Setup};
 use agent::engine::Options;
 use lab::{Datapath, DummyPort, DummySpec, FailMode, Ovs, OvsOptions};
 use ovsdb::Remote;
+use pipeline::Hook;
 use policy::Policy;
 use tests::case::{Binding, Config};
 use tokio::runtime::Runtime;
@@ -60,6 +61,7 @@ impl PageFirewall for Firewall {
             bridge: BRIDGE.to_owned(),
             set_fail_mode: false,
             permitted_ethertypes: config.permitted_ethertypes.clone(),
+            hook: Hook::Bridge,
             network_ports: bindings.iter().filter(|b| b.uplink).map(|b| b.interface.clone()).collect(),
         };
         let remote = Remote::Unix(ovs.rundir().join("db.sock"));

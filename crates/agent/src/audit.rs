@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
-use pipeline::{RefusedRule, is_ours, layout};
+use pipeline::{Hook, RefusedRule, is_ours, layout};
 use policy::Policy;
 use rust_openflow::{Action, Flow, FlowKey, Match};
 use verify::audit::Subject;
@@ -17,16 +17,18 @@ use crate::driver::Found;
 use crate::engine::{concerns_us, join};
 
 /// Where the halves of a frame's way meet in our layout.
-const JOINTS: Joints = Joints {
-    hook: layout::hook::TABLE,
-    deliver: layout::deliver::TABLE,
-    ingress: layout::ingress_base::TABLE,
-    output: layout::output::TABLE,
-};
+fn joints(hook: Hook) -> Joints {
+    Joints {
+        hook: hook.table(),
+        deliver: layout::deliver::TABLE,
+        ingress: layout::ingress_base::TABLE,
+        output: layout::output::TABLE,
+    }
+}
 
 /// Compares what a switch was found to hold with `policy`, without the rules that cannot be enforced: they admit nothing.
 ///
-/// Looked at are our flows, and those of others that stand among them. Whatever else the first table holds is taken
+/// Looked at are our flows, and those of others that stand among them. Whatever else the table of the hook holds is taken
 /// to let everything pass that is not caught by ours.
 pub fn audit(
     found: &Found,
@@ -34,17 +36,18 @@ pub fn audit(
     refused: &[RefusedRule],
     permitted_ethertypes: &BTreeSet<u16>,
 ) -> Audit {
+    let hook = found.hook;
     let mut held: Vec<Flow> =
-        found.held.iter().filter(|flow| concerns_us(flow)).cloned().map(Flow::canonical).collect();
+        found.held.iter().filter(|flow| concerns_us(flow, hook)).cloned().map(Flow::canonical).collect();
     let mut wanted = wanted(&held, found);
-    if found.held.iter().any(may_let_pass) {
-        held.push(passage());
-        wanted.push(passage());
+    if found.held.iter().any(|flow| may_let_pass(flow, hook)) {
+        held.push(passage(hook));
+        wanted.push(passage(hook));
     }
     verify::audit::audit(&Subject {
         held: &held,
         wanted: &wanted,
-        joints: JOINTS,
+        joints: joints(hook),
         policy: &without(policy, refused),
         permitted_ethertypes,
         ports: &found.ports,
@@ -52,14 +55,19 @@ pub fn audit(
     })
 }
 
-/// What stands for the flows of others in the first table that ours come before.
-pub fn passage() -> Flow {
-    let onwards = Action::Resubmit { port: None, table: Some(JOINTS.deliver), ct: false };
-    Flow::new(JOINTS.hook, 0, Match::new(), vec![onwards])
+/// What stands for the flows of others in the table of the hook that ours come before.
+fn passage(hook: Hook) -> Flow {
+    let onwards = Action::Resubmit { port: None, table: Some(layout::deliver::TABLE), ct: false };
+    Flow::new(hook.table(), 0, Match::new(), vec![onwards])
 }
 
-fn may_let_pass(flow: &Flow) -> bool {
-    flow.table == JOINTS.hook && !concerns_us(flow) && !flow.actions.is_empty()
+/// Whether this is not a flow of the switch but stands for those of others that ours come before.
+pub fn is_passage(flow: &Flow) -> bool {
+    [Hook::Bridge, Hook::Transient].into_iter().any(|hook| *flow == passage(hook))
+}
+
+fn may_let_pass(flow: &Flow, hook: Hook) -> bool {
+    flow.table == hook.table() && !concerns_us(flow, hook) && !flow.actions.is_empty()
 }
 
 /// Our flows as they should be.

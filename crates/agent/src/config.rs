@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use ovsdb::remote::RemoteError;
 use ovsdb::{Remote, TlsConfig};
+use pipeline::Hook;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
@@ -70,11 +71,13 @@ impl fmt::Display for FirewallDriver {
 pub enum SourceKind {
     /// One document or a directory of them.
     File,
+    /// The driver `sgflow` of Neutron's agent on this host, by the API's socket.
+    NeutronDriver,
 }
 
 /// A source that cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("policy source {0:?} is not in this version; file is")]
+#[error("policy source {0:?} is not in this version; file and neutron-driver are")]
 pub struct SourceError(String);
 
 impl FromStr for SourceKind {
@@ -83,6 +86,7 @@ impl FromStr for SourceKind {
     fn from_str(text: &str) -> Result<Self, SourceError> {
         match text {
             "file" => Ok(SourceKind::File),
+            "neutron-driver" => Ok(SourceKind::NeutronDriver),
             _ => Err(SourceError(text.to_owned())),
         }
     }
@@ -164,6 +168,16 @@ pub struct Config {
     pub policy_path: PathBuf,
     /// The Unix socket of the daemon's API.
     pub api_socket: PathBuf,
+}
+
+impl Config {
+    /// Where frames enter the firewall: beside Neutron's agent its tables come first.
+    pub fn hook(&self) -> Hook {
+        match self.policy_source {
+            SourceKind::File => Hook::Bridge,
+            SourceKind::NeutronDriver => Hook::Transient,
+        }
+    }
 }
 
 /// How to reach the Open_vSwitch database.

@@ -24,7 +24,7 @@ pub fn render(
     bindings: &Bindings,
     permitted_ethertypes: &BTreeSet<u16>,
 ) -> Result<Rendering, GenerationsExhausted> {
-    let config = Config { permitted_ethertypes: permitted_ethertypes.clone() };
+    let config = Config { permitted_ethertypes: permitted_ethertypes.clone(), ..Config::default() };
     let mut renderer = Renderer::new(&config, Known::default());
     renderer.apply_policy(&Policy::diff(&Policy::default(), policy));
     for uplink in &bindings.uplinks {

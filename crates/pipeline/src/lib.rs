@@ -20,6 +20,7 @@ mod address;
 mod cells;
 mod cookie;
 mod flow;
+mod hook;
 mod ids;
 mod known;
 pub mod layout;
@@ -37,6 +38,7 @@ mod static_flows;
 
 pub use cookie::{OURS_MASK, cookie, decode as decode_cookie, is_ours};
 pub use flow::{FlowBody, FlowOp};
+pub use hook::Hook;
 pub use known::Known;
 pub use layout::{DropReason, FlowKind, LAYOUT, TABLE_PREFIXES};
 pub use names::Name;

@@ -12,6 +12,7 @@ use crate::address::{Member, members};
 use crate::cells::{Cells, clause_remotes, connection_direction};
 use crate::cookie::decode;
 use crate::flow::{FlowBody, FlowOp, Journal};
+use crate::hook::Hook;
 use crate::known::{Known, generation};
 use crate::layout::{FlowKind, register};
 use crate::network::{NetworkPort, Networks, network_port_flows};
@@ -28,6 +29,8 @@ use crate::static_flows::static_flows;
 pub struct Config {
     /// Ethertypes besides ARP, RARP, IPv4 and IPv6 that every filtered port may send and receive.
     pub permitted_ethertypes: BTreeSet<u16>,
+    /// Where frames enter.
+    pub hook: Hook,
 }
 
 /// A rule that this driver cannot enforce; the rest of its group is.
@@ -89,7 +92,7 @@ impl Renderer {
     /// A bridge with no ports; `known` is what the switch already holds, [`Known::default`] for an empty one.
     pub fn new(config: &Config, known: Known) -> Self {
         let mut journal = Journal::default();
-        for flow in static_flows(&config.permitted_ethertypes) {
+        for flow in static_flows(config) {
             journal.set(flow);
         }
         Renderer {

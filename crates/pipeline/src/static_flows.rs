@@ -8,12 +8,12 @@ use crate::address::group_addressed;
 use crate::flow::{Part, commit, drop_as, flow, load, resubmit, track};
 use crate::layout::{
     self, DropReason, FlowKind, classify, deliver, egress_base, egress_commit, egress_ip, egress_packet,
-    egress_policy, egress_service, egress_source, egress_state, fragments, hook, ingress_base,
-    ingress_commit, ingress_packet, ingress_policy, ingress_service, ingress_state, network, next, output,
-    register,
+    egress_policy, egress_service, egress_source, egress_state, fragments, ingress_base, ingress_commit,
+    ingress_packet, ingress_policy, ingress_service, ingress_state, network, next, output, register,
 };
 use crate::network::{TPID_CVLAN, TPID_SVLAN};
 use crate::port_flows::{NEIGHBOUR_ADVERTISEMENT, TCI_PRESENT, TCI_VID, ethertype, icmpv6};
+use crate::renderer::Config;
 
 /// Values of `reg9`.
 const NEXT_DELIVER: u8 = 1;
@@ -42,9 +42,9 @@ impl Flows {
     }
 }
 
-pub(crate) fn static_flows(permitted_ethertypes: &BTreeSet<u16>) -> Vec<Flow> {
-    let mut flows = Flows(Vec::new());
-    flows.add(hook::TABLE, hook::ALL, Match::new(), vec![resubmit(classify::TABLE)]);
+pub(crate) fn static_flows(config: &Config) -> Vec<Flow> {
+    let Config { permitted_ethertypes, hook } = config;
+    let mut flows = Flows(vec![hook.flow()]);
     flows.add(classify::TABLE, classify::CLOSED, Match::new(), drop_as(DropReason::NoPolicy));
     tags_and_macs(&mut flows);
     sources(&mut flows, permitted_ethertypes);

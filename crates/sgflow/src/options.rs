@@ -157,6 +157,7 @@ pub(crate) fn setup(config: &Config, dry_run: bool) -> Setup {
             set_fail_mode: config.set_fail_mode,
             permitted_ethertypes: config.permitted_ethertypes.clone(),
             network_ports: config.network_ports.clone(),
+            hook: config.hook(),
         },
         mirror: config.ipset_mirror.then_some(MirrorOptions { compress: config.ipset_compress }),
         dry_run,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use agent::audit::{Audit, Deviation, Evidence, Finding, Way, audit, passage};
+use agent::audit::{Audit, Deviation, Evidence, Finding, Way, audit, is_passage};
 use agent::config::{Config, FirewallDriver};
 use agent::daemon;
 use agent::driver::{Found, Hybrid, OpenvSwitch};
@@ -289,9 +289,7 @@ fn way_text(who: &str, way: &Way, from: usize) -> String {
     for (number, (table, flow)) in way.steps[from..].iter().enumerate() {
         let who = if number == 0 { who } else { "" };
         let flow = match flow {
-            Some(flow) if *flow == passage() => {
-                "the flows of others, taken to let everything pass".to_owned()
-            }
+            Some(flow) if is_passage(flow) => "the flows of others, taken to let everything pass".to_owned(),
             Some(flow) => flow_text(flow),
             None => "no flow".to_owned(),
         };

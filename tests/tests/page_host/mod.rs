@@ -25,7 +25,8 @@ pub(crate) struct PageHost {
 impl PageHost {
     /// The host of a page that begins with this step, without a policy.
     pub(crate) fn new(first: &Step) -> Result<Self, String> {
-        let config = Config { permitted_ethertypes: first.config.permitted_ethertypes.clone() };
+        let config =
+            Config { permitted_ethertypes: first.config.permitted_ethertypes.clone(), ..Config::default() };
         let mut renderer = Renderer::new(&config, Known::default());
         for binding in &first.bindings {
             let ofport = OfPort(ofport(binding)?);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pipeline::{
-    Batch, Config, FlowBody, FlowOp, GenerationPool, GenerationsExhausted, Known, LAYOUT, RefusedRule,
-    Renderer, is_ours, layout,
+    Batch, Config, FlowBody, FlowOp, GenerationPool, GenerationsExhausted, Hook, Known, RefusedRule,
+    Renderer, is_ours,
 };
 use reconcile::{Change, Tracker};
 use rust_openflow::{Flow, FlowKey};
@@ -198,21 +198,14 @@ impl Flows {
 }
 
 /// Flows of others that frames may meet before or in ours.
-pub(super) fn foreign(flows: &[Flow]) -> impl Iterator<Item = &Flow> {
-    flows.iter().filter(|flow| !is_ours(flow.cookie) && stands_among_ours(flow))
+pub(super) fn foreign(flows: &[Flow], hook: Hook) -> impl Iterator<Item = &Flow> {
+    flows.iter().filter(move |flow| !is_ours(flow.cookie) && hook.stands_among_ours(flow))
 }
 
 /// Whether it matters to us that this flow came, changed or went: it is ours, or stands where ours do, perhaps in the
 /// place of one.
-pub fn concerns_us(flow: &Flow) -> bool {
-    is_ours(flow.cookie) || stands_among_ours(flow)
-}
-
-fn stands_among_ours(flow: &Flow) -> bool {
-    match flow.table {
-        layout::hook::TABLE => flow.priority >= layout::hook::ALL,
-        table => LAYOUT.tables.iter().any(|ours| ours.id == table),
-    }
+pub fn concerns_us(flow: &Flow, hook: Hook) -> bool {
+    is_ours(flow.cookie) || hook.stands_among_ours(flow)
 }
 
 /// A flow as map entry.

@@ -55,7 +55,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovsdb::Uuid;
-use pipeline::{Config, Known, NetworkPort, OfPort, Zone};
+use pipeline::{Config, Hook, Known, NetworkPort, OfPort, Zone};
 use policy::{AddressGroupId, GroupId, Policy, PolicyDelta, PortId, RuleId};
 use rust_openflow::Flow;
 
@@ -95,6 +95,8 @@ pub struct Options {
     pub permitted_ethertypes: BTreeSet<u16>,
     /// Interfaces that lead to the network although their type does not say so.
     pub network_ports: NetworkPorts,
+    /// Where frames enter the firewall.
+    pub hook: Hook,
 }
 
 /// What is enforced at the moment.
@@ -304,6 +306,16 @@ impl Engine {
         let ports = self.host.spots().len();
         let ports_without_policy = self.no_policy.len();
         Status { ports, ports_without_policy, sets, flows, sent: self.progress.total }
+    }
+
+    /// Where frames enter the firewall.
+    pub fn hook(&self) -> Hook {
+        self.options.hook
+    }
+
+    /// Where a local port is plugged in; none if it is not.
+    pub fn spot(&self, port: &PortId) -> Option<Spot> {
+        self.host.spot(port).cloned()
     }
 
     /// The local ports, with their plugs.
@@ -524,7 +536,8 @@ impl Engine {
         }
     }
 
-    fn on_read_back(&mut self, read: Vec<Flow>) {
+    fn on_read_back(&mut self, mut read: Vec<Flow>) {
+        read.iter_mut().for_each(|flow| self.options.hook.adopt(flow));
         let again = self.busy.take_if(|job| matches!(job, Job::ReadBack)).is_some();
         self.link.read_back();
         self.enforced = self.bridge;
@@ -532,7 +545,8 @@ impl Engine {
         let highest = Known::read(&read).highest_generation();
         self.ledger.open_pool(&self.host, highest.map(|generation| generation.0));
         let flows = self.flows.get_or_insert_with(|| {
-            let config = Config { permitted_ethertypes: self.options.permitted_ethertypes.clone() };
+            let permitted_ethertypes = self.options.permitted_ethertypes.clone();
+            let config = Config { permitted_ethertypes, hook: self.options.hook };
             self.inbox.changed = Changed::all(&self.policy);
             Flows::new(&config, &read)
         });
@@ -555,7 +569,7 @@ impl Engine {
 
     /// Tells of flows of others among ours, unless they are those that were told of last.
     fn tell_foreign(&mut self, read: &[Flow]) {
-        let mut foreign = flows::foreign(read).peekable();
+        let mut foreign = flows::foreign(read, self.options.hook).peekable();
         let example = foreign.peek().map(ToString::to_string).unwrap_or_default();
         let told = (foreign.count(), example);
         if self.foreign != told && told.0 > 0 {

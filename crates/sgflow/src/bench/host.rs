@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lab::{Datapath, DummySpec, FailMode, HybridSpec, Mac, Ovs, OvsOptions, process};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use pipeline::Hook;
 use policy::Policy;
 
 use super::scenario::{Scenario, mac, port_id};
@@ -151,6 +152,7 @@ pub(crate) fn setup(ovs: &Ovs, network_ports: BTreeSet<String>) -> Result<Setup>
             set_fail_mode: false,
             permitted_ethertypes: BTreeSet::new(),
             network_ports,
+            hook: Hook::Bridge,
         },
         mirror: None,
         dry_run: false,

@@ -63,7 +63,7 @@ impl Rendered {
         permitted_ethertypes: &BTreeSet<u16>,
         bindings: impl IntoIterator<Item = (PortId, Binding)>,
     ) -> Self {
-        let config = Config { permitted_ethertypes: permitted_ethertypes.clone() };
+        let config = Config { permitted_ethertypes: permitted_ethertypes.clone(), ..Config::default() };
         let mut renderer = Renderer::new(&config, Known::default());
         renderer.network_port(OfPort(TRUNK), Some(NetworkPort::Trunk));
         for (id, binding) in bindings {

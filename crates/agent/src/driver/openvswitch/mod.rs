@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
+use pipeline::Hook;
 use policy::{PolicyDelta, PortId};
 use rust_openflow::client::Target;
 use rust_openflow::{Flow, FlowMod};
@@ -66,6 +67,8 @@ pub struct MirrorOptions {
 /// What a switch was found to hold.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
+    /// Where frames enter the firewall.
+    pub hook: Hook,
     /// Every flow of the bridge, whosever it is.
     pub held: Vec<Flow>,
     /// What would make ours what they should be.
@@ -171,7 +174,11 @@ impl OpenvSwitch {
             ofport: spot.ofport.0,
             vlan: spot.vlan.0,
         };
-        Found { ports: self.engine.spots().map(port).collect(), ..self.found.clone() }
+        Found {
+            hook: self.engine.hook(),
+            ports: self.engine.spots().map(port).collect(),
+            ..self.found.clone()
+        }
     }
 
     /// Bytes of OpenFlow sent on the present connection to the switch; 0 without one.
@@ -214,6 +221,8 @@ impl OpenvSwitch {
         match answer {
             Answer::Event(Event::Switch(link, SwitchEvent::Flows(flows))) if self.dry_run => {
                 self.found.held.clone_from(&flows);
+                let hook = self.engine.hook();
+                self.found.held.iter_mut().for_each(|flow| hook.adopt(flow));
                 self.inbox.push(Event::Switch(link, SwitchEvent::Flows(flows)));
             }
             Answer::Event(event) => self.inbox.push(event),
@@ -298,8 +307,9 @@ impl OpenvSwitch {
 
     fn connect(&mut self, link: LinkId) {
         let (target, rundir, answers) = (self.target.clone(), self.rundir.clone(), self.answers.clone());
+        let hook = self.engine.hook();
         tokio::spawn(async move {
-            let answer = match Switch::connect(link, &target, rundir, answers.clone()).await {
+            let answer = match Switch::connect(link, &target, rundir, hook, answers.clone()).await {
                 Ok(switch) => Answer::Connected(Box::new(switch)),
                 Err(reason) => Answer::Event(Event::Switch(link, SwitchEvent::Lost { reason })),
             };

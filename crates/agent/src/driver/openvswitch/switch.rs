@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pipeline::Zone;
+use pipeline::{Hook, Zone};
 use reconcile::Change;
 use rust_openflow::client::{BundleError, BundleOutcome, Client, EventStream, FailedFlow, News, Target};
 use rust_openflow::connection::{ConnectionConfig, Event as OpenFlowEvent};
@@ -39,6 +39,7 @@ impl Switch {
         link: LinkId,
         target: &Target,
         rundir: Option<PathBuf>,
+        hook: Hook,
         answers: mpsc::Sender<Answer>,
     ) -> Result<Self, String> {
         let connected = Client::connect_with(target, ConnectionConfig::default()).await;
@@ -47,7 +48,7 @@ impl Switch {
         let monitored = client.monitor_flows(&FlowMonitor::all(MONITOR, changes_of_flows())).await;
         monitored.map_err(|error| format!("the switch does not tell of changes of its flows: {error}"))?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch(link, events, answers));
+        tasks.spawn(watch(link, hook, events, answers));
         let caches = Arc::new(Mutex::new(Caches::new(rundir)));
         Ok(Switch { link, client, caches, tasks })
     }
@@ -114,10 +115,10 @@ fn changes_of_flows() -> MonitorFlags {
 }
 
 /// Tells what others do to flows that concern us, and the end of a connection.
-async fn watch(link: LinkId, mut events: EventStream, answers: mpsc::Sender<Answer>) {
+async fn watch(link: LinkId, hook: Hook, mut events: EventStream, answers: mpsc::Sender<Answer>) {
     let reason = loop {
         match events.next().await {
-            Ok(news) if is_drift(&news) => {
+            Ok(news) if is_drift(&news, hook) => {
                 _ = answers.send(Answer::Event(Event::Switch(link, SwitchEvent::Drift))).await;
             }
             Ok(_) => {}
@@ -129,11 +130,11 @@ async fn watch(link: LinkId, mut events: EventStream, answers: mpsc::Sender<Answ
 
 /// Whether flows that concern us were, or may have been, changed by others. What this connection changed comes
 /// abbreviated, or not at all.
-fn is_drift(news: &News) -> bool {
+fn is_drift(news: &News, hook: Hook) -> bool {
     match news {
         News::Missed(_) => true,
         News::Event(OpenFlowEvent::FlowUpdates(updates)) => updates.iter().any(|update| match update {
-            FlowUpdate::Flow { flow, .. } => concerns_us(flow),
+            FlowUpdate::Flow { flow, .. } => concerns_us(flow, hook),
             FlowUpdate::Abbreviated(_) => false,
             FlowUpdate::Paused | FlowUpdate::Resumed => true,
         }),

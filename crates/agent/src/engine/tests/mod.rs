@@ -1,5 +1,6 @@
 //! The engine against a world in memory: order of effects, restarts, failures.
 
+mod beside_neutron;
 mod handover;
 mod judge;
 mod simulation;

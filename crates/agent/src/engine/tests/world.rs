@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ovsdb::Uuid;
-use pipeline::{OfPort, Zone};
+use pipeline::{Hook, OfPort, Zone};
 use policy::{Policy, PortId};
 use reconcile::Change;
 use rust_openflow::{Action, Field, Flow, FlowKey};
@@ -134,6 +134,7 @@ impl World {
 
     pub(super) fn options() -> Options {
         Options {
+            hook: Hook::Bridge,
             bridge: "br-int".into(),
             set_fail_mode: false,
             permitted_ethertypes: BTreeSet::new(),
