@@ -4,52 +4,99 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 
-use crate::{AddressGroup, AddressGroupId, GroupId, Policy, Remote, Rule, RuleId, SecurityGroup};
+use crate::{
+    AddressGroup, AddressGroupId, GroupId, Policy, PolicyDelta, Remote, Rule, RuleId, SecurityGroup,
+};
 
-use super::Parsed;
 use super::diagnostic::{Diagnostic, ObjectId};
 use super::fields::Place;
 use super::objects::{Draft, Drafts, PortDraft, RuleDraft};
+use super::{Parsed, ParsedChanges};
 
 /// Makes a policy of the drafts. If the document is not `sound`, references are not followed (what they lead to may
 /// stand where nothing could be read), and nothing changes.
-pub(super) fn assemble(mut drafts: Drafts, previous: &Policy, sound: bool) -> Parsed {
-    let mut diagnostics = std::mem::take(&mut drafts.diagnostics);
-    diagnostics.extend(refuse_duplicates(&mut drafts));
-    let mut assembly =
-        Assembly { previous, policy: Policy::default(), diagnostics, refused: BTreeSet::new() };
+pub(super) fn assemble(drafts: Drafts, previous: &Policy, sound: bool) -> Parsed {
+    let mut assembly = Assembly::of(drafts, previous, Scope::Whole, sound);
     if !sound {
+        let Assembly { diagnostics, .. } = assembly;
         return Parsed {
             policy: previous.clone(),
-            diagnostics: assembly.diagnostics,
+            diagnostics,
             refused: BTreeSet::new(),
             document_refused: true,
         };
     }
-    // Each kind refers to kinds before it only (a rule's remote group need not be defined).
-    let Drafts { groups, rules, address_groups, ports, .. } = drafts;
-    for draft in address_groups {
-        assembly.add_address_group(draft.id, draft.object);
-    }
-    let defined: BTreeSet<GroupId> = groups.iter().filter_map(|draft| draft.id.clone()).collect();
-    let mut rules_of = assembly.sort_rules(rules, &defined);
-    for draft in groups {
-        let Some(id) = draft.id else { continue };
-        let rules = rules_of.remove(&id).unwrap_or_default();
-        match draft.object {
-            Some(head) => {
-                let group = SecurityGroup { id: id.clone(), name: head.name, stateful: head.stateful, rules };
-                assembly.policy.groups.insert(id, Arc::new(group));
-            }
-            None => assembly.keep_group(id),
-        }
-    }
-    for draft in ports {
-        assembly.add_port(draft, &defined);
-    }
     assembly.keep_references();
     let Assembly { policy, diagnostics, refused, .. } = assembly;
     Parsed { policy, diagnostics, refused, document_refused: false }
+}
+
+/// Makes a change of the drafts; see [`assemble`].
+pub(super) fn assemble_changes(drafts: Drafts, previous: &Policy, sound: bool) -> ParsedChanges {
+    let Assembly { policy, mut diagnostics, refused, .. } =
+        Assembly::of(drafts, previous, Scope::Change, sound);
+    diagnostics.sort_by_key(|diagnostic| diagnostic.line);
+    let delta = PolicyDelta {
+        groups: changed(policy.groups, &previous.groups),
+        address_groups: changed(policy.address_groups, &previous.address_groups),
+        ports: changed(policy.ports, &previous.ports),
+    };
+    ParsedChanges { delta, diagnostics, refused, document_refused: !sound }
+}
+
+/// Those that are not as they were.
+fn changed<I: Ord, T: PartialEq>(
+    now: BTreeMap<I, Arc<T>>,
+    before: &BTreeMap<I, Arc<T>>,
+) -> Vec<(I, Option<Arc<T>>)> {
+    let is_new = |(id, object): &(I, Arc<T>)| before.get(id) != Some(object);
+    now.into_iter().filter(is_new).map(|(id, object)| (id, Some(object))).collect()
+}
+
+/// How much of the policy a document has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Whole,
+    /// The rest stays as it was.
+    Change,
+}
+
+impl<'p> Assembly<'p> {
+    fn of(mut drafts: Drafts, previous: &'p Policy, scope: Scope, sound: bool) -> Self {
+        let mut diagnostics = std::mem::take(&mut drafts.diagnostics);
+        diagnostics.extend(refuse_duplicates(&mut drafts));
+        let mut assembly =
+            Assembly { previous, scope, policy: Policy::default(), diagnostics, refused: BTreeSet::new() };
+        if sound {
+            assembly.add(drafts);
+        }
+        assembly
+    }
+
+    fn add(&mut self, drafts: Drafts) {
+        // Each kind refers to kinds before it only (a rule's remote group need not be defined).
+        let Drafts { groups, rules, address_groups, ports, .. } = drafts;
+        for draft in address_groups {
+            self.add_address_group(draft.id, draft.object);
+        }
+        let defined: BTreeSet<GroupId> = groups.iter().filter_map(|draft| draft.id.clone()).collect();
+        let mut rules_of = self.sort_rules(rules, &defined);
+        for draft in groups {
+            let Some(id) = draft.id else { continue };
+            let rules = rules_of.remove(&id).unwrap_or_default();
+            match draft.object {
+                Some(head) => {
+                    let group =
+                        SecurityGroup { id: id.clone(), name: head.name, stateful: head.stateful, rules };
+                    self.policy.groups.insert(id, Arc::new(group));
+                }
+                None => self.keep_group(id),
+            }
+        }
+        for draft in ports {
+            self.add_port(draft, &defined);
+        }
+    }
 }
 
 /// Takes the object from every draft whose id another draft of the kind has too, and names both places.
@@ -98,12 +145,25 @@ fn diagnostic(place: &Place, line: u64, object: &ObjectId, field: &str, reason: 
 
 struct Assembly<'p> {
     previous: &'p Policy,
+    scope: Scope,
     policy: Policy,
     diagnostics: Vec<Diagnostic>,
     refused: BTreeSet<ObjectId>,
 }
 
 impl Assembly<'_> {
+    /// Whether a port may carry it.
+    fn has_group(&self, id: &GroupId) -> bool {
+        let stays = || self.scope == Scope::Change && self.previous.groups.contains_key(id);
+        self.policy.groups.contains_key(id) || stays()
+    }
+
+    /// Whether a rule may name it.
+    fn has_address_group(&self, id: &AddressGroupId) -> bool {
+        let stays = || self.scope == Scope::Change && self.previous.address_groups.contains_key(id);
+        self.policy.address_groups.contains_key(id) || stays()
+    }
+
     fn add_address_group(&mut self, id: Option<AddressGroupId>, object: Option<AddressGroup>) {
         let Some(id) = id else { return };
         match object {
@@ -136,7 +196,7 @@ impl Assembly<'_> {
                 rule = None;
             }
             if let Some((line, remote)) = address_group
-                && !self.policy.address_groups.contains_key(&remote)
+                && !self.has_address_group(&remote)
             {
                 let refused = self.refused.contains(&ObjectId::AddressGroup(remote.clone()));
                 let reason = format!("address group {remote} {}", why_absent(refused));
@@ -173,7 +233,7 @@ impl Assembly<'_> {
         let name = ObjectId::Port(id.clone());
         let mut port = draft.object;
         for (line, group) in groups {
-            if !self.policy.groups.contains_key(&group) {
+            if !self.has_group(&group) {
                 let reason = format!("security group {group} {}", why_absent(defined.contains(&group)));
                 self.complain(&draft.place, line, &name, "security_groups", reason);
                 port = None;

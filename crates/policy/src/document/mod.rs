@@ -29,7 +29,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::Policy;
+use crate::{Policy, PolicyDelta};
 
 pub use diagnostic::{Diagnostic, ObjectId};
 
@@ -49,6 +49,26 @@ pub struct Parsed {
     pub document_refused: bool,
 }
 
+/// What a document of changes says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParsedChanges {
+    /// The objects that the document has, as they are from now on; those that are as they were are left out. Nothing goes.
+    pub delta: PolicyDelta,
+    /// See [`Parsed::diagnostics`].
+    pub diagnostics: Vec<Diagnostic>,
+    /// See [`Parsed::refused`].
+    pub refused: BTreeSet<ObjectId>,
+    /// Whether the document was refused whole: nothing changes.
+    pub document_refused: bool,
+}
+
+/// Reads a document that has only what changes: whatever it does not have stays as in `previous`, and may be referred to. A group comes with
+/// all of its rules. Costs as much as the document is long, however large `previous` is. What is wrong is refused as by [`parse`].
+pub fn parse_changes(file: (&str, &str), previous: &Policy) -> ParsedChanges {
+    let (drafts, sound) = read(&[file]);
+    assemble::assemble_changes(drafts, previous, sound)
+}
+
 /// Reads a document that stands in one file or several, given by name and text.
 ///
 /// "A malformed object is refused whole with the object, the field and the reason; the rest of the document is
@@ -60,6 +80,16 @@ pub struct Parsed {
 /// they hide may be anything, a port's only group included, so `policy` is then `previous` unchanged (or empty,
 /// where there is none: everything closed).
 pub fn parse(files: &[(&str, &str)], previous: Option<&Policy>) -> Parsed {
+    let (drafts, sound) = read(files);
+    let nothing = Policy::default();
+    let mut parsed = assemble::assemble(drafts, previous.unwrap_or(&nothing), sound);
+    let order = |file: &str| files.iter().position(|(name, _)| *name == file);
+    parsed.diagnostics.sort_by_key(|diagnostic| (order(&diagnostic.file), diagnostic.line));
+    parsed
+}
+
+/// The objects of all files one by one, and whether the document as a whole can be read.
+fn read(files: &[(&str, &str)]) -> (Drafts, bool) {
     let mut drafts = Drafts::default();
     let mut sound = true;
     for (name, text) in files {
@@ -73,9 +103,5 @@ pub fn parse(files: &[(&str, &str)], previous: Option<&Policy>) -> Parsed {
             }
         }
     }
-    let nothing = Policy::default();
-    let mut parsed = assemble::assemble(drafts, previous.unwrap_or(&nothing), sound);
-    let order = |file: &str| files.iter().position(|(name, _)| *name == file);
-    parsed.diagnostics.sort_by_key(|diagnostic| (order(&diagnostic.file), diagnostic.line));
-    parsed
+    (drafts, sound)
 }

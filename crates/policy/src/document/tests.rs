@@ -578,3 +578,59 @@ fn one_bad_field_refuses_the_whole_object() {
         assert_eq!(parsed.refused.len(), 1, "{text}");
     }
 }
+
+/// A change of the example: what is said of it, and the policy afterwards.
+fn change(text: &str, expected: Expect) -> Policy {
+    let mut policy = sound(WEB);
+    let changes = super::parse_changes(("change", text), &policy);
+    let said: Vec<_> = changes.diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect();
+    expected.assert_eq(&said.concat());
+    assert_eq!(changes.document_refused, changes.diagnostics.iter().any(|of| of.object == "document"));
+    policy.apply(changes.delta);
+    policy
+}
+
+#[test]
+fn a_change_refers_to_what_it_does_not_have_and_leaves_it_as_it_was() {
+    let before = sound(WEB);
+    let after = change(
+        r#"{"ports": [{"id": "p-2", "network_id": "net-1", "mac_address": "fa:16:3e:00:00:02", "security_groups": ["sg-1", "sg-2"]}],
+            "security_groups": [{"id": "sg-2", "security_group_rules": [
+                {"id": "r3", "direction": "egress", "ethertype": "IPv4", "remote_address_group_id": "ag-1"}]}]}"#,
+        expect![],
+    );
+    assert_eq!(after.ports.len(), 2);
+    assert_eq!(after.groups[&"sg-2".into()].rules.len(), 1);
+    assert_eq!(
+        (&after.address_groups, &after.ports[&"p-1".into()]),
+        (&before.address_groups, &before.ports[&"p-1".into()])
+    );
+}
+
+#[test]
+fn what_is_wrong_in_a_change_stays_as_it_was() {
+    let before = sound(WEB);
+    let after = change(
+        r#"{"ports": [{"id": "p-1", "network_id": "net-1", "mac_address": "x", "security_groups": ["sg-9"]}],
+ "security_groups": [{"id": "sg-1", "security_group_rules": [
+   {"id": "r1", "direction": "ingress", "ethertype": "IPv4", "protocol": "tcp", "port_range_min": 9}]}]}"#,
+        expect![[r#"
+            change:1: port p-1: mac_address: "x": not a MAC address (six octets like fa:16:3e:00:00:01)
+            change:1: port p-1: security_groups: security group sg-9 is not defined
+            change:3: rule r1 of security group sg-1: port_range_max: is missing beside port_range_min
+        "#]],
+    );
+    assert_eq!(after.ports, before.ports);
+    let rules = &after.groups[&"sg-1".into()].rules;
+    assert_eq!(rules.as_slice(), &before.groups[&"sg-1".into()].rules[..1], "r2 is gone, r1 as it was");
+    assert_eq!(change("{\"ports\": [", expect![[r#"
+        change:1: document: syntax: bad YAML: unclosed bracket '[' at line 1, column 11
+    "#]]).ports, before.ports);
+}
+
+#[test]
+fn nothing_new_is_no_change() {
+    let before = sound(WEB);
+    let changes = super::parse_changes(("change", WEB), &before);
+    assert!(changes.delta.is_empty() && changes.diagnostics.is_empty());
+}
