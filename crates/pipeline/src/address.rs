@@ -52,10 +52,11 @@ pub(crate) fn pairs(port: &Port) -> BTreeSet<Pair> {
     own.chain(allowed).chain(link_local).collect()
 }
 
-/// The MACs of a port: its own and every pair's.
+/// The MACs of a port: its own, if that is known, and every pair's.
 pub(crate) fn macs(port: &Port) -> BTreeSet<MacAddr> {
+    let own = Some(port.mac).filter(|mac| *mac != MacAddr::UNKNOWN);
     let allowed = port.allowed_address_pairs.iter().filter_map(|pair| pair.mac);
-    std::iter::once(port.mac).chain(allowed).collect()
+    own.into_iter().chain(allowed).collect()
 }
 
 /// fe80::/64 with the modified EUI-64 interface identifier of the MAC (RFC 4291, appendix A).

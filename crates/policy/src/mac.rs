@@ -9,6 +9,9 @@ use std::str::FromStr;
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
+    /// 00:00:00:00:00:00, of a station whose address is not known: no frame is to it.
+    pub const UNKNOWN: Self = Self([0; 6]);
+
     /// ff:ff:ff:ff:ff:ff.
     pub const BROADCAST: Self = Self([0xff; 6]);
 

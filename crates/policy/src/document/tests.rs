@@ -623,9 +623,16 @@ fn what_is_wrong_in_a_change_stays_as_it_was() {
     assert_eq!(after.ports, before.ports);
     let rules = &after.groups[&"sg-1".into()].rules;
     assert_eq!(rules.as_slice(), &before.groups[&"sg-1".into()].rules[..1], "r2 is gone, r1 as it was");
-    assert_eq!(change("{\"ports\": [", expect![[r#"
+    assert_eq!(
+        change(
+            "{\"ports\": [",
+            expect![[r#"
         change:1: document: syntax: bad YAML: unclosed bracket '[' at line 1, column 11
-    "#]]).ports, before.ports);
+    "#]]
+        )
+        .ports,
+        before.ports
+    );
 }
 
 #[test]

@@ -1,0 +1,344 @@
+//! What neutron-openvswitch-agent tells its firewall driver (`neutron.agent.firewall.FirewallDriver`, Neutron 22 to 29), as changes of the
+//! policy.
+//!
+//! The agent tells of this host's ports, of the rules of their groups, and of the members of the groups that these rules name: not of ports
+//! elsewhere. A member is taken in as a port elsewhere that carries the group and has that one address, since that is all that a port elsewhere
+//! is to this host.
+
+mod call;
+mod edit;
+mod refused;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use policy::document::parse_changes;
+use policy::{
+    AddressGroup, AddressGroupId, AddressPair, GroupId, MacAddr, NetworkId, Policy, PolicyDelta, Port,
+    PortId, Remote, SecurityGroup,
+};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+pub use call::{Change, MemberChange, PortDict, RuleDict};
+pub use refused::Refused;
+
+use edit::Edit;
+
+/// A change that does not follow on what was taken: everything is to be told again, as change 1 of a new session.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("change {sequence} of session {session} does not follow on {}", .held.as_ref().map_or_else(|| "nothing".to_owned(), |(session, sequence)| format!("change {sequence} of session {session}")))]
+pub struct OutOfStep {
+    session: String,
+    sequence: u64,
+    held: Option<(String, u64)>,
+}
+
+/// What a change comes to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Taken {
+    /// How the policy changes.
+    pub delta: PolicyDelta,
+    /// What was refused; it stays as it was, or closed if it is new.
+    pub refused: Vec<Refused>,
+}
+
+/// The policy as the agent has told it.
+#[derive(Clone, Debug, Default)]
+pub struct DriverPolicy {
+    policy: Policy,
+    held: Option<(String, u64)>,
+    /// Of security groups and address groups, as told.
+    members: BTreeMap<String, BTreeSet<Member>>,
+}
+
+/// An address of a security group with the MAC of whoever has it, or of an address group without.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Member {
+    net: IpNet,
+    mac: Option<MacAddr>,
+}
+
+impl DriverPolicy {
+    /// The session whose changes were taken last, and the number of the last one.
+    pub fn held(&self) -> Option<(&str, u64)> {
+        self.held.as_ref().map(|(session, sequence)| (session.as_str(), *sequence))
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Takes a change. The first of a session is all that the agent knows by then, which has just begun to tell: ports that `is_plugged`
+    /// says are there and that it does not name stay as they were, with their groups and what those name.
+    ///
+    /// Costs as much as the change is large, but for the first of a session.
+    ///
+    /// # Errors
+    /// The change does not follow on the one before; nothing was taken.
+    pub fn take(
+        &mut self,
+        change: &Change,
+        is_plugged: impl Fn(&PortId) -> bool,
+    ) -> Result<Taken, OutOfStep> {
+        let follows = |(session, sequence): &(String, u64)| {
+            *session == change.session && sequence.checked_add(1) == Some(change.sequence)
+        };
+        if change.sequence != 1 && !self.held.as_ref().is_some_and(follows) {
+            let (session, sequence) = (change.session.clone(), change.sequence);
+            return Err(OutOfStep { session, sequence, held: self.held.clone() });
+        }
+        self.held = Some((change.session.clone(), change.sequence));
+        let DriverPolicy { policy, members, .. } = self;
+        let mut taking = Taking { edit: Edit::new(policy), members, refused: Vec::new() };
+        if change.sequence == 1 {
+            taking.forget_all_but_plugged(change, is_plugged);
+        }
+        taking.take(change);
+        let Taking { edit, refused, .. } = taking;
+        Ok(Taken { delta: edit.delta(), refused })
+    }
+}
+
+/// A change while it is taken.
+struct Taking<'p> {
+    edit: Edit<'p>,
+    members: &'p mut BTreeMap<String, BTreeSet<Member>>,
+    refused: Vec<Refused>,
+}
+
+impl Taking<'_> {
+    fn take(&mut self, change: &Change) {
+        for (id, members) in &change.members {
+            self.take_members(id, members.as_ref());
+        }
+        self.define_what_is_named(change);
+        let document = json!({
+            "security_groups": change.rules.iter().filter_map(|(id, rules)| {
+                Some(self.group_document(id, rules.as_ref()?))
+            }).collect::<Vec<Value>>(),
+            "ports": change.ports.iter().filter_map(|(id, port)| Some(port.as_ref()?.document(id)))
+                .collect::<Vec<Value>>(),
+        });
+        let changes = parse_changes(("agent", &document.to_string()), self.edit.policy());
+        self.refused.extend(changes.diagnostics.into_iter().map(Refused::from));
+        self.edit.apply(changes.delta);
+        for id in &change.trusted {
+            self.trust(id);
+        }
+        for (id, port) in &change.ports {
+            if port.is_none() {
+                self.edit.set_port(&id.as_str().into(), None);
+            }
+        }
+        for (id, rules) in &change.rules {
+            if rules.is_none() {
+                self.forget_group(&id.as_str().into());
+            }
+        }
+    }
+
+    /// The document of a group; what cannot even be put into words is refused here, the rest where the document is read.
+    fn group_document(&mut self, id: &str, rules: &[RuleDict]) -> Value {
+        let mut documents = BTreeMap::new();
+        for rule in rules {
+            match rule.document(id) {
+                // The agent leaves out the ids of rules; two that say the same are one.
+                Ok((name, document)) => _ = documents.insert(name, document),
+                Err(refused) => self.refused.push(refused),
+            }
+        }
+        let stateful = rules.iter().find_map(RuleDict::stateful).unwrap_or(true);
+        let rules: Vec<Value> = documents.into_values().collect();
+        json!({"id": id, "stateful": stateful, "security_group_rules": rules})
+    }
+
+    /// The agent leaves out groups without rules, and address groups without addresses: they are there, and admit nothing.
+    fn define_what_is_named(&mut self, change: &Change) {
+        let rules = change.rules.values().flatten().flatten();
+        for id in rules.filter_map(RuleDict::remote_address_group) {
+            self.define_address_group(id);
+        }
+        let ports = change.ports.values().flatten();
+        for id in ports.flat_map(|port| &port.security_groups) {
+            self.define_group(&id.as_str().into());
+        }
+    }
+
+    fn define_group(&mut self, id: &GroupId) {
+        if !self.edit.policy().groups.contains_key(id) {
+            let group =
+                SecurityGroup { id: id.clone(), name: String::new(), stateful: true, rules: Vec::new() };
+            self.edit.set_group(id, Some(group));
+        }
+    }
+
+    fn define_address_group(&mut self, id: &str) {
+        let id = AddressGroupId::from(id);
+        if !self.edit.policy().address_groups.contains_key(&id) {
+            let group = AddressGroup { id: id.clone(), name: String::new(), addresses: BTreeSet::new() };
+            self.edit.set_address_group(&id, Some(group));
+        }
+    }
+
+    fn take_members(&mut self, id: &str, change: Option<&BTreeMap<String, MemberChange>>) {
+        let Some(change) = change else {
+            for member in self.members.remove(id).unwrap_or_default() {
+                self.remove_member(id, member);
+            }
+            return;
+        };
+        for (ethertype, MemberChange { add, remove }) in change {
+            for (address, mac) in remove {
+                let Some(member) = self.read_member(id, ethertype, address, mac.as_deref()) else { continue };
+                if self.members.get_mut(id).is_some_and(|members| members.remove(&member)) {
+                    self.remove_member(id, member);
+                }
+            }
+            for (address, mac) in add {
+                let Some(member) = self.read_member(id, ethertype, address, mac.as_deref()) else { continue };
+                if self.members.entry(id.to_owned()).or_default().insert(member) {
+                    self.add_member(id, member);
+                }
+            }
+        }
+    }
+
+    fn read_member(
+        &mut self,
+        group: &str,
+        ethertype: &str,
+        address: &str,
+        mac: Option<&str>,
+    ) -> Option<Member> {
+        call::member(ethertype, address, mac)
+            .map(|(net, mac)| Member { net, mac })
+            .map_err(|(field, reason)| {
+                self.refused.push(Refused::new(format!("member {address} of {group}"), field, reason));
+            })
+            .ok()
+    }
+
+    fn add_member(&mut self, id: &str, member: Member) {
+        let Some(mac) = member.mac else {
+            self.define_address_group(id);
+            return self.edit.change_addresses(&id.into(), |addresses| _ = addresses.insert(member.net));
+        };
+        let group = GroupId::from(id);
+        self.define_group(&group);
+        let port = Port {
+            id: member.port(id),
+            network_id: NetworkId::from(""),
+            mac,
+            fixed_ips: BTreeSet::new(),
+            allowed_address_pairs: [AddressPair { ip: member.net, mac: None }].into(),
+            security_groups: [group].into(),
+            port_security_enabled: true,
+            device_owner: String::new(),
+            host: None,
+        };
+        self.edit.set_port(&port.id.clone(), Some(port));
+    }
+
+    fn remove_member(&mut self, id: &str, member: Member) {
+        match member.mac {
+            // The same address may be there twice, if ever.
+            None => self.edit.change_addresses(&id.into(), |addresses| _ = addresses.remove(&member.net)),
+            Some(_) => self.edit.set_port(&member.port(id), None),
+        }
+    }
+
+    /// A port that is told of by its id alone.
+    fn trust(&mut self, id: &str) {
+        let id = PortId::from(id);
+        let port = Port {
+            id: id.clone(),
+            network_id: NetworkId::from(""),
+            mac: MacAddr::UNKNOWN,
+            fixed_ips: BTreeSet::new(),
+            allowed_address_pairs: BTreeSet::new(),
+            security_groups: BTreeSet::new(),
+            port_security_enabled: false,
+            device_owner: String::new(),
+            host: None,
+        };
+        self.edit.set_port(&id, Some(port));
+    }
+
+    /// The rules of a group are gone; whoever carries it, a member elsewhere for one, still has it.
+    fn forget_group(&mut self, id: &GroupId) {
+        let mut ports = self.edit.policy().ports.values();
+        match ports.any(|port| port.security_groups.contains(id)) {
+            true => {
+                let group =
+                    SecurityGroup { id: id.clone(), name: String::new(), stateful: true, rules: Vec::new() };
+                self.edit.set_group(id, Some(group));
+            }
+            false => self.edit.set_group(id, None),
+        }
+    }
+
+    /// What an earlier session told of is gone, but for the ports that are plugged in and not told of yet, their groups, and what those name.
+    fn forget_all_but_plugged(&mut self, change: &Change, is_plugged: impl Fn(&PortId) -> bool) {
+        let is_member = |port: &PortId| port.as_str().contains(MEMBER_MARK);
+        let policy = self.edit.policy();
+        let told = |id: &PortId| {
+            change.ports.contains_key(id.as_str()) || change.trusted.iter().any(|of| of == id.as_str())
+        };
+        let kept: Vec<Arc<Port>> = policy
+            .ports
+            .iter()
+            .filter(|(id, _)| !is_member(id) && !told(id) && is_plugged(id))
+            .map(|(_, port)| Arc::clone(port))
+            .collect();
+        let mut groups: BTreeSet<GroupId> =
+            kept.iter().flat_map(|port| port.security_groups.iter().cloned()).collect();
+        let mut named = BTreeSet::new();
+        for rule in groups.iter().filter_map(|id| policy.groups.get(id)).flat_map(|group| &group.rules) {
+            match &rule.remote {
+                Remote::Group(id) => _ = named.insert(id.to_string()),
+                Remote::AddressGroup(id) => _ = named.insert(id.to_string()),
+                Remote::Any | Remote::Prefix(_) => {}
+            }
+        }
+        groups.extend(named.iter().map(|id| GroupId::from(id.as_str())));
+        let gone_ports: Vec<PortId> = policy
+            .ports
+            .keys()
+            .filter(|id| !is_member(id) && kept.binary_search_by(|port| port.id.cmp(id)).is_err())
+            .cloned()
+            .collect();
+        let gone_groups: Vec<GroupId> =
+            policy.groups.keys().filter(|id| !groups.contains(*id)).cloned().collect();
+        let gone_addresses: Vec<AddressGroupId> =
+            policy.address_groups.keys().filter(|id| !named.contains(id.as_str())).cloned().collect();
+        gone_ports.iter().for_each(|id| self.edit.set_port(id, None));
+        // Told anew where they are named: also those that stay, if the session tells of them.
+        let gone_members: Vec<String> = self
+            .members
+            .keys()
+            .filter(|id| !named.contains(*id) || change.members.contains_key(*id))
+            .cloned()
+            .collect();
+        gone_members.iter().for_each(|id| self.take_members(id, None));
+        gone_groups.iter().for_each(|id| self.edit.set_group(id, None));
+        gone_addresses.iter().for_each(|id| self.edit.set_address_group(id, None));
+    }
+}
+
+/// In the ids of members' ports, and in no port's own: these are UUIDs.
+const MEMBER_MARK: &str = "/member/";
+
+impl Member {
+    /// The port elsewhere that stands for it.
+    fn port(&self, group: &str) -> PortId {
+        let Member { net, mac } = self;
+        let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
+        PortId::from(format!("{group}{MEMBER_MARK}{net}/{mac}"))
+    }
+}
