@@ -92,6 +92,8 @@ pub async fn apply<D: Driver>(
 mod tests {
     use std::collections::VecDeque;
 
+    use policy::PortId;
+
     use super::*;
     use crate::engine::{Health, Status};
     use crate::host::Closed;
@@ -115,6 +117,10 @@ mod tests {
                 None => std::future::pending().await,
             }
             Report::Settled
+        }
+
+        fn is_plugged(&self, _port: &PortId) -> bool {
+            true
         }
 
         fn closed(&self) -> Vec<ClosedInterface> {

@@ -1,26 +1,40 @@
 //! The daemon: source and driver, and what is told of them.
 
-use std::future::Future;
+use std::future::{Future, pending};
 
 use policy::document::Diagnostic;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::api::{Condition, Request, Status, Totals};
 use crate::driver::Driver;
 use crate::engine::{self, Consequence, Fault, Report, SecurityEffect};
 use crate::service::Service;
-use crate::source::{DocumentsError, Update};
+use crate::source::{DocumentsError, DriverCalls, Update};
+
+/// Where the policy comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// Documents, as they are read.
+    Documents(mpsc::Receiver<Result<Update, DocumentsError>>),
+    /// The driver of Neutron's agent, by the API. What no other run of the daemon is called.
+    NeutronDriver(String),
+}
 
 /// Keeps the datapath as the source says, and answers `requests`, until `shutdown`. The datapath stays as it is then.
 pub async fn run<D: Driver>(
     driver: &mut D,
-    mut updates: mpsc::Receiver<Result<Update, DocumentsError>>,
+    source: Source,
     mut requests: mpsc::Receiver<Request>,
     shutdown: impl Future<Output = ()>,
 ) {
     tokio::pin!(shutdown);
-    let (mut source_lives, mut api_lives) = (true, true);
+    let (mut updates, mut calls) = match source {
+        Source::Documents(updates) => (Some(updates), None),
+        Source::NeutronDriver(daemon) => (None, Some(DriverCalls::new(daemon))),
+    };
+    let mut api_lives = true;
     let mut documents = DocumentFaults::default();
     let mut service = Service::new();
     loop {
@@ -30,7 +44,7 @@ pub async fn run<D: Driver>(
                 return;
             }
             () = service.watch() => {}
-            update = updates.recv(), if source_lives => match update {
+            update = next(&mut updates) => match update {
                 Some(Ok(update)) => {
                     tell_update(&update);
                     documents.read(&update);
@@ -44,33 +58,71 @@ pub async fn run<D: Driver>(
                 }
                 None => {
                     error!("the policy source ended; the policy in force stays");
-                    source_lives = false;
+                    updates = None;
                 }
             },
             request = requests.recv(), if api_lives => match request {
-                // Who asked may be gone.
-                Some(Request::Status(answer)) => _ = answer.send(status(driver, &documents)),
+                // Who asked may be gone, here and below.
+                Some(Request::Status(answer)) => _ = answer.send(status(driver, &faults(&documents, calls.as_ref()))),
+                Some(Request::DriverState(answer)) => {
+                    _ = calls.as_ref().map(|calls| answer.send(calls.state(driver)));
+                }
+                Some(Request::Change { change, wait, answer }) => {
+                    if let Some(calls) = &mut calls {
+                        calls.take(driver, &change, wait, answer);
+                    }
+                }
                 None => api_lives = false,
             },
+            () = until(calls.as_ref().and_then(DriverCalls::next_answer)) => answer(calls.as_mut(), driver),
             report = driver.report() => {
                 tell(&report);
                 if matches!(report, Report::Settled | Report::Waiting(_) | Report::Resumed) {
-                    service.tell(&status(driver, &documents));
+                    service.tell(&status(driver, &faults(&documents, calls.as_ref())));
                 }
+                answer(calls.as_mut(), driver);
             }
         }
     }
 }
 
+/// The next update, as long as there may be one.
+async fn next(
+    updates: &mut Option<mpsc::Receiver<Result<Update, DocumentsError>>>,
+) -> Option<Result<Update, DocumentsError>> {
+    match updates {
+        Some(updates) => updates.recv().await,
+        None => pending().await,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
+fn answer<D: Driver>(calls: Option<&mut DriverCalls>, driver: &D) {
+    if let Some(calls) = calls {
+        calls.answer(driver);
+    }
+}
+
+/// What is wrong with the policy, wherever it comes from.
+fn faults(documents: &DocumentFaults, calls: Option<&DriverCalls>) -> Vec<Fault> {
+    documents.faults.iter().chain(calls.into_iter().flat_map(DriverCalls::faults)).cloned().collect()
+}
+
 /// How the daemon is.
-fn status<D: Driver>(driver: &D, documents: &DocumentFaults) -> Status {
+fn status<D: Driver>(driver: &D, of_policy: &[Fault]) -> Status {
     let health = driver.health();
     let engine::Status { ports, sets, flows, sent, .. } = driver.status();
-    let faults = documents.faults.iter().cloned().chain(health.faults.iter().cloned());
+    let faults = of_policy.iter().cloned().chain(health.faults.iter().cloned());
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         firewall_driver: driver.name().to_owned(),
-        condition: Condition::of(&health, documents.faults.is_empty()),
+        condition: Condition::of(&health, of_policy.is_empty()),
         waiting: health.waiting.as_ref().map(ToString::to_string),
         faults: faults.map(Into::into).collect(),
         enforced: Totals { ports, sets, flows, flow_mods: sent.flow_mods() },

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent::api::{Request, Server};
-use agent::config::FirewallDriver;
+use agent::config::{Config, FirewallDriver, SourceKind};
+use agent::daemon::{self, Source};
 use agent::driver::{Hybrid, Noop, OpenvSwitch};
-use agent::{daemon, source};
+use agent::source;
+use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -36,30 +38,47 @@ impl AgentCommand {
         info!(
             driver = %config.firewall_driver,
             bridge = config.integration_bridge,
-            policy = %config.policy_path.display(),
+            policy = %shown(&config),
             ovsdb = %config.ovsdb.remote,
             "sgflow agent"
         );
-        let updates = source::updates(source::watch(config.policy_path.clone()));
+        let source = match config.policy_source {
+            SourceKind::File => Source::Documents(source::updates(source::watch(config.policy_path.clone()))),
+            SourceKind::NeutronDriver => Source::NeutronDriver(new_name()?),
+        };
         let requests = serve(&config.api_socket).await;
         match config.firewall_driver {
             FirewallDriver::OpenvSwitch => {
                 let mut driver = OpenvSwitch::new(setup(&config, false))?;
-                daemon::run(&mut driver, updates, requests, shutdown).await;
+                daemon::run(&mut driver, source, requests, shutdown).await;
             }
             FirewallDriver::IptablesHybrid => {
                 let mut driver = Hybrid::new(hybrid_setup(&config))?;
-                daemon::run(&mut driver, updates, requests, shutdown).await;
+                daemon::run(&mut driver, source, requests, shutdown).await;
             }
             FirewallDriver::Nftables => {
                 let mut driver = Hybrid::with_nftables(hybrid_setup(&config))?;
-                daemon::run(&mut driver, updates, requests, shutdown).await;
+                daemon::run(&mut driver, source, requests, shutdown).await;
             }
-            FirewallDriver::Noop => daemon::run(&mut Noop::default(), updates, requests, shutdown).await,
+            FirewallDriver::Noop => daemon::run(&mut Noop::default(), source, requests, shutdown).await,
         }
         info!("ending; the switch keeps its flows");
         Ok(Exit::Done)
     }
+}
+
+/// Where the policy comes from, for people.
+fn shown(config: &Config) -> String {
+    match config.policy_source {
+        SourceKind::File => config.policy_path.display().to_string(),
+        SourceKind::NeutronDriver => "neutron-driver".to_owned(),
+    }
+}
+
+/// What no other run of the daemon is called (proc(5), `/proc/sys/kernel/random/uuid`: another at each reading).
+fn new_name() -> anyhow::Result<String> {
+    let path = "/proc/sys/kernel/random/uuid";
+    Ok(std::fs::read_to_string(path).context(path)?.trim().to_owned())
 }
 
 /// Requests that wait for the daemon's loop; the server waits beyond that.

@@ -96,7 +96,7 @@ pub(crate) struct SettingsOptions {
     #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_PRIVATE_KEY")]
     ovsdb_private_key: Option<PathBuf>,
 
-    /// Where the policy comes from: file
+    /// Where the policy comes from: file, or neutron-driver (the driver of Neutron's agent on this host)
     #[arg(long, value_name = "SOURCE", env = "SGFLOW_POLICY_SOURCE")]
     policy_source: Option<SourceKind>,
 

@@ -67,7 +67,9 @@ async fn get(path: &Path, resource: &'static str) -> Result<Vec<u8>, ClientError
     let (code, body) =
         exchange.map_err(|late| broken(path, &late))?.map_err(|reason| broken(path, &*reason))?;
     if code != StatusCode::OK {
-        let text = String::from_utf8_lossy(&body).trim().to_owned();
+        let said: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        let reason = said.as_ref().and_then(|said| said["error"]["reason"].as_str());
+        let text = reason.map_or_else(|| String::from_utf8_lossy(&body).trim().to_owned(), str::to_owned);
         return Err(ClientError::Refused { path: path.to_owned(), code, text });
     }
     Ok(body)

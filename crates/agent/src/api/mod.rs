@@ -3,20 +3,29 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] as JSON |
+//! | `GET /v1/neutron-driver` | [`DriverState`]: what is held of what Neutron's agent has told |
+//! | `POST /v1/neutron-driver?wait=S` | takes a [`neutron::driver::Change`], and answers with a [`ChangeAnswer`] when it is in force |
 //!
-//! Who may ask: root, the daemon's own user, and the members of group [`GROUP`] (the peer's credentials, unix(7)
-//! `SO_PEERCRED`). The daemon's loop answers between two pieces of work; a client that is slow, silent or one of too many
-//! costs a place among `server::CLIENTS` for a bounded time and nothing else.
+//! `docs/api/openapi.yaml` says it for those who write a client.
+//!
+//! Who may ask: root, the daemon's own user, and the members of group [`GROUP`]; who may change something: root, the daemon's own user, and the
+//! members of [`POLICY_GROUP`] (the peer's credentials, unix(7) `SO_PEERCRED`). The daemon's loop answers between two pieces of work; a client that is
+//! slow, silent or one of too many costs a place among `server::CLIENTS` for a bounded time and nothing else.
 
 mod client;
+mod driver_calls;
 mod peer;
 mod server;
 mod status;
 
+use std::time::Duration;
+
+use neutron::driver::Change;
 use tokio::sync::oneshot;
 
 pub use client::{ClientError, status};
-pub use peer::GROUP;
+pub use driver_calls::{Applied, ChangeAnswer, ChangeRefused, ClosedPort, DriverState};
+pub use peer::{GROUP, POLICY_GROUP};
 pub use server::{Server, ServerError};
 pub use status::{Condition, FaultDocument, Status, Totals};
 
@@ -25,4 +34,15 @@ pub use status::{Condition, FaultDocument, Status, Totals};
 pub enum Request {
     /// How the daemon is.
     Status(oneshot::Sender<Status>),
+    /// What it holds of what Neutron's agent has told; no answer if the policy comes from elsewhere.
+    DriverState(oneshot::Sender<DriverState>),
+    /// Neutron's agent tells something; no answer if the policy comes from elsewhere.
+    Change {
+        /// What.
+        change: Box<Change>,
+        /// How long it may take to be in force.
+        wait: Duration,
+        /// What came of it.
+        answer: oneshot::Sender<Result<ChangeAnswer, ChangeRefused>>,
+    },
 }

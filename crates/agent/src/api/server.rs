@@ -7,29 +7,39 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Extension, State};
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use neutron::driver::Change;
 use nix::unistd::Group;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use thiserror::Error;
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
-use super::peer::{GROUP, may_read};
-use super::{Request, Status};
+use super::peer::{GROUP, POLICY_GROUP, may_read, may_write};
+use super::{Applied, ChangeAnswer, ChangeRefused, DriverState, Request, Status};
 
 /// Clients served at a time; others wait to be accepted.
 pub(super) const CLIENTS: usize = 32;
-/// How long a client may take, from its first byte to our last.
+/// How long a client may take, from its first byte to our last, besides what it has asked us to wait.
 const EXCHANGE: Duration = Duration::from_secs(10);
 /// How long the daemon's loop may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long a client may ask us to wait, in seconds.
+const LONGEST_WAIT: u16 = 60;
+/// A change is not larger: 200,000 members and as many rules.
+const CHANGE_BYTES: usize = 64 << 20;
 /// Wait after an accept that failed, for want of file descriptors as a rule.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
@@ -87,7 +97,10 @@ impl Server {
 
     /// Serves until it is dropped. What clients want to know goes to `requests`.
     pub async fn serve(self, requests: mpsc::Sender<Request>) {
-        let router = Router::new().route("/v1/status", get(status)).with_state(requests);
+        let router = Router::new()
+            .route("/v1/status", get(status))
+            .route("/v1/neutron-driver", get(driver_state).post(change))
+            .with_state(requests);
         let places = Arc::new(Semaphore::new(CLIENTS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -101,8 +114,7 @@ impl Server {
             };
             let router = router.clone();
             tokio::spawn(async move {
-                // A client that breaks off or takes too long has had its chance.
-                _ = timeout(EXCHANGE, exchange(stream, router)).await;
+                exchange(stream, router).await;
                 drop(place);
             });
         }
@@ -119,29 +131,150 @@ impl Drop for Server {
 /// One request and its answer.
 async fn exchange(stream: UnixStream, router: Router) {
     let Ok(peer) = stream.peer_cred() else { return };
-    let service = TowerToHyperService::new(router.layer(Extension(Peer(peer))));
+    let (patience, mut extended) = watch::channel(Instant::now() + EXCHANGE);
+    let router = router.layer(Extension(Peer(peer))).layer(Extension(Patience(patience)));
+    let service = TowerToHyperService::new(router);
     let mut connection = hyper::server::conn::http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(EXCHANGE).keep_alive(false);
-    _ = connection.serve_connection(TokioIo::new(stream), service).await;
+    let served = connection.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    loop {
+        let deadline = *extended.borrow_and_update();
+        tokio::select! {
+            _ = &mut served => return,
+            // A client that takes too long has had its chance.
+            () = sleep_until(deadline) => return,
+            Ok(()) = extended.changed() => {}
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
 struct Peer(UCred);
 
+/// Until when a client is served.
+#[derive(Clone)]
+struct Patience(watch::Sender<Instant>);
+
+/// What a client is told instead of an answer.
+#[derive(Debug)]
+struct Refusal {
+    code: StatusCode,
+    object: &'static str,
+    field: &'static str,
+    reason: String,
+    /// Besides.
+    more: Map<String, Value>,
+}
+
+impl Refusal {
+    fn new(code: StatusCode, object: &'static str, field: &'static str, reason: impl ToString) -> Self {
+        Refusal { code, object, field, reason: reason.to_string(), more: Map::new() }
+    }
+
+    fn late() -> Self {
+        let reason = "the daemon is ending, or does not answer in time";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "agent", "answer", reason)
+    }
+
+    fn no_such_source() -> Self {
+        let reason = "the policy of this agent comes from elsewhere: set policy.source to neutron-driver";
+        Refusal::new(StatusCode::NOT_FOUND, "agent", "policy.source", reason)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Refusal { code, object, field, reason, mut more } = self;
+        more.insert("error".to_owned(), json!({"object": object, "field": field, "reason": reason}));
+        (code, Json(Value::Object(more))).into_response()
+    }
+}
+
+async fn may(peer: UCred, what: fn(UCred) -> bool, group: &str) -> Result<(), Refusal> {
+    // The system's user database may take its time.
+    if tokio::task::spawn_blocking(move || what(peer)).await.unwrap_or(false) {
+        return Ok(());
+    }
+    let reason = format!("user {} is neither root nor of group {group}", peer.uid());
+    Err(Refusal::new(StatusCode::FORBIDDEN, "client", "user", reason))
+}
+
+/// Asks the daemon's loop: nothing if it answers nothing.
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    within: Duration,
+) -> Result<Option<T>, Refusal> {
+    let (sender, answer) = oneshot::channel();
+    let ask = async {
+        requests.send(request(sender)).await.map_err(|_| Refusal::late())?;
+        Ok(answer.await.ok())
+    };
+    timeout(within, ask).await.map_err(|_| Refusal::late())?
+}
+
 async fn status(
     State(requests): State<mpsc::Sender<Request>>,
     Extension(Peer(peer)): Extension<Peer>,
-) -> Result<Json<Status>, (StatusCode, String)> {
-    if !tokio::task::spawn_blocking(move || may_read(peer)).await.unwrap_or(false) {
-        let uid = peer.uid();
-        return Err((StatusCode::FORBIDDEN, format!("user {uid} is neither root nor of group {GROUP}\n")));
-    }
-    let (sender, answer) = oneshot::channel();
-    let ask = async {
-        requests.send(Request::Status(sender)).await.ok()?;
-        answer.await.ok()
+) -> Result<Json<Status>, Refusal> {
+    may(peer, may_read, GROUP).await?;
+    ask(&requests, Request::Status, ANSWER).await?.map(Json).ok_or_else(Refusal::late)
+}
+
+async fn driver_state(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Peer(peer)): Extension<Peer>,
+) -> Result<Json<DriverState>, Refusal> {
+    may(peer, may_read, GROUP).await?;
+    ask(&requests, Request::DriverState, ANSWER).await?.map(Json).ok_or_else(Refusal::no_such_source)
+}
+
+/// How long a change may take to be in force.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wait {
+    /// In seconds.
+    #[serde(default)]
+    wait: u16,
+}
+
+async fn change(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(Patience(patience)): Extension<Patience>,
+    wait: Result<Query<Wait>, QueryRejection>,
+    body: Body,
+) -> Result<(StatusCode, Json<ChangeAnswer>), Refusal> {
+    may(peer, may_write, POLICY_GROUP).await?;
+    let bad = |field, reason: &dyn ToString| {
+        Refusal::new(StatusCode::BAD_REQUEST, "request", field, reason.to_string())
     };
-    let late =
-        || (StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending, or does not answer in time\n".to_owned());
-    timeout(ANSWER, ask).await.ok().flatten().map(Json).ok_or_else(late)
+    let Query(Wait { wait }) = wait.map_err(|rejection| bad("wait", &rejection.body_text()))?;
+    if wait > LONGEST_WAIT {
+        return Err(bad("wait", &format!("{wait} s is more than {LONGEST_WAIT} s")));
+    }
+    // Read within the time that everybody has.
+    let body = to_bytes(body, CHANGE_BYTES).await.map_err(|reason| {
+        let reason = format!("more than {CHANGE_BYTES} bytes, or broken off: {reason}");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request", "body", reason)
+    })?;
+    let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice::<Change>(&body)).await;
+    let change = Box::new(parsed.map_err(|_| Refusal::late())?.map_err(|reason| bad("body", &reason))?);
+    let wait = Duration::from_secs(u64::from(wait));
+    // Nobody else is waiting if the client is not there any more.
+    _ = patience.send(Instant::now() + wait + EXCHANGE);
+    let request = |answer| Request::Change { change, wait, answer };
+    let answer = ask(&requests, request, wait + ANSWER).await?.ok_or_else(Refusal::no_such_source)?;
+    let answer = answer.map_err(|ChangeRefused { reason, session, sequence }| {
+        let mut refusal = Refusal::new(StatusCode::CONFLICT, "change", "sequence", reason);
+        refusal.more.insert("session".to_owned(), session.into());
+        refusal.more.insert("sequence".to_owned(), sequence.into());
+        refusal
+    })?;
+    let code = match answer.state {
+        Applied::Applied => StatusCode::OK,
+        Applied::Pending => StatusCode::ACCEPTED,
+    };
+    Ok((code, Json(answer)))
 }

@@ -6,7 +6,7 @@ mod openvswitch;
 
 use std::future::Future;
 
-use policy::PolicyDelta;
+use policy::{PolicyDelta, PortId};
 
 pub use hybrid::{
     Hybrid, HybridError, HybridSetup, InForce, OnceError, Variant, converge_once, in_force, programs_started,
@@ -32,6 +32,9 @@ pub trait Driver {
 
     /// Works until there is something to tell. Cancel safe: a report is not lost, and what is under way stays so.
     fn report(&mut self) -> impl Future<Output = Report> + Send;
+
+    /// Whether an interface of the bridge says that it is this port.
+    fn is_plugged(&self, port: &PortId) -> bool;
 
     /// The interfaces that say they are a port's, and are closed for what they are.
     fn closed(&self) -> Vec<ClosedInterface>;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use policy::PolicyDelta;
+use policy::{PolicyDelta, PortId};
 
 use super::Driver;
 use crate::engine::{Health, Report, Sent, Status};
@@ -29,6 +29,10 @@ impl Driver for Noop {
             Some(report) => report,
             None => std::future::pending().await,
         }
+    }
+
+    fn is_plugged(&self, _port: &PortId) -> bool {
+        true
     }
 
     fn closed(&self) -> Vec<ClosedInterface> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use policy::PortId;
 
-use super::{Engine, Waiting};
+use super::{Engine, Progress, Waiting};
 
 /// What is wrong with one object while the rest is enforced.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +85,14 @@ impl Engine {
             faults.push(Fault { object, reason, effect: SecurityEffect::Open });
         }
         faults.sort_unstable();
-        Health { waiting: self.waiting.clone(), settled: self.progress.settled, faults }
+        Health { waiting: self.waiting.clone(), settled: self.is_settled(), faults }
+    }
+
+    /// Whether nothing is left to do of what was given so far.
+    fn is_settled(&self) -> bool {
+        let Progress { settled, uncommitted, unreported, .. } = self.progress;
+        let is_fed = self.inbox.changed.len() + self.inbox.ports.len() + self.inbox.networks.len() == 0;
+        settled && is_fed && !uncommitted && !unreported && self.busy.is_none()
     }
 
     fn port_faults(&self) -> Vec<Fault> {

@@ -73,6 +73,11 @@ impl HybridPorts {
         ports.into_iter().filter_map(|port| self.settle(port)).collect()
     }
 
+    /// Whether an interface of the bridge says that it is this port.
+    pub fn is_plugged(&self, port: &PortId) -> bool {
+        self.told.contains_key(port)
+    }
+
     /// Whether the bridge is there.
     pub fn has_bridge(&self) -> bool {
         self.view.bridge().is_some()

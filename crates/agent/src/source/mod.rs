@@ -1,9 +1,11 @@
 //! Where the policy comes from.
 
 mod documents;
+mod driver_calls;
 mod feed;
 mod file;
 
 pub use documents::{Documents, DocumentsError};
+pub(crate) use driver_calls::DriverCalls;
 pub use feed::{Feed, Update, updates};
 pub use file::{Reading, watch};

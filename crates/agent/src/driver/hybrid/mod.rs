@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
-use policy::PolicyDelta;
+use policy::{PolicyDelta, PortId};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 use tracing::error;
@@ -133,6 +133,8 @@ pub struct Hybrid {
     /// What the worker was told last.
     may_write: bool,
     orders: Sender<Order>,
+    /// How many there were.
+    ordered: u64,
     reports: UnboundedReceiver<Report>,
     state: Arc<Mutex<State>>,
     waiting: Option<Waiting>,
@@ -221,6 +223,7 @@ impl Hybrid {
             lost: None,
             may_write: false,
             orders,
+            ordered: 0,
             reports,
             state,
             waiting: None,
@@ -281,7 +284,8 @@ impl Hybrid {
         }
     }
 
-    fn order(&self, order: Order) {
+    fn order(&mut self, order: Order) {
+        self.ordered += 1;
         if self.orders.send(order).is_err() {
             error!("the driver's thread has ended; what the kernel holds stays as it is");
         }
@@ -315,13 +319,17 @@ impl Driver for Hybrid {
         }
     }
 
+    fn is_plugged(&self, port: &PortId) -> bool {
+        self.ports.is_plugged(port)
+    }
+
     fn closed(&self) -> Vec<ClosedInterface> {
         Vec::new()
     }
 
     fn health(&self) -> Health {
-        let State { faults, settled, .. } = self.state();
-        Health { waiting: self.waiting.clone(), settled, faults }
+        let State { faults, settled, taken, .. } = self.state();
+        Health { waiting: self.waiting.clone(), settled: settled && taken == self.ordered, faults }
     }
 
     fn status(&self) -> Status {

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) faults: Vec<Fault>,
     /// Nothing is left to do.
     pub(super) settled: bool,
+    /// How many orders had been taken by then.
+    pub(super) taken: u64,
     /// What would be changed, if nothing is.
     pub(super) planned: Vec<String>,
 }
@@ -75,6 +77,8 @@ pub(super) struct Worker<B: Backend> {
     /// Zones that may hold connections of an earlier owner.
     new_zones: BTreeSet<u16>,
     has_policy: bool,
+    /// Orders, so far.
+    taken: u64,
     may_write: bool,
     is_read: bool,
     only_looks: bool,
@@ -119,6 +123,7 @@ impl<B: Backend> Worker<B> {
             elsewhere: BTreeMap::new(),
             new_zones: BTreeSet::new(),
             has_policy: false,
+            taken: 0,
             may_write: false,
             is_read: false,
             only_looks: false,
@@ -162,6 +167,7 @@ impl<B: Backend> Worker<B> {
     }
 
     fn take(&mut self, order: Order) {
+        self.taken += 1;
         match order {
             Order::Policy(delta) => {
                 self.firewall.apply_policy(&delta);
@@ -354,7 +360,7 @@ impl<B: Backend> Worker<B> {
         self.told.refused = refused;
         let settled = self.failure.is_none();
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
-            State { status, faults, settled, planned: self.planned.clone() };
+            State { status, faults, settled, taken: self.taken, planned: self.planned.clone() };
     }
 }
 

@@ -374,12 +374,18 @@ impl Driver for OpenvSwitch {
         }
     }
 
+    fn is_plugged(&self, port: &PortId) -> bool {
+        let is_its = |closed: &ClosedInterface| closed.port.as_ref() == Some(port);
+        self.engine.spot(port).is_some() || self.engine.closed().iter().any(is_its)
+    }
+
     fn closed(&self) -> Vec<ClosedInterface> {
         self.engine.closed()
     }
 
     fn health(&self) -> Health {
         let mut health = self.engine.health();
+        health.settled &= self.inbox.is_empty();
         health.faults.extend(self.mirror.iter().flat_map(|mirror| mirror.status().faults));
         health
     }

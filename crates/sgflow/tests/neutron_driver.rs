@@ -1,0 +1,244 @@
+//! `sgflow agent` with policy source `neutron-driver`: told by its socket, on a bridge with the tables of Neutron's agent.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use common::traffic::{datagram, ends};
+use common::{Agent, eventually, flows, is_open, ovs, plug, socket, status, stdout};
+use lab::{DummyPort, Ovs};
+use serde_json::{Value, json};
+
+/// What Neutron's agent has in the tables before those of a firewall driver, and the cookie of its process.
+fn tables_of_neutron(ovs: &Ovs, cookie: u64) {
+    for flow in [
+        "table=0,priority=0,actions=resubmit(,58)",
+        "table=0,priority=65535,dl_vlan=4095,actions=drop",
+        "table=58,priority=0,actions=resubmit(,59)",
+        "table=59,priority=0,actions=resubmit(,60)",
+        "table=60,priority=1,actions=NORMAL",
+    ] {
+        add_flow(ovs, &format!("cookie={cookie:#x},{flow}"));
+    }
+}
+
+/// What the driver adds, under the cookie that the agent gave it.
+fn hook(ovs: &Ovs, cookie: u64) {
+    add_flow(ovs, &format!("cookie={cookie:#x},table=60,priority=65000,actions=resubmit(,100)"));
+}
+
+fn add_flow(ovs: &Ovs, flow: &str) {
+    ovs.ofctl(&["-O", "OpenFlow14", "add-flow", "br-int", flow]).expect("a flow");
+}
+
+/// What the agent does at the end of its first round: of its tables, only flows of its own cookies stay.
+fn clean_up(ovs: &Ovs, cookie: u64) {
+    for flow in flows(ovs) {
+        let field =
+            |name: &str| flow.split(&[',', ' ']).find_map(|part| part.strip_prefix(name)).map(str::to_owned);
+        let table: u8 = field("table=").map_or(0, |table| table.parse().expect("a number"));
+        let held = field("cookie=").expect("a cookie");
+        if table < 94 && held != format!("{cookie:#x}") {
+            let all = format!("cookie={held}/-1,table={table}");
+            ovs.ofctl(&["-O", "OpenFlow14", "del-flows", "br-int", &all]).expect("flows go");
+        }
+    }
+}
+
+/// One request by the agent's socket; the answer's status and body.
+fn ask(ovs: &Ovs, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = UnixStream::connect(socket(ovs)).expect("the agent's socket");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: sgflow\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("a request");
+    // Whoever refuses a request may not read all of it.
+    _ = stream.write_all(body.as_bytes());
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let code = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+    (code, serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)))
+}
+
+fn tell(ovs: &Ovs, session: &str, sequence: u64, mut change: Value) -> (u16, Value) {
+    change["session"] = json!(session);
+    change["sequence"] = json!(sequence);
+    ask(ovs, "POST", "/v1/neutron-driver?wait=10", &change.to_string())
+}
+
+/// It is in force.
+fn applied(ovs: &Ovs, session: &str, sequence: u64, change: Value) -> Value {
+    let (code, answer) = tell(ovs, session, sequence, change);
+    assert_eq!((code, &answer["state"]), (200, &json!("applied")), "{answer}");
+    answer
+}
+
+fn port(number: u16, groups: &[&str]) -> Value {
+    json!({"network_id": "n", "mac_address": format!("fa:16:3e:00:00:{number:02x}"),
+           "fixed_ips": [format!("10.0.0.{number}")], "security_groups": groups, "device_owner": "compute:nova"})
+}
+
+/// p-2 takes what members of `g` send to its port 53; p-1 is one of them.
+fn first_change() -> Value {
+    json!({
+        "rules": {"g": [{"direction": "egress", "ethertype": "IPv4"}],
+                  "h": [{"direction": "ingress", "ethertype": "IPv4", "protocol": "udp",
+                         "port_range_min": 53, "port_range_max": 53, "remote_group_id": "g"}]},
+        "members": {"g": {"IPv4": {"add": [["10.0.0.1", "fa:16:3e:00:00:01"]]}}},
+        "ports": {"p-1": port(1, &["g"]), "p-2": port(2, &["h"])},
+        "expect": ["p-1", "p-2"]
+    })
+}
+
+fn passes((sender, receiver): &(DummyPort, DummyPort), source_port: u16, port: u16) -> bool {
+    sender.receive(&datagram([10, 0, 0, 1], source_port, port)).expect("the switch takes it");
+    !receiver.take_sent().expect("a look").is_empty()
+}
+
+fn start(ovs: &Ovs) -> ((DummyPort, DummyPort), Agent) {
+    let ports = ends(ovs);
+    tables_of_neutron(ovs, 0xa1);
+    (ports, serving(ovs))
+}
+
+fn serving(ovs: &Ovs) -> Agent {
+    let agent = Agent::start_with(ovs, &["--policy-source", "neutron-driver"]);
+    eventually("the socket answers", || UnixStream::connect(socket(ovs)).is_ok());
+    agent
+}
+
+#[test]
+fn a_change_is_answered_when_it_is_in_force() {
+    let ovs = ovs();
+    let (ports, _agent) = start(&ovs);
+    let (code, held) = ask(&ovs, "GET", "/v1/neutron-driver", "");
+    assert_eq!((code, &held["session"], &held["sequence"]), (200, &Value::Null, &json!(0)));
+    let before = flows(&ovs);
+    applied(&ovs, "s", 1, first_change());
+    assert!(passes(&ports, 1000, 53) && !passes(&ports, 1000, 54));
+    assert!(before.iter().all(|flow| flows(&ovs).contains(flow)), "Neutron's are as they were");
+    // The member goes: what it has begun is cut by the time of the answer.
+    let gone = json!({"IPv4": {"remove": [["10.0.0.1", "fa:16:3e:00:00:01"]]}});
+    applied(&ovs, "s", 2, json!({"members": {"g": gone}, "ports": {"p-1": port(1, &["i"])}}));
+    assert!(!passes(&ports, 1000, 53));
+    // Port security goes, by an update of the port.
+    let mut off = port(2, &[]);
+    off["port_security_enabled"] = json!(false);
+    applied(&ovs, "s", 3, json!({"ports": {"p-1": port(1, &["g"]), "p-2": off}}));
+    assert!(passes(&ports, 1000, 54));
+    applied(&ovs, "s", 4, json!({"ports": {"p-2": null}}));
+    assert!(!passes(&ports, 1000, 54), "who is not known is closed");
+    let (_, held) = ask(&ovs, "GET", "/v1/neutron-driver", "");
+    assert_eq!((&held["session"], &held["sequence"], &held["applied"]), (&json!("s"), &json!(4), &json!(4)));
+}
+
+#[test]
+fn a_port_that_is_expected_is_waited_for_and_one_that_is_not_there_is_named() {
+    let ovs = ovs();
+    let (_ports, _agent) = start(&ovs);
+    let mut change = first_change();
+    change["ports"]["p-3"] = port(3, &["g"]);
+    change["ports"]["p-9"] = port(9, &["g"]);
+    change["expect"] = json!(["p-1", "p-3", "p-9"]);
+    let answer = std::thread::scope(|scope| {
+        let answer = scope.spawn(|| applied(&ovs, "s", 1, change));
+        std::thread::sleep(Duration::from_millis(300));
+        plug(&ovs, 3);
+        answer.join().expect("an answer")
+    });
+    assert_eq!((&answer["absent"], &answer["closed"]), (&json!(["p-9"]), &json!([])));
+    assert!(is_open(&ovs, 3));
+}
+
+#[test]
+fn the_hook_lives_through_the_agents_start_and_is_put_back_when_it_goes() {
+    let ovs = ovs();
+    let (ports, agent) = start(&ovs);
+    applied(&ovs, "s", 1, first_change());
+    hook(&ovs, 0xa1);
+    assert!(passes(&ports, 1000, 53) && !passes(&ports, 1000, 54));
+    // The agent starts anew, with another cookie.
+    tables_of_neutron(&ovs, 0xb2);
+    hook(&ovs, 0xb2);
+    applied(&ovs, "t", 1, first_change());
+    let before = flows(&ovs);
+    clean_up(&ovs, 0xb2);
+    assert!(passes(&ports, 1000, 53) && !passes(&ports, 1001, 54));
+    eventually("settled", || stdout(&status(&ovs, &[])).starts_with("converged"));
+    assert_eq!(
+        flows(&ovs),
+        before,
+        "nothing of ours was in the agent's tables but the hook, which it takes for its own"
+    );
+    let sent = agent.count("applied added=");
+    assert_eq!(
+        agent.log().matches("applied added=0 modified=0 deleted=0").count() + 1,
+        sent,
+        "{}",
+        agent.log()
+    );
+    ovs.ofctl(&["-O", "OpenFlow14", "--strict", "del-flows", "br-int", "table=60,priority=65000"])
+        .expect("it goes");
+    eventually("the hook is back", || flows(&ovs).iter().any(|flow| flow.contains("priority=65000")));
+    assert!(!passes(&ports, 1002, 54));
+}
+
+#[test]
+fn after_a_restart_everything_stays_until_it_is_told_again_and_nothing_is_sent_then() {
+    let ovs = ovs();
+    let (ports, agent) = start(&ovs);
+    applied(&ovs, "s", 1, first_change());
+    let before = flows(&ovs);
+    drop(agent);
+    let agent = serving(&ovs);
+    assert!(passes(&ports, 1000, 53) && !passes(&ports, 1000, 54));
+    let (code, answer) = tell(&ovs, "s", 2, json!({"trusted": ["p-2"]}));
+    assert_eq!((code, &answer["error"]["field"], &answer["sequence"]), (409, &json!("sequence"), &json!(0)));
+    assert!(!passes(&ports, 1000, 54), "what does not follow changes nothing");
+    applied(&ovs, "t", 1, first_change());
+    assert_eq!(flows(&ovs), before);
+    assert_eq!(agent.count("applied added=0 modified=0 deleted=0"), 1, "{}", agent.log());
+}
+
+#[test]
+fn what_is_wrong_is_named_and_the_rest_is_taken() {
+    let ovs = ovs();
+    let (ports, _agent) = start(&ovs);
+    let mut change = first_change();
+    change["rules"]["h"].as_array_mut().expect("rules").push(
+        json!({"direction": "ingress", "ethertype": "IPv4", "protocol": "tcp", "port_range_min": 70000, "port_range_max": 70000}));
+    let answer = applied(&ovs, "s", 1, change);
+    assert_eq!(answer["refused"][0]["object"], "rule h/ingress/IPv4/tcp/70000/70000 of security group h");
+    assert!(passes(&ports, 1000, 53));
+    assert!(stdout(&status(&ovs, &[])).contains("tcp/70000"), "{}", stdout(&status(&ovs, &[])));
+    applied(&ovs, "s", 2, json!({"rules": {"h": first_change()["rules"]["h"].clone()}}));
+    assert!(stdout(&status(&ovs, &[])).starts_with("converged"));
+    for (path, body, field) in [
+        ("/v1/neutron-driver", "{", "body"),
+        ("/v1/neutron-driver", r#"{"session": "s", "sequence": 3, "what": 1}"#, "body"),
+        ("/v1/neutron-driver?wait=61", r#"{"session": "s", "sequence": 3}"#, "wait"),
+        ("/v1/neutron-driver?wait=x", r#"{"session": "s", "sequence": 3}"#, "wait"),
+    ] {
+        let (code, answer) = ask(&ovs, "POST", path, body);
+        assert_eq!((code, &answer["error"]["field"]), (400, &json!(field)), "{answer}");
+        assert!(answer["error"]["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
+    }
+    let (_, held) = ask(&ovs, "GET", "/v1/neutron-driver", "");
+    assert_eq!(held["sequence"], 2);
+}
+
+#[test]
+fn an_agent_whose_policy_comes_from_documents_takes_no_changes() {
+    let ovs = ovs();
+    common::bridge(&ovs);
+    common::document(&ovs, common::POLICY);
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    let (code, answer) = tell(&ovs, "s", 1, json!({"trusted": ["p-2"]}));
+    assert_eq!((code, &answer["error"]["field"]), (404, &json!("policy.source")));
+}
