@@ -1,6 +1,7 @@
 //! A real switch with a real driver, under the ports of a case.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use agent::driver::{OpenvSwitch, Setup};
 use agent::engine::Options;
@@ -62,6 +63,7 @@ impl PageFirewall for Firewall {
             set_fail_mode: false,
             permitted_ethertypes: config.permitted_ethertypes.clone(),
             hook: Hook::Bridge,
+            takeover_timeout: Duration::ZERO,
             network_ports: bindings.iter().filter(|b| b.uplink).map(|b| b.interface.clone()).collect(),
         };
         let remote = Remote::Unix(ovs.rundir().join("db.sock"));

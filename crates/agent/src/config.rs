@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use ovsdb::remote::RemoteError;
 use ovsdb::{Remote, TlsConfig};
@@ -22,6 +23,9 @@ pub const DEFAULT_PATH: &str = "/etc/sgflow/sgflow.toml";
 
 /// Where the daemon's API is when nothing else is said.
 pub const DEFAULT_API_SOCKET: &str = "/run/sgflow/sgflow.sock";
+
+/// How long a take-over lasts when nothing else is said, in seconds: who has said nothing for so long begins anew.
+const TAKEOVER_TIMEOUT: u32 = 300;
 
 /// What enforces the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +168,8 @@ pub struct Config {
     pub ovsdb: Ovsdb,
     /// Where the policy comes from.
     pub policy_source: SourceKind,
+    /// How long connections that Neutron's own driver has admitted go on by its zones.
+    pub takeover_timeout: Duration,
     /// A document or a directory of documents.
     pub policy_path: PathBuf,
     /// The Unix socket of the daemon's API.
@@ -230,6 +236,8 @@ pub struct AgentSettings {
     /// See [`Config::iptables_variant`].
     #[serde(deserialize_with = "from_text")]
     pub iptables_variant: Option<Variant>,
+    /// See [`Config::takeover_timeout`], in seconds.
+    pub takeover_timeout: Option<u32>,
 }
 
 /// `[ovsdb]`.
@@ -331,6 +339,7 @@ impl Settings {
                 ipset_mirror: a.ipset_mirror.or(b.ipset_mirror),
                 ipset_compress: a.ipset_compress.or(b.ipset_compress),
                 iptables_variant: a.iptables_variant.or(b.iptables_variant),
+                takeover_timeout: a.takeover_timeout.or(b.takeover_timeout),
             },
             ovsdb: OvsdbSettings {
                 connection: o.connection.or(p.connection),
@@ -366,6 +375,7 @@ impl Settings {
             ipset_mirror: agent.ipset_mirror.unwrap_or(false),
             ipset_compress: agent.ipset_compress.unwrap_or(false),
             iptables_variant: agent.iptables_variant.unwrap_or_default(),
+            takeover_timeout: Duration::from_secs(agent.takeover_timeout.unwrap_or(TAKEOVER_TIMEOUT).into()),
             ovsdb,
             policy_source: policy.source.unwrap_or(SourceKind::File),
             policy_path: policy.path.unwrap_or_else(|| PathBuf::from("/etc/sgflow/policy.d")),
@@ -448,7 +458,7 @@ mod tests {
         refused(
             "[agent]\nbridge = \"br-int\"\n",
             &expect![
-                "line 2: unknown field `bridge`, expected one of `firewall_driver`, `integration_bridge`, `host`, `permitted_ethertypes`, `network_ports`, `set_fail_mode`, `openflow`, `ipset_mirror`, `ipset_compress`, `iptables_variant`"
+                "line 2: unknown field `bridge`, expected one of `firewall_driver`, `integration_bridge`, `host`, `permitted_ethertypes`, `network_ports`, `set_fail_mode`, `openflow`, `ipset_mirror`, `ipset_compress`, `iptables_variant`, `takeover_timeout`"
             ],
         );
         refused(

@@ -190,6 +190,7 @@ pub fn tell(report: &Report) {
             "applied"
         ),
         Report::Settled => {}
+        Report::TakenOver => info!("the take-over from Neutron's own driver is over"),
         Report::FlowRefused(refused) => match refused.consequence {
             Consequence::NothingApplied => error!("{refused}"),
             Consequence::PortClosed(_) | Consequence::LeftOut => warn!("{refused}"),

@@ -35,6 +35,7 @@ mod service;
 mod set_flows;
 mod sets;
 mod static_flows;
+mod takeover;
 
 pub use cookie::{OURS_MASK, cookie, decode as decode_cookie, is_ours};
 pub use flow::{FlowBody, FlowOp};
@@ -47,3 +48,4 @@ pub use numbers::{Generation, GenerationPool, GenerationsExhausted, OfPort, Remo
 pub use placement::Binding;
 pub use renderer::{Batch, Config, RefusedRule, Renderer};
 pub use service::unsupported;
+pub use takeover::is_to_be_taken_over;

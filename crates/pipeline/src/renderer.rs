@@ -23,6 +23,7 @@ use crate::remote::{RemoteKey, Remotes};
 use crate::service::unsupported;
 use crate::sets::{Sets, Target};
 use crate::static_flows::static_flows;
+use crate::takeover::takeover_flows;
 
 /// What an operator may choose about the pipeline.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
@@ -119,6 +120,16 @@ impl Renderer {
     /// How many distinct sets of groups local ports carry, as of the last commit.
     pub fn set_count(&self) -> usize {
         self.sets.in_use()
+    }
+
+    /// Begins, or ends, to let pass what Neutron's own driver has admitted before, as far as the policy admits it too.
+    pub fn take_over(&mut self, is_on: bool) {
+        for flow in takeover_flows() {
+            match is_on {
+                true => self.journal.set(flow),
+                false => self.journal.remove(flow.key()),
+            }
+        }
     }
 
     /// The policy changed.

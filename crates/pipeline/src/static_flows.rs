@@ -16,8 +16,8 @@ use crate::port_flows::{NEIGHBOUR_ADVERTISEMENT, TCI_PRESENT, TCI_VID, ethertype
 use crate::renderer::Config;
 
 /// Values of `reg9`.
-const NEXT_DELIVER: u8 = 1;
-const NEXT_OUTPUT: u8 = 2;
+pub(crate) const NEXT_DELIVER: u8 = 1;
+pub(crate) const NEXT_OUTPUT: u8 = 2;
 
 /// Values of `reg12`.
 pub(crate) const MODE_EVERY_RULE: u8 = 0;

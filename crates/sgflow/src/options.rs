@@ -104,6 +104,10 @@ pub(crate) struct SettingsOptions {
     #[arg(long, visible_alias = "policy", value_name = "PATH", env = "SGFLOW_POLICY_PATH")]
     policy_path: Option<PathBuf>,
 
+    /// Beside Neutron's agent, how long connections that its own driver has admitted go on by that driver's tracking, in seconds [default: 300]
+    #[arg(long, value_name = "SECONDS", env = "SGFLOW_TAKEOVER_TIMEOUT")]
+    takeover_timeout: Option<u32>,
+
     /// The Unix socket of the agent's API [default: /run/sgflow/sgflow.sock]
     #[arg(long, value_name = "PATH", env = "SGFLOW_API_SOCKET")]
     api_socket: Option<PathBuf>,
@@ -133,6 +137,7 @@ impl SettingsOptions {
                 ipset_mirror: self.ipset_mirror,
                 ipset_compress: self.ipset_compress,
                 iptables_variant: self.iptables_variant,
+                takeover_timeout: self.takeover_timeout,
             },
             ovsdb: OvsdbSettings {
                 connection: self.ovsdb_connection,
@@ -158,6 +163,7 @@ pub(crate) fn setup(config: &Config, dry_run: bool) -> Setup {
             permitted_ethertypes: config.permitted_ethertypes.clone(),
             network_ports: config.network_ports.clone(),
             hook: config.hook(),
+            takeover_timeout: config.takeover_timeout,
         },
         mirror: config.ipset_mirror.then_some(MirrorOptions { compress: config.ipset_compress }),
         dry_run,

@@ -36,6 +36,9 @@ fn every_slot_of_the_pipeline_is_met() {
         found.extend(play(&world, &steps).unwrap_or_else(|difference| panic!("{difference}")));
     }
     let slots = LAYOUT.tables.iter().flat_map(|table| table.slots.iter().map(move |slot| (table, slot)));
+    let slots = slots.filter(|(table, slot)| {
+        !table.name.ends_with("_takeover") && !["asked", "takeover", "takeover_miss"].contains(&slot.name)
+    });
     let missed = slots.filter(|(table, slot)| !found.contains(&(table.id, slot.priority)));
     let missed: Vec<String> = missed.map(|(table, slot)| format!("{}.{}", table.name, slot.name)).collect();
     assert_eq!(missed, NOT_MET);
@@ -48,7 +51,7 @@ const SCENARIOS: usize = 2400;
 /// What these frames do not meet. No network here is untagged; what comes from the tracker is tracked; fragments that were
 /// committed carry the live mark unless a change comes between; no invalid packet comes to be committed; datagrams in parts on
 /// a connection that came in before a change are too rare (flows/cases/fragments/after-a-change.md has them); nothing
-/// leads to the names; no agent of Neutron's is there.
+/// leads to the names; no agent of Neutron's is there, nor anything to be taken over.
 const NOT_MET: [&str; 11] = [
     "transient.all",
     "classify.untagged",

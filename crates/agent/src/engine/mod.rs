@@ -55,7 +55,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovsdb::Uuid;
-use pipeline::{Config, Hook, Known, NetworkPort, OfPort, Zone};
+use pipeline::{Config, Hook, Known, NetworkPort, OfPort, Zone, is_to_be_taken_over};
 use policy::{AddressGroupId, GroupId, Policy, PolicyDelta, PortId, RuleId};
 use rust_openflow::Flow;
 
@@ -97,6 +97,8 @@ pub struct Options {
     pub network_ports: NetworkPorts,
     /// Where frames enter the firewall.
     pub hook: Hook,
+    /// How long connections that Neutron's own driver has admitted go on by its zones; beside Neutron's agent alone.
+    pub takeover_timeout: Duration,
 }
 
 /// What is enforced at the moment.
@@ -145,6 +147,8 @@ pub struct Engine {
     /// Local ports whose zone waits for the database.
     unrecorded: BTreeSet<PortId>,
     progress: Progress,
+    /// Until when connections of Neutron's own driver are taken over.
+    takeover_until: Option<Duration>,
     /// As last told.
     waiting: Option<Waiting>,
     /// Flows of others, as last told: how many, and one of them.
@@ -272,6 +276,7 @@ impl Engine {
             unzoned: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
             progress: Progress::default(),
+            takeover_until: None,
             waiting: None,
             foreign: (0, String::new()),
             effects: Vec::new(),
@@ -292,6 +297,7 @@ impl Engine {
             }
         }
         self.refresh_host();
+        self.end_takeover();
         while self.step() {}
         if let Some(time) = self.next_deadline() {
             self.effects.push(Effect::WakeAt(time));
@@ -544,12 +550,22 @@ impl Engine {
         self.tell_foreign(&read);
         let highest = Known::read(&read).highest_generation();
         self.ledger.open_pool(&self.host, highest.map(|generation| generation.0));
+        let is_new = self.flows.is_none();
+        let is_left = self.options.hook == Hook::Transient
+            && !self.options.takeover_timeout.is_zero()
+            && is_to_be_taken_over(&read);
         let flows = self.flows.get_or_insert_with(|| {
             let permitted_ethertypes = self.options.permitted_ethertypes.clone();
             let config = Config { permitted_ethertypes, hook: self.options.hook };
             self.inbox.changed = Changed::all(&self.policy);
             Flows::new(&config, &read)
         });
+        if is_new {
+            self.takeover_until = is_left.then(|| self.now + self.options.takeover_timeout);
+            if is_left {
+                flows.renderer.take_over(true);
+            }
+        }
         flows.read_back(read);
         let drift = count(&flows.pending());
         if again {
@@ -565,6 +581,18 @@ impl Engine {
         self.progress.settled = false;
         let straggler = std::mem::take(&mut self.progress.straggler);
         self.progress.recheck_at = straggler.then(|| self.now + RECHECK);
+    }
+
+    /// What Neutron's own driver has admitted goes on by our zones from now on, or not at all.
+    fn end_takeover(&mut self) {
+        if let Some(flows) = &mut self.flows
+            && self.takeover_until.take_if(|time| self.now >= *time).is_some()
+        {
+            flows.renderer.take_over(false);
+            self.progress.uncommitted = true;
+            self.progress.settled = false;
+            self.report(Report::TakenOver);
+        }
     }
 
     /// Tells of flows of others among ours, unless they are those that were told of last.

@@ -102,6 +102,7 @@ impl Engine {
             .chain(reconnect)
             .chain(recheck)
             .chain(drift)
+            .chain(self.takeover_until)
             .chain(others)
             .filter(|time| *time > self.now)
             .min()

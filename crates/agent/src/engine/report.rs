@@ -11,6 +11,8 @@ use crate::host::{ClosedInterface, ZonesExhausted};
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
+    /// What Neutron's own driver had admitted goes on by our zones from now on, or not at all.
+    TakenOver,
     /// Nothing can be done before this changes.
     Waiting(Waiting),
     /// What was waited for is there.

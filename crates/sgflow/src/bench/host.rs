@@ -153,6 +153,7 @@ pub(crate) fn setup(ovs: &Ovs, network_ports: BTreeSet<String>) -> Result<Setup>
             permitted_ethertypes: BTreeSet::new(),
             network_ports,
             hook: Hook::Bridge,
+            takeover_timeout: Duration::ZERO,
         },
         mirror: None,
         dry_run: false,

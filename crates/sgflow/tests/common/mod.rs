@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and takes what it needs")]
 
 pub mod default_group;
+pub mod neutron_driver;
 pub mod traffic;
 
 use std::fs;

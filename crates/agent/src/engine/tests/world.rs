@@ -135,6 +135,7 @@ impl World {
     pub(super) fn options() -> Options {
         Options {
             hook: Hook::Bridge,
+            takeover_timeout: Duration::from_secs(300),
             bridge: "br-int".into(),
             set_fail_mode: false,
             permitted_ethertypes: BTreeSet::new(),
