@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::neutron_driver::{applied, ask, clean_up, hook, port, serving, tables_of_neutron, tell};
@@ -162,4 +163,44 @@ fn an_agent_whose_policy_comes_from_documents_takes_no_changes() {
     agent.wait_for("applied", 1);
     let (code, answer) = tell(&ovs, "s", 1, json!({"trusted": ["p-2"]}));
     assert_eq!((code, &answer["error"]["field"]), (404, &json!("policy.source")));
+}
+
+/// What `docs/api/openapi.yaml` says that an answer has.
+fn is_documented(schema: &str, answer: &Value) {
+    let text = include_str!("../../../docs/api/openapi.yaml");
+    let document: Value = serde_saphyr::from_str(text).expect("a document in YAML");
+    let keys = |of: &Value| of.as_object().expect("an object").keys().cloned().collect::<BTreeSet<String>>();
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(keys(answer), keys(&schemas[schema]["properties"]), "{schema}: {answer}");
+    for (key, value) in answer.as_object().expect("an object") {
+        let property = &schemas[schema]["properties"][key];
+        let nested = property["$ref"].as_str().or_else(|| property["items"]["$ref"].as_str());
+        let Some(nested) = nested.and_then(|path| path.rsplit('/').next()) else { continue };
+        let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+        values.iter().for_each(|value| is_documented(nested, value));
+    }
+}
+
+#[test]
+fn answers_are_as_the_document_says() {
+    let ovs = ovs();
+    let (_ports, _agent) = start(&ovs);
+    let mut change = first_change();
+    change["rules"]["h"].as_array_mut().expect("rules").push(json!({"direction": "ingress"}));
+    change["ports"]["p-2"]["mac_address"] = json!("x");
+    change["expect"] = json!(["p-1", "p-2", "p-9"]);
+    let answer = applied(&ovs, "s", 1, change);
+    assert_eq!(
+        (&answer["absent"], &answer["closed"][0]["port"]),
+        (&json!(["p-9"]), &json!("p-2")),
+        "{answer}"
+    );
+    assert!(answer["refused"].as_array().is_some_and(|refused| refused.len() >= 2), "{answer}");
+    is_documented("ChangeAnswer", &answer);
+    is_documented("OutOfStep", &tell(&ovs, "s", 7, json!({})).1);
+    is_documented("Error", &ask(&ovs, "POST", "/v1/neutron-driver", "{").1);
+    is_documented("DriverState", &ask(&ovs, "GET", "/v1/neutron-driver", "").1);
+    let (_, status) = ask(&ovs, "GET", "/v1/status", "");
+    assert!(!status["faults"].as_array().expect("faults").is_empty());
+    is_documented("Status", &status);
 }
