@@ -162,8 +162,8 @@ class Session:
         if self._down_since is None:
             self._down_since = time.monotonic()
             LOG.error(
-                "sgflow: the daemon at %s is not available (%s). What it enforced stays enforced, and new ports "
-                "stay closed until it is back.",
+                "sgflow: the daemon at %s is not available (%s). What it enforced stays enforced, and new "
+                "ports stay closed until it is back.",
                 self._client.path,
                 error,
             )

@@ -180,4 +180,3 @@ class WhatIsSent(DriverTest):
         self.assertEqual({"session", "sequence", "members"}, self.last.keys())
         self.assertEqual(1, len(self.last["members"]["web"]["IPv4"]["add"]))
         self.assertLess(took, 0.02, "seconds of processor time, of which a few milliseconds are used")
-        print(f"a refresh of 100 ports and 500 members: {took * 1e6:.0f} us")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from neutron_lib.callbacks import events, registry, resources
 
@@ -137,6 +138,7 @@ class Ports(DriverTest):
                     self.driver.security_group_updated("sg_member", {"web"})
                     self.driver.security_group_updated("sg_member", [], {"vm1"})
                     self.driver.security_group_updated("sg_rule", {"web"})
+                    time.sleep(0)
                 except Exception as error:
                     failures.append(error)
                     return
