@@ -47,6 +47,7 @@ test: deps lint
 	cargo test $(PACKAGES) --all-features --doc
 
 # The driver that neutron-openvswitch-agent loads, installed and tested in an environment with the newest Neutron, or with each.
+# Its test on a real switch, in a network namespace, is left out without root or Open vSwitch.
 test-neutron-driver: NEUTRON_VERSIONS := $(lastword $(NEUTRON_VERSIONS))
 test-neutron-driver test-neutron-releases:
 	set -e; for version in $(NEUTRON_VERSIONS); do \
