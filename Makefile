@@ -18,7 +18,10 @@ TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(TRIPLE)_RUNNER = $(SUDO)
 endif
 
-.PHONY: deps peers build test soak fuzz faults mutants bench instructions lint deny demo clean
+# Of each release of Neutron since 2023.1 the last version, oldest first.
+NEUTRON_VERSIONS ?= 22.2.1 23.5.0 24.2.2 25.2.3 26.0.6 27.0.4 28.0.2 29.0.0
+
+.PHONY: deps peers build test test-neutron-driver test-neutron-releases soak fuzz faults mutants bench instructions lint deny demo clean
 
 build:
 	cargo build --release
@@ -42,6 +45,18 @@ test: deps lint
 		cargo test $(PACKAGES) --all-features --lib --bins --tests; \
 	fi
 	cargo test $(PACKAGES) --all-features --doc
+
+# The driver that neutron-openvswitch-agent loads, installed and tested in an environment with the newest Neutron, or with each.
+# Its test on a real switch, in a network namespace, is left out without root or Open vSwitch.
+test-neutron-driver: NEUTRON_VERSIONS := $(lastword $(NEUTRON_VERSIONS))
+test-neutron-driver test-neutron-releases:
+	set -e; for version in $(NEUTRON_VERSIONS); do \
+		venv=$(abspath $(TARGET_DIR))/neutron/venv-$$version; \
+		scripts/neutron-venv.sh $$version $$venv; \
+		echo "Neutron $$version"; \
+		case $$version in 22.*|23.*|24.*|25.*|26.*) export SGFLOW_EVENTLET=1;; *) unset SGFLOW_EVENTLET;; esac; \
+		(cd integration/neutron/sgflow_neutron && nice -n 19 $$venv/bin/python -B -W ignore -m unittest -b); \
+	done
 
 # Worlds in which anything happens to the agent, then random policies of realistic size, proved one after the other.
 soak:

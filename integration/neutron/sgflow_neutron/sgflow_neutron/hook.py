@@ -1,0 +1,62 @@
+# Copyright the sgflow authors
+# SPDX-License-Identifier: Apache-2.0
+"""The one flow that leads every frame of the integration bridge into the firewall.
+
+Table 60 of the agent ends in NORMAL at priority 1: without this flow every port is open. So it must be there
+whenever the agent's own flows are, whether the daemon runs or not.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from neutron.plugins.ml2.drivers.openvswitch.agent import ovs_agent_extension_api
+from neutron_lib.plugins.ml2 import ovs_constants
+
+PRIORITY = 65000
+FIRST_TABLE = 100  # the daemon's; from here on no table is the agent's
+
+
+class HookNotInstalled(Exception):
+    """Without the hook all ports are open. Not a TypeError: for that the agent would try without a bridge."""
+
+
+class Hook:
+    def __init__(self, integration_bridge) -> None:
+        # A bridge object whose flows carry a cookie of their own, reserved with the agent's bridge, so that
+        # the agent does not take them for an earlier agent's and delete them after its first iteration.
+        self._bridge = ovs_agent_extension_api.OVSCookieBridge(integration_bridge)
+        self.cookie: int = self._bridge.default_cookie
+
+    def install(self) -> None:
+        """Adding a flow that is there replaces it, in one step: an earlier agent's hook gets our cookie."""
+        try:
+            # Over the agent's OpenFlow connection and not with add_flow, which runs ovs-ofctl and only logs
+            # what goes wrong. This one waits for the barrier and raises for an error of the switch.
+            _datapath, _ofproto, parser = self._bridge._get_dp()
+            self._bridge.install_apply_actions(
+                [parser.NXActionResubmitTable(table_id=FIRST_TABLE)],
+                table_id=ovs_constants.TRANSIENT_TABLE,
+                priority=PRIORITY,
+            )
+        except Exception as error:
+            raise HookNotInstalled(
+                f"table {ovs_constants.TRANSIENT_TABLE} of the integration bridge does not lead to the "
+                f"firewall, and every port is open: {error}"
+            ) from error
+
+    def go_before_defaults_of(self, integration_bridge) -> None:
+        """Have the hook installed before the agent's default flows, each time it installs these.
+
+        After a restart of Open vSwitch the bridge is empty, and closed. The agent puts its default flows in,
+        NORMAL among them, then sets physical bridges and tunnels up, and only then tells drivers of the
+        restart: for these seconds every port would be open. It lets an exception here end it, as it should.
+        """
+        install_defaults = integration_bridge.setup_default_table
+
+        @functools.wraps(install_defaults)
+        def setup_default_table(*args, **kwargs):
+            self.install()
+            return install_defaults(*args, **kwargs)
+
+        integration_bridge.setup_default_table = setup_default_table
