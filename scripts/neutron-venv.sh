@@ -14,11 +14,11 @@ esac
 if [ ! -e "$directory/complete" ]; then
   rm -rf "$directory"
   python3 -m venv "$directory"
-  nice -n 19 "$directory/bin/pip" install --quiet --disable-pip-version-check "neutron==$version" "${bounds[@]}"
+  nice -n 19 "$directory/bin/python" -m pip install --quiet --disable-pip-version-check "neutron==$version" "${bounds[@]}"
   touch "$directory/complete"
 fi
 # From a copy, so that the build leaves nothing beside the sources.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp -r "$package" "$copy/"
-nice -n 19 "$directory/bin/pip" install --quiet --disable-pip-version-check --no-deps --force-reinstall "$copy/sgflow_neutron"
+nice -n 19 "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$copy/sgflow_neutron"

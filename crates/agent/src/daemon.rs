@@ -65,7 +65,7 @@ pub async fn run<D: Driver>(
                 // Who asked may be gone, here and below.
                 Some(Request::Status(answer)) => _ = answer.send(status(driver, &faults(&documents, calls.as_ref()))),
                 Some(Request::DriverState(answer)) => {
-                    _ = calls.as_ref().map(|calls| answer.send(calls.state(driver)));
+                    _ = calls.as_mut().map(|calls| answer.send(calls.state(driver)));
                 }
                 Some(Request::Change { change, wait, answer }) => {
                     if let Some(calls) = &mut calls {

@@ -35,7 +35,16 @@ impl Hook {
     /// The flow.
     pub(crate) fn flow(self) -> Flow {
         let actions = vec![resubmit(classify::TABLE)];
-        flow((FlowKind::Static, 0), self.table(), self.priority(), Match::new(), actions)
+        flow((FlowKind::Static, self.object()), self.table(), self.priority(), Match::new(), actions)
+    }
+
+    /// Beside Neutron's agent no other flow of ours has its cookie: of a cookie that the agent does not know it deletes the flows of *all* tables, if it
+    /// finds one in a table of its own (Neutron 22 to 24, `openflow/native/ofswitch.py`: `_dump_and_clean`).
+    const fn object(self) -> u64 {
+        match self {
+            Hook::Bridge => 0,
+            Hook::Transient => transient::TABLE as u64,
+        }
     }
 
     /// Neutron's agent removes at its start what has no cookie of its own from its tables, so its driver writes the same flow with one: that is
@@ -50,7 +59,7 @@ impl Hook {
                 )
         };
         if self == Hook::Transient && is_hook(held) {
-            held.cookie = cookie(FlowKind::Static, 0);
+            held.cookie = cookie(FlowKind::Static, self.object());
         }
     }
 

@@ -111,6 +111,19 @@ fn the_hook_lives_through_the_agents_start_and_is_put_back_when_it_goes() {
 }
 
 #[test]
+fn who_does_not_wait_can_ask_later() {
+    let ovs = ovs();
+    let (_ports, _agent) = start(&ovs);
+    let mut change = first_change();
+    (change["session"], change["sequence"]) = (json!("s"), json!(1));
+    let (code, answer) = ask(&ovs, "POST", "/v1/neutron-driver", &change.to_string());
+    assert_eq!((code, &answer["state"]), (202, &json!("pending")));
+    let applied = || ask(&ovs, "GET", "/v1/neutron-driver", "").1["applied"].clone();
+    eventually("it is in force", || applied() == 1);
+    assert!(is_open(&ovs, 1));
+}
+
+#[test]
 fn after_a_restart_everything_stays_until_it_is_told_again_and_nothing_is_sent_then() {
     let ovs = ovs();
     let (ports, agent) = start(&ovs);

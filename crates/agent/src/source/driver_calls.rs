@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::api::{Applied, ChangeAnswer, ChangeRefused, ClosedPort, DriverState};
 use crate::driver::Driver;
-use crate::engine::{Fault, SecurityEffect};
+use crate::engine::{Fault, Health, SecurityEffect};
 
 /// How long a port that the agent has seen on the bridge may take to be told of by the database, which has told the agent already.
 const SIGHT: Duration = Duration::from_secs(1);
@@ -54,14 +54,16 @@ impl DriverCalls {
     }
 
     /// What is held, and how far it is in force.
-    pub(crate) fn state<D: Driver>(&self, driver: &D) -> DriverState {
+    pub(crate) fn state<D: Driver>(&mut self, driver: &D) -> DriverState {
+        let health = driver.health();
+        self.note_applied(&health);
         let held = self.policy.held();
         DriverState {
             daemon: self.daemon.clone(),
             session: held.map(|(session, _)| session.to_owned()),
             sequence: held.map_or(0, |(_, sequence)| sequence),
             applied: self.applied,
-            waiting: driver.health().waiting.map(|waiting| waiting.to_string()),
+            waiting: health.waiting.map(|waiting| waiting.to_string()),
         }
     }
 
@@ -143,6 +145,15 @@ impl DriverCalls {
         }
     }
 
+    /// Whether everything that was taken is in force.
+    fn note_applied(&mut self, health: &Health) -> bool {
+        let is_in_force = health.settled && health.waiting.is_none();
+        if is_in_force {
+            self.applied = self.policy.held().map_or(0, |(_, sequence)| sequence);
+        }
+        is_in_force
+    }
+
     /// When somebody is to be answered who has not been yet, if nothing happens before.
     pub(crate) fn next_answer(&self) -> Option<Instant> {
         let sight = |waiter: &Waiter| {
@@ -157,10 +168,7 @@ impl DriverCalls {
             return;
         }
         let health = driver.health();
-        let is_in_force = health.settled && health.waiting.is_none();
-        if is_in_force {
-            self.applied = self.policy.held().map_or(0, |(_, sequence)| sequence);
-        }
+        let is_in_force = self.note_applied(&health);
         let now = Instant::now();
         let session = self.policy.held().map(|(session, _)| session.to_owned()).unwrap_or_default();
         for waiter in std::mem::take(&mut self.waiters) {

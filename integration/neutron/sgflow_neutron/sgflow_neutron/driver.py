@@ -54,12 +54,16 @@ class SgflowFirewallDriver(firewall.FirewallDriver):
         self._batch_members: dict[str, set[str]] = {}
 
         self._hook = Hook(integration_bridge)
-        self._hook.install()
+        self._hook.install_floor()
+        # The flows of Neutron's own driver filter until the daemon has everything in force.
+        self._taking_over = self._hook.is_to_wait()
+        if not self._taking_over:
+            self._hook.install()
         self._hook.go_before_defaults_of(integration_bridge)
         self._hook_missing = False
 
         self._policy = Policy()
-        self._session = Session(self._policy, Client(cfg.CONF.SGFLOW.socket), self._hook.cookie)
+        self._session = Session(self._policy, Client(cfg.CONF.SGFLOW.socket))
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="sgflow", daemon=True)
         registry.subscribe(self._ovs_restarted, callback_resources.AGENT, events.OVS_RESTARTED)
@@ -177,6 +181,10 @@ class SgflowFirewallDriver(firewall.FirewallDriver):
         if self._hook_missing:
             self._install_hook()
         self._session.push(self._apply_timeout)
+        if self._taking_over and self._session.has_begun:
+            self._hook.install()
+            self._taking_over = False
+            LOG.info("sgflow: Neutron's own driver is taken over from.")
 
     def _install_hook(self) -> None:
         self._hook_missing = True

@@ -4,6 +4,9 @@
 
 Table 60 of the agent ends in NORMAL at priority 1: without this flow every port is open. So it must be there
 whenever the agent's own flows are, whether the daemon runs or not.
+
+It stands there twice: before the flows of Neutron's own driver, and as a floor below them. While that driver is
+taken over from, its flows filter until the daemon has everything in force; whenever they go, the floor is there.
 """
 
 from __future__ import annotations
@@ -14,6 +17,10 @@ from neutron.plugins.ml2.drivers.openvswitch.agent import ovs_agent_extension_ap
 from neutron_lib.plugins.ml2 import ovs_constants
 
 PRIORITY = 65000
+# Above NORMAL (1) and the way out of Neutron's own driver (2), below the flows of ports (90, 100).
+FLOOR = 3
+# Of Neutron's own driver, empty without it.
+BASE_EGRESS_TABLE = ovs_constants.BASE_EGRESS_TABLE
 FIRST_TABLE = 100  # the daemon's; from here on no table is the agent's
 
 
@@ -28,8 +35,24 @@ class Hook:
         self._bridge = ovs_agent_extension_api.OVSCookieBridge(integration_bridge)
         self.cookie: int = self._bridge.default_cookie
 
+    def is_to_wait(self) -> bool:
+        """Whether Neutron's own driver filters, and nothing of ours goes before its flows yet."""
+        try:
+            hooks = self._bridge.dump_flows(table_id=ovs_constants.TRANSIENT_TABLE)
+            if any(flow.priority == PRIORITY for flow in hooks):
+                return False
+            return bool(self._bridge.dump_flows(table_id=BASE_EGRESS_TABLE))
+        except Exception as error:
+            raise HookNotInstalled(f"the flows of the integration bridge cannot be read: {error}") from error
+
+    def install_floor(self) -> None:
+        self._install(FLOOR)
+
     def install(self) -> None:
         """Adding a flow that is there replaces it, in one step: an earlier agent's hook gets our cookie."""
+        self._install(PRIORITY)
+
+    def _install(self, priority: int) -> None:
         try:
             # Over the agent's OpenFlow connection and not with add_flow, which runs ovs-ofctl and only logs
             # what goes wrong. This one waits for the barrier and raises for an error of the switch.
@@ -37,7 +60,7 @@ class Hook:
             self._bridge.install_apply_actions(
                 [parser.NXActionResubmitTable(table_id=FIRST_TABLE)],
                 table_id=ovs_constants.TRANSIENT_TABLE,
-                priority=PRIORITY,
+                priority=priority,
             )
         except Exception as error:
             raise HookNotInstalled(
@@ -56,6 +79,7 @@ class Hook:
 
         @functools.wraps(install_defaults)
         def setup_default_table(*args, **kwargs):
+            self.install_floor()
             self.install()
             return install_defaults(*args, **kwargs)
 

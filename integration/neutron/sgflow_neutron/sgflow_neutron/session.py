@@ -29,10 +29,12 @@ class NotApplied(Exception):
 
 
 class Session:
-    def __init__(self, policy: Policy, client: Client, hook_cookie: int) -> None:
+    def __init__(self, policy: Policy, client: Client) -> None:
         self._policy = policy
         self._client = client
-        self._hook_cookie = hook_cookie
+        # Whether the agent has told something. A daemon that is as new as the agent would take nothing for
+        # everything, and close every port.
+        self.has_begun = False
         # One request at a time: their order is their meaning.
         self._talking = threading.Lock()
         self._session: str | None = None
@@ -74,6 +76,7 @@ class Session:
         sessions = 0
         with self._talking:
             while self._policy.is_news() or self._expected or not self._applied:
+                self.has_begun = True
                 try:
                     self._send(max(0, int(deadline - time.monotonic())), set(self._expected))
                 except OutOfStep:
@@ -112,6 +115,8 @@ class Session:
                 self._applied = state.get("applied") == self._sequence
                 return
             self._session = None
+            if not self.has_begun:
+                return
             try:
                 self._send(0, set())
             except (OutOfStep, Unavailable) as error:
@@ -126,8 +131,6 @@ class Session:
         else:
             session, sequence, change = self._session, self._sequence + 1, self._policy.difference()
         body: dict[str, Any] = {"session": session, "sequence": sequence, **change.body}
-        if change.whole:
-            body["hook_cookie"] = self._hook_cookie
         if expected:
             body["expect"] = sorted(expected)
         try:

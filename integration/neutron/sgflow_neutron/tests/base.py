@@ -85,14 +85,16 @@ class DriverTest(unittest.TestCase):
         self.addCleanup(setattr, module, name, getattr(module, name))
         setattr(module, name, value)
 
-    def start_agent(self, daemon: bool = True) -> Agent:
+    def start_agent(self, daemon: bool = True, begun: bool = True) -> Agent:
+        """`begun`: as after a first batch, in which the agent told of nothing."""
         if daemon:
             self.daemon.start()
         agent = Agent(self.cloud, self.bridge)
         self.driver = agent.driver
         self.addCleanup(self.driver.close)
-        if daemon:
-            # The first contact is the driver's check; what the tests count comes after it.
+        if daemon and begun:
+            self.driver._session.has_begun = True
+            # What the tests count comes after it.
             self.wait_for(lambda: self.daemon.sequence == 1)
         return agent
 

@@ -47,6 +47,7 @@ class FakeDaemon:
         self.waits: list[int] = []
         self.errors: list[str] = []
         self.enforced: dict[str, Any] = {}
+        self.asked = 0
         # What the next answers say.
         self.pending: str | None = None
         self.refused: list[dict[str, str]] = []
@@ -61,7 +62,6 @@ class FakeDaemon:
         self.session: str | None = None
         self.sequence = 0
         self.applied = 0
-        self.cookie: int | None = None
         self.rules: dict[str, Any] = {}
         self.members: dict[str, dict[str, set]] = {}
         self.ports: dict[str, Any] = {}
@@ -95,7 +95,7 @@ class FakeDaemon:
         """Everything is checked before anything is taken."""
         _require(isinstance(body, dict), "an object")
         unknown = body.keys() - {
-            *("session", "sequence", "hook_cookie", "rules", "members", "ports", "trusted", "expect")
+            *("session", "sequence", "rules", "members", "ports", "trusted", "expect")
         }
         _require(not unknown, f"no {unknown}")
         session, sequence = body.get("session"), body.get("sequence")
@@ -106,7 +106,6 @@ class FakeDaemon:
             not first and (session, sequence) != (self.session, self.sequence + 1)
         ):
             raise OutOfStep
-        _require(not first or isinstance(body.get("hook_cookie"), int), "hook_cookie in sequence 1")
         members = {} if first else copy.deepcopy(self.members)
         for group, rules in body.get("rules", {}).items():
             _require(rules is None or all(isinstance(rule, dict) for rule in rules), f"rules of {group}")
@@ -132,7 +131,6 @@ class FakeDaemon:
         _require(not set(trusted) & body.get("ports", {}).keys(), "a port in ports or in trusted")
         if first:
             self.rules, self.ports, self.trusted = {}, {}, set()
-            self.cookie = body["hook_cookie"]
         self.members = members
         _merge(self.rules, body.get("rules", {}))
         _merge(self.ports, body.get("ports", {}))
@@ -194,6 +192,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         daemon = self.server.daemon_object
+        daemon.asked += 1
         if daemon.status is not None:
             self._answer(
                 daemon.status, {"error": {"object": "peer", "field": "uid", "reason": "not allowed"}}
@@ -270,12 +269,19 @@ class _Base:
         self._default_cookie = cookie
 
 
+class _Flow:
+    def __init__(self, priority: int) -> None:
+        self.priority = priority
+
+
 class FakeBridge(br_cookie.OVSBridgeCookieMixin, _Base):
     """The integration bridge, with Neutron's own keeping of cookies."""
 
     def __init__(self) -> None:
         super().__init__()
         self.switch = _Switch()
+        # Priorities of what Neutron's own driver has in table 71.
+        self.in_tree: list[int] = []
 
     def _get_dp(self) -> tuple[None, None, type[_Parser]]:
         return None, None, _Parser
@@ -283,6 +289,10 @@ class FakeBridge(br_cookie.OVSBridgeCookieMixin, _Base):
     def install_apply_actions(self, actions: list[str], table_id: int, priority: int) -> None:
         assert table_id == 60
         self.switch.add(priority, self.default_cookie, ",".join(actions))
+
+    def dump_flows(self, table_id: int) -> list[_Flow]:
+        assert table_id in (60, 71)
+        return [_Flow(priority) for priority in (self.switch.flows if table_id == 60 else self.in_tree)]
 
     def setup_default_table(self, enable_openflow_dhcp: bool = False, enable_dhcpv6: bool = False) -> str:
         self.switch.add(1, self.default_cookie, "NORMAL")

@@ -27,7 +27,15 @@ class Restarts(DriverTest):
         self.assertEqual(
             held, (self.daemon.rules, self.daemon.members, self.daemon.ports, self.daemon.trusted)
         )
-        self.assertEqual(self.bridge.hook[0], self.daemon.cookie)
+
+    def test_a_new_daemon_is_told_nothing_before_the_agent_has_told_something(self):
+        """Nothing is not everything: the daemon would close the ports that it finds enforced."""
+        agent = self.start_agent(begun=False)
+        asked = self.daemon.asked
+        self.wait_for(lambda: self.daemon.asked > asked + 2)
+        self.assertIsNone(self.daemon.session)
+        agent.plug("vm1", "vm2")
+        self.assertEqual((1, {"vm1", "vm2"}), (self.daemon.sequence, self.daemon.ports.keys()))
 
     def test_a_batch_that_meets_a_new_daemon_first(self):
         """It answers 409 to the next change of a session that it does not hold."""

@@ -9,7 +9,8 @@ import time
 
 from neutron_lib.callbacks import events, registry, resources
 
-from sgflow_neutron.hook import HookNotInstalled
+from sgflow_neutron.hook import FLOOR, HookNotInstalled
+from sgflow_neutron.session import NotApplied
 from tests.base import DriverTest, restart_of_open_vswitch, sample
 from tests.calls import port
 from tests.fakes import FakeBridge
@@ -171,7 +172,6 @@ class TheHook(DriverTest):
         cookie, actions = self.bridge.hook
         self.assertEqual("resubmit(,100)", actions)
         self.assertNotEqual(self.bridge.default_cookie, cookie)
-        self.assertEqual(cookie, self.daemon.cookie)
         self.bridge.cleanup_flows()
         self.assertIsNotNone(self.bridge.hook)
 
@@ -187,7 +187,8 @@ class TheHook(DriverTest):
         self.assertNotEqual(before, self.bridge.hook)
         self.bridge.cleanup_flows()
         self.assertIsNotNone(self.bridge.hook)
-        self.assertEqual(["resubmit(,100)"] * 2, self.bridge.switch.history, "replaced, never deleted")
+        # The floor under it too.
+        self.assertEqual(["resubmit(,100)"] * 4, self.bridge.switch.history, "replaced, never deleted")
 
     def test_it_is_there_without_a_daemon(self):
         self.start_agent(daemon=False)
@@ -201,7 +202,8 @@ class TheHook(DriverTest):
                 cookie = self.bridge.hook[0]
                 self.bridge.switch.history.clear()
                 restart_of_open_vswitch(self.bridge)
-                self.assertEqual(["resubmit(,100)", "NORMAL"], self.bridge.switch.history[:2])
+                history = self.bridge.switch.history
+                self.assertEqual(["resubmit(,100)", "resubmit(,100)", "NORMAL"], history[:3])
                 self.assertEqual(cookie, self.bridge.hook[0])
                 self.driver.close()
 
@@ -242,6 +244,27 @@ class TheHook(DriverTest):
         self.bridge.switch.broken = False
         agent.plug("vm1")
         self.assertIn("vm1", self.daemon.ports)
+
+    def test_neutrons_own_driver_filters_until_everything_is_in_force(self):
+        self.bridge.in_tree = [100]
+        agent = self.start_agent(begun=False)
+        self.assertIsNone(self.bridge.hook)
+        self.assertEqual("resubmit(,100)", self.bridge.switch.flows[FLOOR][1], "if its flows go, nothing is open")
+        self.daemon.pending = "the switch is slow"
+        self.driver._apply_timeout = 0.1
+        with self.assertRaises(NotApplied):
+            agent.plug("vm1")
+        self.assertIsNone(self.bridge.hook)
+        self.daemon.pending = None
+        self.driver._apply_timeout = 5
+        agent.plug("vm1", "vm2")
+        self.assertIsNotNone(self.bridge.hook)
+
+    def test_where_the_hook_was_there_already_nothing_is_waited_for(self):
+        self.bridge.in_tree = [100]
+        self.bridge.switch.flows[65000] = (0x1, "resubmit(,100)")
+        self.start_agent(daemon=False)
+        self.assertNotEqual(0x1, self.bridge.hook[0])
 
     def test_security_groups_switched_off_is_an_error(self):
         """The agent would tell of no port at all, and behind the hook all of them would be closed."""
