@@ -1,0 +1,164 @@
+"""Restarts of everything, and the change from one driver to the other, under traffic."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from harness import frames
+from harness.checks import check
+from harness.drivers import Driver, Openvswitch
+from harness.frames import Endpoint
+from harness.shell import wait_until
+from harness.world import CLOSED_PORT, FAMILIES, OPEN_PORT, CheckFailed, World
+
+# What a noisy machine itself loses or delays.
+_LOST_SHARE = 0.005
+_STALL_S = 2.0
+_AFTERWARDS_S = 3
+
+
+@contextmanager
+def _under_traffic(world: World) -> Iterator[Callable[[], str]]:
+    """Forbidden and allowed traffic at c while something happens; afterwards the allowed must have gone on."""
+    talks = world.talks()
+    talks.start()
+    with world.forbidden_flood(world["c"], [world["r"], world["b"]]) as flood:
+        time.sleep(1)
+        yield lambda: f"0 of {flood.sent} forbidden frames leaked, {talked}"
+        time.sleep(_AFTERWARDS_S)
+        talked = talks.must_have_gone_on(stall_s=_STALL_S, lost_share=_LOST_SHARE)
+
+
+def _policy_holds(world: World) -> None:
+    """New connections are judged as they were, and changes still arrive."""
+    c, r, b = world["c"], world["r"], world["b"]
+    allowed = world.probes(r, c, ("tcp", "udp"), OPEN_PORT) + world.probes(b, c, ("tcp", "udp"), OPEN_PORT)
+    allowed += world.probes(c, r) + world.probes(world["a"], b)
+    closed = world.probes(r, c, port=CLOSED_PORT) + world.probes(r, b)
+    world.settle(passes=allowed, refused=closed)
+    rules = world.allow(world.guard_group, "tcp", 443)
+    opened = world.probes(r, c, ("tcp",), 443)
+    world.settle(passes=allowed + opened, refused=closed)
+    world.disallow(rules)
+    world.settle(passes=allowed, refused=closed + opened)
+    _deleted_stays_closed(world)
+
+
+def _deleted_stays_closed(world: World) -> None:
+    for name in world.deleted:
+        gone, r = world[name], world["r"]
+        for family in FAMILIES:
+            ends = (Endpoint(gone.mac, gone.address(family)), Endpoint(r.mac, r.address(family)))
+            if any(world.arrivals(gone, {"out": frames.udp(*ends, 5000, 6000)}, [r]).values()):
+                raise CheckFailed(f"{name}, deleted before, sends again")
+            if any(world.arrivals(r, {"in": frames.udp(*reversed(ends), 5000, 6000)}, [gone]).values()):
+                raise CheckFailed(f"{name}, deleted before, receives again")
+
+
+@check("agent-restart", "the agent killed and started: no forbidden frame passes, no allowed one is lost, and changes arrive")
+def agent_restart(world: World) -> str:
+    with _under_traffic(world) as figures:
+        world.agent.restart(world.driver)
+    _policy_holds(world)
+    return figures()
+
+
+@check("daemon-restart", "the daemon killed, and started after a while: as with the agent", needs_daemon=True)
+def daemon_restart(world: World) -> str:
+    with _under_traffic(world) as figures:
+        world.driver.kill()
+        time.sleep(5)
+        world.driver.start()
+        time.sleep(5)
+    _policy_holds(world)
+    return figures()
+
+
+@check(
+    "daemon-stopped-agent-restarted-twice",
+    "without the daemon the agent starts twice: no forbidden frame passes, allowed connections go on; later all catches up",
+    needs_daemon=True,
+)
+def daemon_stopped(world: World) -> str:
+    with _under_traffic(world) as figures:
+        world.driver.stop()
+        for _ in range(2):
+            world.agent.kill()
+            world.agent.start(world.driver)
+            world.agent.wait_for_iteration()
+            # Long enough for the clean-up of flows with an older cookie, which may be in a later iteration.
+            time.sleep(10)
+        world.driver.start()
+        time.sleep(5)
+    _policy_holds(world)
+    return figures()
+
+
+@check("explicitly-egress-direct", "an agent with explicitly_egress_direct: traffic passes and is filtered, unicast is not flooded")
+def explicitly_egress_direct(world: World) -> None:
+    a, b, c, r = world["a"], world["b"], world["c"], world["r"]
+    world.agent.restart(world.driver, egress_direct=True)
+    try:
+        _policy_holds(world)
+        world.settle(passes=world.probes(a, b) + world.probes(world["x"], world["y"]) + world.probes(world["f"], world["s"]))
+        sent = {f"unicast v{family}": frames.udp(_end(a, family), _end(r, family), 5000, 6000) for family in FAMILIES}
+        world.settle_frames(a, [r], passes=sent)
+        if any(world.arrivals(a, sent, [b, c, world["t"]]).values()):
+            raise CheckFailed("a VM got unicast frames for a machine of the network")
+    finally:
+        world.agent.restart(world.driver)
+    _policy_holds(world)
+
+
+def _end(machine, family: int) -> Endpoint:
+    return Endpoint(machine.mac, machine.address(family))
+
+
+@check(
+    "switch-restart",
+    "ovs-vswitchd killed and started: nothing passes until the firewall is back, then everything allowed",
+    differs={"openvswitch": "between the agent's table 60 and the flows of its driver, frames between VMs of a host pass unfiltered"},
+)
+def switch_restart(world: World) -> str:
+    c, r, b = world["c"], world["r"], world["b"]
+    allowed = world.probes(r, c, ("tcp", "udp"), OPEN_PORT) + world.probes(b, c, ("tcp", "udp"), OPEN_PORT)
+    with world.forbidden_flood(c, [r, b]) as flood:
+        world.switch.kill_vswitchd()
+        time.sleep(2)
+        world.switch.start_vswitchd()
+        back = time.monotonic()
+        world.settle(passes=allowed, within_s=90)
+        took_s = time.monotonic() - back
+        time.sleep(_AFTERWARDS_S)
+    _policy_holds(world)
+    return f"0 of {flood.sent} forbidden frames leaked, allowed traffic after {took_s:.1f} s"
+
+
+@check("after-switch-restart", "after it, all ports are enforced on all networks")
+def after_switch_restart(world: World) -> None:
+    _policy_holds(world)
+    a, b, x, y, f, s = (world[name] for name in "abxyfs")
+    world.settle(passes=world.probes(a, b) + world.probes(x, y) + world.probes(f, s), refused=world.probes(s, f))
+
+
+@check(
+    "take-over",
+    "the agent restarted with Neutron's driver, then with this one again: connections of all kinds go on, nothing leaks",
+    needs_daemon=True,
+)
+def take_over(world: World) -> str:
+    other: Driver = Openvswitch()
+    with _under_traffic(world) as back:
+        world.agent.kill()
+        world.driver.stop()
+        world.agent.start(other)
+        world.agent.wait_until_clean()
+    # What began under the other driver is what a take-over may break.
+    with _under_traffic(world) as there:
+        world.agent.kill()
+        world.driver.start()
+        world.agent.start(world.driver)
+        world.agent.wait_until_clean()
+    _policy_holds(world)
+    wait_until("flows of the other driver are gone", lambda: not world.switch.dump_flows("br-int", "table=71"), 30)
+    return f"back: {back()}; there: {there()}"
