@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 _IPV4, _ARP, _IPV6 = 0x0800, 0x0806, 0x86DD
-_ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
+_ICMP, _TCP, _UDP, _ICMPV6, _SCTP = 1, 6, 17, 58, 132
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,52 @@ def ping(source: Endpoint, target: Endpoint) -> Frame:
     protocol, kind = (_ICMPV6, 128) if v6 else (_ICMP, 8)
     body = struct.pack("!BBHHH", kind, 0, 0, int.from_bytes(marker[-2:], "big"), 1) + marker
     return Frame(_ip(source, target, protocol, _with_checksum(source, target, protocol, body, 2)), marker)
+
+
+def icmp(source: Endpoint, target: Endpoint, kind: int, code: int, hop_limit: int = 64) -> Frame:
+    """Any type and code of ICMP, or of ICMPv6 between IPv6 addresses. What follows the first word means nothing."""
+    marker = new_marker()
+    protocol = _ICMPV6 if ":" in source.ip else _ICMP
+    body = struct.pack("!BBHHH", kind, code, 0, int.from_bytes(marker[-2:], "big"), 1) + marker
+    checked = _with_checksum(source, target, protocol, body, 2)
+    return Frame(_ip(source, target, protocol, checked, hop_limit), marker)
+
+
+def packet(source: Endpoint, target: Endpoint, protocol: int) -> Frame:
+    """Of an IP protocol that nobody looks into."""
+    marker = new_marker()
+    return Frame(_ip(source, target, protocol, marker), marker)
+
+
+def sctp_init(source: Endpoint, target: Endpoint, source_port: int, target_port: int) -> Frame:
+    """The first packet of an association (RFC 9260, 3.3.2), its marker in a parameter to be skipped when unknown."""
+    marker = new_marker()
+    parameter = struct.pack("!HH", 0x8001, 4 + len(marker)) + marker
+    chunk = struct.pack("!BBHIIHHI", 1, 0, 20 + len(parameter), 1, 65536, 1, 1, 1) + parameter
+    head = struct.pack("!HHI", source_port, target_port, 0)
+    checksum = _crc32c(head + bytes(4) + chunk)
+    return Frame(_ip(source, target, _SCTP, head + struct.pack("<I", checksum) + chunk), marker)
+
+
+def other(source: str, target: str, ethertype: int) -> Frame:
+    """Neither IP nor ARP."""
+    marker = new_marker()
+    return Frame(_ethernet(target, source, ethertype, marker + bytes(30)), marker)
+
+
+def neighbour_solicitation(source: Endpoint, target: Endpoint, wanted: str) -> Frame:
+    """Asks for `wanted`; from `::` it asks whether anybody has the address (RFC 4862, 5.4.2)."""
+    marker = new_marker()
+    body = struct.pack("!BBHI", 135, 0, 0, 0) + ip_address(wanted).packed + _unknown_option(marker)
+    checked = _with_checksum(source, target, _ICMPV6, body, 2)
+    return Frame(_ip(source, target, _ICMPV6, checked, hop_limit=255), marker)
+
+
+def arp_probe(mac: str, wanted: str) -> Frame:
+    """Asks everybody whether somebody has the address already (RFC 5227)."""
+    marker = new_marker()
+    body = struct.pack("!HHBBH", 1, _IPV4, 6, 4, 1) + _mac(mac) + bytes(4) + bytes(6) + socket.inet_aton(wanted)
+    return Frame(_ethernet("ff:ff:ff:ff:ff:ff", mac, _ARP, body + marker + b"\0\0"), marker)
 
 
 def arp_reply(sender_mac: str, sender_ip: str, target: Endpoint, *, frame_source: str | None = None) -> Frame:
@@ -139,3 +185,12 @@ def _checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+def _crc32c(data: bytes) -> int:
+    remainder = 0xFFFFFFFF
+    for byte in data:
+        remainder ^= byte
+        for _ in range(8):
+            remainder = remainder >> 1 ^ (0x82F63B78 if remainder & 1 else 0)
+    return remainder ^ 0xFFFFFFFF

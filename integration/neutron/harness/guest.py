@@ -472,8 +472,8 @@ def _background(work: Callable[..., None], *arguments: Any) -> None:
     threading.Thread(target=work, args=arguments, daemon=True).start()
 
 
-def main() -> None:
-    guest = Guest()
+def main(kind: Callable[[], Guest] = Guest) -> None:
+    guest = kind()
     lock = threading.Lock()
 
     def obey(line: str) -> None:

@@ -34,6 +34,8 @@ class Machine:
     port: str | None = None
     """The Neutron port, if it has one."""
     tap: str = ""
+    program: str = "harness.guest"
+    """The module that runs in it."""
     _guest: "Guest | None" = field(default=None, repr=False)
 
     @property
@@ -68,7 +70,7 @@ class Machine:
         run("ip", "-n", self.netns, "address", "add", f"{self.v4}/24", "dev", "eth0")
         run("ip", "-n", self.netns, "address", "add", f"{self.v6}/64", "dev", "eth0", "nodad")
         run("ip", "-n", switch_netns, "link", "set", self.tap, "up")
-        self._guest = Guest(self.name, self.netns)
+        self._guest = Guest(self.name, self.netns, self.program)
         self.guest.ask("serve", echo=list(ECHO_PORTS), stream=[STREAM_PORT])
 
     def add_address(self, address: str) -> None:
@@ -109,11 +111,11 @@ def plug_outside(switch: Switch, machine: Machine, bridge: str, vlan: int | None
 class Guest:
     """Orders to the program in a namespace, several at once if need be."""
 
-    def __init__(self, name: str, namespace: str) -> None:
+    def __init__(self, name: str, namespace: str, program: str) -> None:
         self._name = name
-        program = str(Path(__file__).with_name("guest.py"))
         self._process = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, program],
+            ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-m", program],
+            cwd=Path(__file__).resolve().parents[1],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

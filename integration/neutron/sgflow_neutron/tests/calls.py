@@ -123,6 +123,13 @@ class Cloud:
                 )
         return members
 
+    def get_secgroup_ids_for_address_group(self, address_group: str) -> set[str]:
+        return {
+            group
+            for group, rules in self.groups.items()
+            if any(told.get("remote_address_group_id") == address_group for told in rules)
+        }
+
     def security_group_info_for_devices(self, _context, devices: Iterable[str]) -> dict[str, Any]:
         """What SecurityGroupAgentRpc asks its plugin for. Ports of the network itself, and such as are gone,
         are left out; so are members of an ethertype that no rule of these devices uses."""
@@ -153,8 +160,8 @@ class Cloud:
 class Agent:
     """neutron-openvswitch-agent as its firewall driver sees it, which it loads by its name."""
 
-    def __init__(self, cloud: Cloud, integration_bridge) -> None:
-        cfg.CONF.set_override("firewall_driver", "sgflow", "SECURITYGROUP")
+    def __init__(self, cloud: Cloud, integration_bridge, driver: str = "sgflow") -> None:
+        cfg.CONF.set_override("firewall_driver", driver, "SECURITYGROUP")
         self.rpc = securitygroups_rpc.SecurityGroupAgentRpc(
             None, cloud, defer_refresh_firewall=True, integration_bridge=integration_bridge
         )
@@ -176,6 +183,10 @@ class Agent:
 
     def members_changed(self, *groups: str) -> None:
         self.rpc.security_groups_member_updated(groups)
+        self.loop()
+
+    def address_group_changed(self, address_group: str) -> None:
+        self.rpc.address_group_updated(address_group)
         self.loop()
 
     def unplug(self, *ports: str) -> None:

@@ -1,0 +1,148 @@
+"""Plays the scenarios with a driver, or shows by faults that each of them can fail.
+
+    python -m driver_level [--driver sgflow|openvswitch] [--only NAME …] [--faults] [--list]
+
+Runs in an environment with Neutron, as root.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from harness import netns
+from harness.shell import HarnessError, run
+
+from driver_level.drivers import DRIVERS, FAULTS, errors
+
+_REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+class TimeIsUp(BaseException):
+    """Not of a scenario, which would go on to the next."""
+
+
+def main() -> int:
+    options = _options()
+    if os.geteuid() != 0:
+        print("network namespaces take root", file=sys.stderr)
+        return 2
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    signal.signal(signal.SIGALRM, _late)
+    cache = options.target / "neutron"
+    logs = cache / "driver-level"
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    with _alone(options.prefix):
+        return _run(options, cache, logs)
+
+
+def _options() -> argparse.Namespace:
+    target = Path(os.environ.get("CARGO_TARGET_DIR", _REPOSITORY / "target"))
+    parser = argparse.ArgumentParser(prog="driver_level", description="Calls a firewall driver as Neutron's agent does.")
+    parser.add_argument("--driver", choices=sorted(DRIVERS), default="sgflow")
+    parser.add_argument("--faults", action="store_true", help="play all with each fault; every scenario must fail with one")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="play these scenarios alone")
+    parser.add_argument("--list", action="store_true", help="print the scenarios and what each proves")
+    parser.add_argument("--prefix", default="snl", help="of the network namespaces")
+    parser.add_argument("--target", type=Path, default=target, help="where the build is, and the report goes")
+    parser.add_argument("--program", type=Path, help="sgflow; without this, the debug build")
+    parser.add_argument("--limit", type=int, default=240, help="seconds that a list of scenarios may take")
+    return parser.parse_args()
+
+
+def _interrupted(number: int, _frame: FrameType | None) -> None:
+    # A second one must not stop the clean-up.
+    for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+def _late(_number: int, _frame: FrameType | None) -> None:
+    raise TimeIsUp("the time for all scenarios is over")
+
+
+@contextlib.contextmanager
+def _alone(prefix: str) -> Iterator[None]:
+    """One run a prefix at a time; what a killed one has left behind is ended before and after."""
+    with Path(f"/run/lock/sgflow-neutron-{prefix}").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"another run with the prefix {prefix} is going on") from None
+        netns.remove_all(prefix)
+        try:
+            yield
+        finally:
+            netns.remove_all(prefix)
+
+
+def _run(options: argparse.Namespace, cache: Path, logs: Path) -> int:
+    # Short, for the names of Unix sockets may have 107 bytes at most.
+    rundir = Path(tempfile.mkdtemp(prefix=f"{options.prefix}-"))
+    machines = contextlib.ExitStack()
+    try:
+        # Before there are threads, which would stay outside.
+        netns.create(options.prefix)
+        netns.enter(options.prefix)
+        # Else the switch's side of every pair talks IPv6 to its machine.
+        run("sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1")
+        # Neutron runs ovs-ofctl itself now and then.
+        os.environ |= {f"OVS_{name}DIR": str(rundir / "openvswitch") for name in ("RUN", "DB", "LOG")}
+        return _play(options, cache, rundir, logs, machines)
+    finally:
+        signal.alarm(0)
+        machines.close()
+        netns.remove_all(options.prefix)
+        shutil.rmtree(rundir, ignore_errors=True)
+
+
+def _play(options: argparse.Namespace, cache: Path, rundir: Path, logs: Path, machines: contextlib.ExitStack) -> int:
+    # Neutron's modules start threads.
+    from driver_level import controller
+    from driver_level.host import Host
+    from driver_level.report import Report
+    from driver_level.scenarios import ALL
+
+    if unknown := set(options.only) - {scenario.name for scenario in ALL}:
+        raise SystemExit(f"no such scenario: {', '.join(sorted(unknown))}; --list names them")
+    chosen = [scenario for scenario in ALL if not options.only or scenario.name in options.only]
+    if options.list:
+        for scenario in chosen:
+            print(f"{scenario.name:32} {scenario.proves}")
+        return 0
+    database, socket = f"unix:{rundir}/openvswitch/db.sock", str(rundir / "sgflow.sock")
+    controller.configure(database, socket, str(logs / "neutron.log"))
+    program = options.program or options.target / "debug/sgflow"
+    host = Host(options.prefix, rundir, logs, program, controller.start())
+    machines.callback(host.stop)
+    report = Report(cache / ("driver-level-faults.txt" if options.faults else "driver-level.txt"))
+    report.say("faults: " + ", ".join(FAULTS) if options.faults else f"firewall_driver = {options.driver}")
+    signal.alarm(options.limit * (len(FAULTS) if options.faults else 1))
+    try:
+        host.start()
+        for scenario in chosen:
+            if options.faults:
+                report.show_fault(scenario, host, [DRIVERS[name] for name in FAULTS])
+            else:
+                report.play(scenario, host, DRIVERS[options.driver])
+        if DRIVERS[options.driver].has_daemon and not options.faults:
+            report.note("daemon-log", [line for log in host.daemon_logs for line in errors(log)])
+    except (HarnessError, TimeIsUp) as error:
+        report.broke(str(error))
+    return report.finish()
+
+
+if __name__ == "__main__":
+    status = main()
+    # The threads of the controller end with the process, and only so.
+    sys.stdout.flush()
+    os._exit(status)
