@@ -7,6 +7,7 @@ One rule keeps it simple: whenever it is not certain what the daemon holds, a ne
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -78,7 +79,7 @@ class Session:
             while self._policy.is_news() or self._expected or not self._applied:
                 self.has_begun = True
                 try:
-                    self._send(max(0, int(deadline - time.monotonic())), set(self._expected))
+                    self._send(max(0, math.ceil(deadline - time.monotonic())), set(self._expected))
                 except OutOfStep:
                     sessions += 1
                     if sessions >= MOST_SESSIONS:

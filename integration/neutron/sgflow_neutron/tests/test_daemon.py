@@ -151,6 +151,10 @@ class Slow(DriverTest):
         self.assertEqual(before + 1, len(self.daemon.changes))
         self.assertEqual({"session", "sequence", "expect"}, self.last.keys(), "it was taken the first time")
 
+    def test_the_shortest_time_is_time(self):
+        self.start_agent().plug("vm1")
+        self.assertEqual(1, self.daemon.waits[-1], "a daemon that may not wait has nothing in force yet")
+
     def test_once_applied_later_nothing_is_waited_for(self):
         agent = self.start_agent()
         agent.plug("vm1")

@@ -37,7 +37,7 @@ class WhatIsSent(DriverTest):
             },
             self.daemon.ports["vm1"],
         )
-        self.assertEqual(self.apply_timeout - 1, self.daemon.waits[-1])
+        self.assertEqual(self.apply_timeout, self.daemon.waits[-1])
 
     def test_a_batch_is_one_request(self):
         agent = self.start_agent()
