@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from neutron import privileged
 from neutron.common import config as common_config
 from neutron.conf.agent import common as agent_conf
 from neutron.conf.agent import securitygroups_rpc as security_groups_conf
@@ -12,6 +13,7 @@ from neutron.plugins.ml2.drivers.openvswitch.agent.openflow.native import main a
 from os_ken.base import app_manager
 from oslo_config import cfg
 from oslo_log import log as logging
+from oslo_privsep import priv_context
 from sgflow_neutron import config as sgflow_config
 
 
@@ -30,8 +32,10 @@ def configure(database: str, socket: str, log: str) -> None:
     logging.register_options(cfg.CONF)
     cfg.CONF(["--log-file", log], project="neutron")
     logging.setup(cfg.CONF, "neutron")
-    # This runs as root already.
-    cfg.CONF.set_override("root_helper", "", "AGENT")
+    # This runs as root already: what Neutron's own driver does by ovs-ofctl needs no helper.
+    for context in vars(privileged).values():
+        if isinstance(context, priv_context.PrivContext):
+            context.set_client_mode(False)
     cfg.CONF.set_override("ovsdb_connection", database, "OVS")
     cfg.CONF.set_override("socket", socket, "SGFLOW")
     of_main.init_config()

@@ -17,7 +17,7 @@ HOST = "compute-1"
 # `docs/pipeline.md`: the first bytes of the cookies of flows that the daemon holds.
 _OURS = "cookie=0x5367000000000000/0xffff000000000000"
 _START_S = 20
-_FLAPPING_S = 0.4
+_FLAPPING_S = 0.1
 _CONF = """\
 [agent]
 firewall_driver = "openvswitch"
@@ -71,12 +71,14 @@ DRIVERS = {
         Driver("sgflow", "sgflow", has_daemon=True),
         Driver("openvswitch", "openvswitch"),
         Driver("open", "noop"),
+        Driver("hub", "driver_level.faults.Hub"),
         Driver("shut", "driver_level.faults.Shut"),
         Driver("stuck", "driver_level.faults.Stuck", has_daemon=True),
         Driver("flapping", "sgflow", has_daemon=True, fault=Fault),
     )
 }
-FAULTS = ("open", "shut", "stuck", "flapping")
+# The subtle ones first, for a scenario is done with when one of them has made it fail.
+FAULTS = ("stuck", "flapping", "open", "hub", "shut")
 
 
 class Daemon:

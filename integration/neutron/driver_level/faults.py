@@ -16,6 +16,22 @@ class Shut(firewall.NoopFirewallDriver):
         integration_bridge.install_drop(table_id=ovs_constants.TRANSIENT_TABLE, priority=65000)
 
 
+class Hub(firewall.NoopFirewallDriver):
+    """Lets everything pass to everybody, whatever its VLAN."""
+
+    provides_arp_spoofing_protection = True
+
+    def __init__(self, integration_bridge: Any) -> None:
+        _datapath, protocol, messages = integration_bridge._get_dp()
+        everywhere = messages.OFPActionOutput(protocol.OFPP_ALL, 0)
+        table = {"table_id": ovs_constants.TRANSIENT_TABLE}
+        tagged = {"vlan_vid": (protocol.OFPVID_PRESENT, protocol.OFPVID_PRESENT)}
+        integration_bridge.install_apply_actions(
+            [messages.OFPActionPopVlan(), everywhere], priority=65001, **table, **tagged
+        )
+        integration_bridge.install_apply_actions([everywhere], priority=65000, **table)
+
+
 class Stuck(SgflowFirewallDriver):
     """Puts the first batch in force, and nothing that comes later."""
 

@@ -136,6 +136,8 @@ class Stage:
 
     def end(self) -> None:
         self._close_driver()
+        # Neutron's own driver never lets go of its bridge: it would wait for the flows of one that is gone.
+        registry.clear()
         if self._daemon:
             self._daemon.stop()
         self.switch.vsctl("--if-exists", "del-br", self.name)
@@ -221,21 +223,28 @@ class Stage:
         return [self.host.machines[name] for name in names]
 
     def plug_in(self, *names: str) -> None:
-        """The interface, then the VLAN, then what else the agent writes down: the agent tells its driver after that."""
-        added, tagged, told = [], [], []
+        """The interface, as os-vif does; then, when the agent has seen it, the VLAN, and what else the agent writes down. The
+        agent tells its driver after that."""
+        added = []
         for name in names:
-            tap, vlan = self.host.machines[name].tap, self._vlans[name]
-            known = self.cloud.ports[self.ids[name]]
+            tap, known = self.host.machines[name].tap, self.cloud.ports[self.ids[name]]
             added += ["--", "add-port", self.name, tap, "--", "set", "Interface", tap]
             added += [f'external_ids:iface-id="{known["id"]}"', f'external_ids:attached-mac="{known["mac_address"]}"']
             added += ["external_ids:iface-status=active"]
-            tagged += ["--", "set", "Port", tap, f"tag={vlan}"]
-            settings = {"net_uuid": known["network_id"], "tag": vlan, "network_type": "vlan", "segmentation_id": vlan}
-            told += ["--", "set", "Port", tap, "other_config:physical_network=physnet"]
-            told += [f'other_config:{key}="{value}"' for key, value in settings.items()]
         self.switch.vsctl(*added)
-        self.switch.vsctl("--no-wait", *tagged)
-        self.switch.vsctl("--no-wait", *told)
+        for name in names:
+            tap, vlan, known = self.host.machines[name].tap, self._vlans[name], self.cloud.ports[self.ids[name]]
+            ofport = self.ofport(tap)
+
+            def is_seen(identity: str = known["id"], ofport: int = ofport) -> bool:
+                seen = self.bridge.get_vif_port_by_id(identity)
+                return seen is not None and seen.ofport == ofport
+
+            wait_until(f"the agent sees {tap}", is_seen, _ARRIVES_S, 0.01)
+            self.bridge.set_db_attribute("Port", tap, "tag", vlan)
+            settings = {"net_uuid": known["network_id"], "physical_network": "physnet", "network_type": "vlan"}
+            settings |= {"tag": str(vlan), "segmentation_id": str(vlan)}
+            self.bridge.set_db_attribute("Port", tap, "other_config", settings)
 
     def pull_out(self, name: str) -> None:
         self.switch.vsctl("del-port", self.name, self.host.machines[name].tap)
