@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::neutron_driver::{applied, ask, clean_up, hook, port, serving, tables_of_neutron, tell};
 use common::traffic::{datagram, ends};
 use common::{Agent, eventually, flows, is_open, ovs, plug, socket, status, stdout};
-use lab::{DummyPort, Ovs};
+use lab::{DummyPort, DummySpec, Ovs};
 use serde_json::{Value, json};
 
 /// p-2 takes what members of `g` send to its port 53; p-1 is one of them.
@@ -80,6 +80,33 @@ fn a_port_that_is_expected_is_waited_for_and_one_that_is_not_there_is_named() {
     });
     assert_eq!((&answer["absent"], &answer["closed"]), (&json!(["p-9"]), &json!([])));
     assert!(is_open(&ovs, 3));
+}
+
+#[test]
+fn a_port_of_the_network_gets_what_is_to_it_and_to_everybody() {
+    let ovs = ovs();
+    let (ports, _agent) = start(&ovs);
+    let spec =
+        DummySpec { port_id: Some("p-3".into()), tag: Some(10), ofport: Some(3), ..DummySpec::new("tap3") };
+    let router = ovs.add_dummy_port("br-int", spec).expect("a port");
+    let mut change = first_change();
+    change["trusted"] = json!(["p-3"]);
+    change["expect"] = json!(["p-1", "p-2", "p-3"]);
+    applied(&ovs, "s", 1, change);
+    let hears = |destination: [u8; 6]| {
+        let mut frame = datagram([10, 0, 0, 1], 1000, 9);
+        frame[..6].copy_from_slice(&destination);
+        ports.0.receive(&frame).expect("the switch takes it");
+        !router.take_sent().expect("a look").is_empty()
+    };
+    let (own, other, everybody) = ([0xfa, 0x16, 0x3e, 0, 0, 3], [0xfa, 0x16, 0x3e, 0, 0, 0x99], [0xff; 6]);
+    assert!(hears(own) && hears(other) && hears(everybody), "whose MAC is not known gets everything");
+    let set = ["set", "Interface", "tap3", "external_ids:attached-mac=\"fa:16:3e:00:00:03\""];
+    ovs.vsctl(&set).expect("as Neutron's agents plug it in");
+    eventually("what is to others is kept from it", || !hears(other));
+    assert!(hears(own) && hears(everybody));
+    applied(&ovs, "s", 2, json!({"ports": {"p-3": null}}));
+    assert!(!hears(own) && !hears(everybody));
 }
 
 #[test]
