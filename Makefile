@@ -18,7 +18,7 @@ TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(TRIPLE)_RUNNER = $(SUDO)
 endif
 
-.PHONY: deps peers build test soak fuzz faults mutants bench instructions lint deny demo clean
+.PHONY: deps peers build test test-neutron soak fuzz faults mutants bench instructions lint deny demo clean
 
 build:
 	cargo build --release
@@ -42,6 +42,13 @@ test: deps lint
 		cargo test $(PACKAGES) --all-features --lib --bins --tests; \
 	fi
 	cargo test $(PACKAGES) --all-features --doc
+
+# sgflow inside a real Neutron, which is installed and started for it: integration/neutron/README.md.
+NEUTRON_ARGS ?=
+test-neutron: deps
+	cargo build -p sgflow
+	$(SUDO) env PYTHONPATH=integration/neutron PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m harness \
+		--target $(abspath $(TARGET_DIR)) $(NEUTRON_ARGS)
 
 # Worlds in which anything happens to the agent, then random policies of realistic size, proved one after the other.
 soak:

@@ -106,7 +106,7 @@ def _run(options: argparse.Namespace, checks: list[Check], cache: Path, venv: Pa
     logs.mkdir()
     # Short, for the names of Unix sockets may have 107 bytes at most.
     rundir = Path(tempfile.mkdtemp(prefix=f"{options.prefix}-"))
-    report = Report(cache / "report.txt", options.driver)
+    report = Report(cache / "report.txt", logs, options.driver)
     world: World | None = None
     try:
         world = _set_up(options, venv, cache, rundir, logs, report)

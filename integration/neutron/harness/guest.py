@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 INTERFACE = "eth0"
@@ -327,10 +328,8 @@ class _UdpTalk(_Activity):
     def work(self) -> None:
         with self._socket:
             while self.going():
-                try:
+                with suppress(OSError):
                     self._socket.send(struct.pack("!Q", self._sent))
-                except OSError:
-                    pass
                 self._sent += 1
                 self._tick_off()
                 time.sleep(self._interval)

@@ -77,6 +77,13 @@ class Machine:
         length = "128" if ":" in address else "32"
         run("ip", "-n", self.netns, "address", "replace", f"{address}/{length}", "dev", "eth0", *more)
 
+    def forget_neighbours(self) -> None:
+        """Makes it ask again where addresses are."""
+        run("ip", "-n", self.netns, "neighbour", "flush", "dev", "eth0")
+
+    def neighbours(self) -> str:
+        return run("ip", "-n", self.netns, "neighbour")
+
     def plug_arguments(self) -> list[str]:
         """For ovs-vsctl: as os-vif plugs in a VM's interface. No VLAN: that is the agent's."""
         if self.port is None:

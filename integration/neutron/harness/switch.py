@@ -65,3 +65,8 @@ class Switch:
         """The flows of a bridge, one a line."""
         arguments = ["ovs-ofctl", "-O", "OpenFlow14", "--no-stats", "dump-flows", bridge, *([match] if match else [])]
         return [line.strip() for line in run(*arguments, env=self.environment).splitlines() if "cookie=" in line]
+
+    def control(self, *command: str) -> str:
+        """Says something to ovs-vswitchd's control socket."""
+        pid = (self.rundir / "ovs-vswitchd.pid").read_text().strip()
+        return run("ovs-appctl", "-t", str(self.rundir / f"ovs-vswitchd.{pid}.ctl"), *command, env=self.environment)

@@ -65,7 +65,7 @@ def arp_hardware_address(world: World) -> None:
     world.settle_frames(c, [r], passes=_honest(c, r), refused={"ARP with another arp_sha": lie}, within_s=5)
 
 
-@check("dhcp-and-ra", "a VM is no DHCP server and no router: its replies and advertisements are refused, a client's requests pass")
+@check("dhcp-and-ra", "DHCP replies and router advertisements of a VM are refused; its requests pass, the network's replies as well")
 def dhcp_and_ra(world: World) -> None:
     c, r, t = world["c"], world["r"], world["t"]
     local = Endpoint(c.mac, c.link_local)
