@@ -42,8 +42,8 @@ class Driver(Protocol):
 
 
 class Openvswitch:
-    """Neutron's own driver: all in the agent. The control: what fails with it, and is not told to differ, is a fault of the
-    checks."""
+    """Neutron's own driver: all in the agent. The control: what fails with it, and is not told to differ,
+    is a fault of the checks."""
 
     name = "openvswitch"
     has_daemon = False
@@ -87,7 +87,9 @@ socket = "{socket}"
 metrics = "127.0.0.1:9477"
 """
 
-    def __init__(self, program: Path, package: Path, host: str, switch: Switch, rundir: Path, logs: Path) -> None:
+    def __init__(
+        self, program: Path, package: Path, host: str, switch: Switch, rundir: Path, logs: Path
+    ) -> None:
         self._program = program
         self._package = package
         self._host = host
@@ -108,7 +110,10 @@ metrics = "127.0.0.1:9477"
     def start(self) -> None:
         self._conf.write_text(
             self._CONF.format(
-                bridge=INTEGRATION_BRIDGE, host=self._host, database=self._switch.database, socket=self._socket
+                bridge=INTEGRATION_BRIDGE,
+                host=self._host,
+                database=self._switch.database,
+                socket=self._socket,
             )
         )
         arguments = [str(self._program), "agent", "--config", str(self._conf)]
@@ -127,12 +132,14 @@ metrics = "127.0.0.1:9477"
         return self._log
 
     def wait_until_applied(self, within_s: float) -> float:
-        """Until the daemon has heard of a session and has put all of it in force; gives how long that took."""
+        """Until the daemon has put in force all that it was told; gives how long that took."""
         started = time.monotonic()
 
         def applied() -> bool:
             state = self._state()
-            return state["sequence"] > 0 and state["applied"] == state["sequence"] and state["waiting"] is None
+            return (
+                state["sequence"] > 0 and state["applied"] == state["sequence"] and state["waiting"] is None
+            )
 
         wait_until("sgflow agent has the policy in force", applied, within_s)
         return time.monotonic() - started

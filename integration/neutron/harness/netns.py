@@ -1,5 +1,5 @@
-"""Network namespaces. All that runs here runs in some of them, so that nothing listens on the machine itself, and so that
-everything can be found again and ended, also after a crash."""
+"""Network namespaces. All that runs here runs in some of them, so that nothing listens on the machine
+itself, and so that everything can be found again and ended, also after a crash."""
 
 import ctypes
 import os
@@ -21,8 +21,8 @@ def create(name: str) -> None:
 
 
 def enter(name: str) -> None:
-    """Moves this process there; threads and children follow, so call it before there are any. `ip netns exec` would also hide
-    later namespaces from the outside, by a mount namespace of its own."""
+    """Moves this process there; threads and children follow, so call it before there are any. `ip netns
+    exec` would also hide later namespaces from the outside, by a mount namespace of its own."""
     libc = ctypes.CDLL(None, use_errno=True)
     with (_NAMED / name).open() as namespace:
         if libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:

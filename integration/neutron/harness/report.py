@@ -55,7 +55,9 @@ class Report:
         """A check of a log: what is wrong in it."""
         outcome = "FAILED" if wrong else "ok"
         self._counts[outcome] += 1
-        self._say(f"{outcome:8} {name}: " + ("; ".join(wrong[:_LINES_OF_LOG]) if wrong else "no errors were logged"))
+        self._say(
+            f"{outcome:8} {name}: " + ("; ".join(wrong[:_LINES_OF_LOG]) if wrong else "no errors were logged")
+        )
 
     def broke(self, why: str) -> None:
         """The run could not go on."""
@@ -67,7 +69,9 @@ class Report:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self._counts.items())
         self._say(f"{counts}; {time.monotonic() - self._started:.0f} s")
         # CI looks for a line of this form.
-        self._say(f"{self._counts['ok']} passed, {self._counts['FAILED']} failed, {self._counts['skipped']} skipped")
+        self._say(
+            f"{self._counts['ok']} passed, {self._counts['FAILED']} failed, {self._counts['skipped']} skipped"
+        )
         self._path.write_text("\n".join(self._lines) + "\n")
         return 1 if self._counts["FAILED"] or not self._counts["ok"] else 0
 

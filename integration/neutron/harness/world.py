@@ -23,8 +23,9 @@ ETHERTYPE = {4: "IPv4", 6: "IPv6"}
 
 _SEGMENT = 101
 _SETTLE_S = 30
-# Open vSwitch 3.1.0 in userspace can keep a datapath flow with actions that its tables gave earlier for as long as frames hit
-# it: the revalidators compare what they remember of the flow, not the flow. Seen when a change meets traffic.
+# Open vSwitch 3.1.0 in userspace can keep a datapath flow with actions that its tables gave earlier for as
+# long as frames hit it: the revalidators compare what they remember of the flow, not the flow. Seen when a
+# change meets traffic.
 _PURGE_AFTER_S = 12
 _ROUND_PAUSE_S = 0.3
 _PROBE_S = 1.2
@@ -57,9 +58,10 @@ class Probe:
 class World:
     """Three networks (VLAN, flat, VXLAN), VMs on this host, machines of other hosts on the physical networks.
 
-    On the VLAN network: VMs a, b and d in the project's default group; c in a group of its own that lets TCP and UDP port 80 in;
-    t is a port as DHCP agents have it. On the other side of br-phys: m, whose port is bound to another host, and r, which
-    Neutron knows nothing of. On the flat network: VM f, and s outside. On the tunnel network: VMs x and y."""
+    On the VLAN network: VMs a, b and d in the project's default group; c in a group of its own that lets
+    TCP and UDP port 80 in; t is a port as DHCP agents have it. On the other side of br-phys: m, whose port
+    is bound to another host, and r, which Neutron knows nothing of. On the flat network: VM f, and s
+    outside. On the tunnel network: VMs x and y."""
 
     def __init__(self, api: Api, switch: Switch, agent: Agent, driver: Driver, prefix: str) -> None:
         self.api = api
@@ -82,7 +84,9 @@ class World:
 
     def describe(self) -> None:
         """Tells Neutron of it all, once it knows the agent: else it could not bind ports to this host."""
-        wait_until("the agent is known to Neutron", lambda: self.api.find("agents", f"host={HOST}"), _ACTIVE_S, 0.5)
+        wait_until(
+            "the agent is known to Neutron", lambda: self.api.find("agents", f"host={HOST}"), _ACTIVE_S, 0.5
+        )
         vlan = {"provider:network_type": "vlan", "provider:physical_network": PHYSNET_VLAN}
         flat = {"provider:network_type": "flat", "provider:physical_network": PHYSNET_FLAT}
         self._network("vlan", 77, vlan | {"provider:segmentation_id": _SEGMENT})
@@ -118,7 +122,9 @@ class World:
 
     def wait_active(self, machine: Machine) -> None:
         port = machine.port or ""
-        wait_until(f"{machine.name} is up", lambda: self.api.get("port", port)["status"] == "ACTIVE", _ACTIVE_S, 0.5)
+        wait_until(
+            f"{machine.name} is up", lambda: self.api.get("port", port)["status"] == "ACTIVE", _ACTIVE_S, 0.5
+        )
 
     def _network(self, name: str, number: int, provider: Object) -> None:
         network = self.api.create("network", name=name, **provider)
@@ -131,7 +137,9 @@ class World:
             self.api.create("subnet", network_id=network["id"], allocation_pools=pools, **details)
         self.networks[name] = network
 
-    def _vms(self, network: str, host: str, groups: dict[str, list[str]], device_owner: str = "compute:nova") -> None:
+    def _vms(
+        self, network: str, host: str, groups: dict[str, list[str]], device_owner: str = "compute:nova"
+    ) -> None:
         wanted = []
         for name, members in groups.items():
             port: Object = {"name": name, "network_id": self.networks[network]["id"], "binding:host_id": host}
@@ -160,12 +168,23 @@ class World:
         return self.api.create("security_group", name=self.name(name), stateful=stateful)["id"]
 
     def allow(
-        self, group: str, protocol: str | None, port: int | None = None, *, families: Iterable[int] = FAMILIES, **more: str
+        self,
+        group: str,
+        protocol: str | None,
+        port: int | None = None,
+        *,
+        families: Iterable[int] = FAMILIES,
+        **more: str,
     ) -> list[str]:
         """Adds one rule a family, ingress unless told otherwise, and gives their ids."""
         made = []
         for family in families:
-            rule: Object = {"direction": "ingress", "ethertype": ETHERTYPE[family], "protocol": protocol, **more}
+            rule: Object = {
+                "direction": "ingress",
+                "ethertype": ETHERTYPE[family],
+                "protocol": protocol,
+                **more,
+            }
             if protocol == "icmp" and family == 6:
                 rule["protocol"] = "ipv6-icmp"
             if port is not None:
@@ -199,12 +218,17 @@ class World:
         families: Iterable[int] = FAMILIES,
     ) -> list[Probe]:
         return [
-            Probe(source.name, target.name, kind, target.address(family), port) for family in families for kind in kinds
+            Probe(source.name, target.name, kind, target.address(family), port)
+            for family in families
+            for kind in kinds
         ]
 
-    def settle(self, *, passes: Sequence[Probe] = (), refused: Sequence[Probe] = (), within_s: float = _SETTLE_S) -> None:
-        """Waits until new connections are let through, and refused, as told, twice in a row. What changes in Neutron takes a
-        second or two to arrive; a check that nothing passes at any instant needs a flood beside it."""
+    def settle(
+        self, *, passes: Sequence[Probe] = (), refused: Sequence[Probe] = (), within_s: float = _SETTLE_S
+    ) -> None:
+        """Waits until new connections are let through, and refused, as told, twice in a row. What changes
+        in Neutron takes a second or two to arrive; a check that nothing passes at any instant needs a
+        flood beside it."""
         patience = _Patience(self, within_s)
         right_rounds = 0
         while True:
@@ -218,7 +242,12 @@ class World:
         asked = []
         for probe, expected in [*((probe, True) for probe in passes), *((probe, False) for probe in refused)]:
             guest = self[probe.source].guest
-            arguments = {"to": probe.address, "port": probe.port, "timeout": _PROBE_S, "source": probe.from_address}
+            arguments = {
+                "to": probe.address,
+                "port": probe.port,
+                "timeout": _PROBE_S,
+                "source": probe.from_address,
+            }
             asked.append((probe, expected, guest.begin(probe.kind, **arguments)))
         wrong = []
         for probe, expected, answer in asked:
@@ -228,7 +257,9 @@ class World:
 
     # Frames made by hand.
 
-    def arrivals(self, source: Machine, sent: dict[str, Frame], watchers: Sequence[Machine]) -> dict[str, int]:
+    def arrivals(
+        self, source: Machine, sent: dict[str, Frame], watchers: Sequence[Machine]
+    ) -> dict[str, int]:
         """Sends frames a few times and gives how many of each came in at all the watchers together."""
         needles = {name: frame.marker.hex() for name, frame in sent.items()}
         for watcher in watchers:
@@ -265,8 +296,8 @@ class World:
 
     @contextmanager
     def forbidden_flood(self, victim: Machine, sources: Sequence[Machine]) -> Iterator["Flood"]:
-        """Frames that the victim must not get, from several machines without a pause, as long as this lasts; fails when one
-        arrives."""
+        """Frames that the victim must not get, from several machines without a pause, as long as this
+        lasts; fails when one arrives."""
         flood = Flood(victim, sources)
         flood.start()
         try:
@@ -276,27 +307,44 @@ class World:
         leaked = {name: count for name, count in counts.items() if count}
         if leaked:
             told = ", ".join(f"{count} of {name}" for name, count in leaked.items())
-            raise CheckFailed(f"{sum(leaked.values())} forbidden frames of {flood.sent} reached {victim.name}: {told}")
+            raise CheckFailed(
+                f"{sum(leaked.values())} forbidden frames of {flood.sent} reached {victim.name}: {told}"
+            )
         if not flood.sent:
             raise HarnessError("the flood sent nothing")
 
     def describe_state(self, path: Path) -> None:
         """Writes down what the switch and the machines hold, for whoever looks into a failure."""
         said = [f"{machine.name}: {machine}" for machine in self.machines.values()]
-        commands = [("dpctl/dump-flows", "-m"), ("dpctl/dump-conntrack",), ("fdb/show", "br-int"), ("fdb/show", "br-phys")]
+        commands = [
+            ("dpctl/dump-flows", "-m"),
+            ("dpctl/dump-conntrack",),
+            ("fdb/show", "br-int"),
+            ("fdb/show", "br-phys"),
+        ]
         try:
             for command in commands:
                 said += [f"== {' '.join(command)}", self.switch.control(*command)]
-            said += ["== br-int", *self.switch.dump_flows("br-int"), "== ports", self.switch.vsctl("list", "Port")]
+            said += [
+                "== br-int",
+                *self.switch.dump_flows("br-int"),
+                "== ports",
+                self.switch.vsctl("list", "Port"),
+            ]
         except HarnessError as error:
             said.append(f"the switch does not answer: {error}")
-        said += [f"== neighbours of {machine.name}\n{machine.neighbours()}" for machine in self.machines.values()]
+        said += [
+            f"== neighbours of {machine.name}\n{machine.neighbours()}" for machine in self.machines.values()
+        ]
         path.write_text("\n".join(said) + "\n")
 
     def purge(self, wrong: list[str]) -> None:
         """Makes the datapath forget; what is right afterwards was right in the tables before."""
         self.purges += 1
-        print(f"         purging the datapath's caches, after {_PURGE_AFTER_S} s: {'; '.join(wrong)}", flush=True)
+        print(
+            f"         purging the datapath's caches, after {_PURGE_AFTER_S} s: {'; '.join(wrong)}",
+            flush=True,
+        )
         self.switch.control("revalidator/purge")
 
     def talks(self) -> "Talks":
@@ -304,8 +352,8 @@ class World:
 
 
 class _Patience:
-    """How long to wait for a change to arrive. Half-way, the caches of the datapath are thrown away, once, and it is counted:
-    the report tells of it."""
+    """How long to wait for a change to arrive. Half-way, the caches of the datapath are thrown away, once,
+    and it is counted: the report tells of it."""
 
     def __init__(self, world: World, within_s: float) -> None:
         self._world = world
@@ -325,7 +373,8 @@ class _Patience:
 
 
 class Flood:
-    """Forbidden traffic of every kind at one victim: first packets, packets from the middle of TCP connections, both families."""
+    """Forbidden traffic of every kind at one victim: first packets, packets from the middle of TCP
+    connections, both families."""
 
     def __init__(self, victim: Machine, sources: Sequence[Machine]) -> None:
         self._victim = victim
@@ -337,7 +386,10 @@ class Flood:
         by_source: dict[str, list[str]] = {}
         for source in self._sources:
             for family in FAMILIES:
-                ends = (Endpoint(source.mac, source.address(family)), Endpoint(self._victim.mac, self._victim.address(family)))
+                ends = (
+                    Endpoint(source.mac, source.address(family)),
+                    Endpoint(self._victim.mac, self._victim.address(family)),
+                )
                 for kind, frame in {
                     "tcp syn": frames.tcp(*ends, 50000 + family, CLOSED_PORT, syn=True),
                     "tcp mid-stream": frames.tcp(*ends, 51000 + family, CLOSED_PORT, syn=False),
@@ -358,8 +410,9 @@ class Flood:
 
 
 class Talks:
-    """Traffic that the guard group allows, without a pause: a host beyond the network and a VM on this host talk with c by TCP,
-    the former also by UDP, over both families; c downloads from the network and says nothing itself."""
+    """Traffic that the guard group allows, without a pause: a host beyond the network and a VM on this
+    host talk with c by TCP, the former also by UDP, over both families; c downloads from the network and
+    says nothing itself."""
 
     def __init__(self, inside: Machine, local: Machine, outside: Machine) -> None:
         self._inside = inside
@@ -386,7 +439,8 @@ class Talks:
         return {name: who.guest.ask("end", name=name) for name, who in self._going.items()}
 
     def must_have_gone_on(self, *, stall_s: float, lost_share: float) -> str:
-        """Ends them and fails when one ended by itself, stood still for longer, or lost more; gives the figures in short."""
+        """Ends them and fails when one ended by itself, stood still for longer, or lost more; gives the
+        figures in short."""
         figures = self.end()
         wrong = []
         lost = sent = 0
@@ -410,4 +464,6 @@ def logged_errors(log: Path, *words: str) -> list[str]:
     """Lines of a log with one of these words."""
     if not log.exists():
         return []
-    return [line for line in log.read_text(errors="replace").splitlines() if any(word in line for word in words)]
+    return [
+        line for line in log.read_text(errors="replace").splitlines() if any(word in line for word in words)
+    ]

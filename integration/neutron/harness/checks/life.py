@@ -19,7 +19,8 @@ _AFTERWARDS_S = 3
 
 @contextmanager
 def _under_traffic(world: World) -> Iterator[Callable[[], str]]:
-    """Forbidden and allowed traffic at c while something happens; afterwards the allowed must have gone on."""
+    """Forbidden and allowed traffic at c while something happens; afterwards the allowed must have gone
+    on."""
     talks = world.talks()
     talks.start()
     with world.forbidden_flood(world["c"], [world["r"], world["b"]]) as flood:
@@ -55,7 +56,10 @@ def _deleted_stays_closed(world: World) -> None:
                 raise CheckFailed(f"{name}, deleted before, receives again")
 
 
-@check("agent-restart", "the agent killed and started: no forbidden frame passes, no allowed one is lost, and changes arrive")
+@check(
+    "agent-restart",
+    "the agent killed and started: no forbidden frame passes, no allowed one is lost, and changes arrive",
+)
 def agent_restart(world: World) -> str:
     with _under_traffic(world) as figures:
         world.agent.restart(world.driver)
@@ -76,7 +80,7 @@ def daemon_restart(world: World) -> str:
 
 @check(
     "daemon-stopped-agent-restarted-twice",
-    "without the daemon the agent starts twice: no forbidden frame passes, allowed connections go on; later all catches up",
+    "the agent starts twice without the daemon: nothing leaks, connections go on; later all catches up",
     needs_daemon=True,
 )
 def daemon_stopped(world: World) -> str:
@@ -97,15 +101,24 @@ def daemon_stopped(world: World) -> str:
 @check(
     "explicitly-egress-direct",
     "an agent with explicitly_egress_direct: traffic passes and is filtered, unicast is not flooded",
-    differs={"openvswitch": "a port that was deleted before sends again: the direct flow of table 94 goes past the dead VLAN"},
+    differs={
+        "openvswitch": "a deleted port sends again: its direct flow in table 94 goes past the dead VLAN"
+    },
 )
 def explicitly_egress_direct(world: World) -> None:
     a, b, c, r = world["a"], world["b"], world["c"], world["r"]
     world.agent.restart(world.driver, egress_direct=True)
     try:
         _policy_holds(world)
-        world.settle(passes=world.probes(a, b) + world.probes(world["x"], world["y"]) + world.probes(world["f"], world["s"]))
-        sent = {f"unicast v{family}": frames.udp(_end(a, family), _end(r, family), 5000, 6000) for family in FAMILIES}
+        world.settle(
+            passes=world.probes(a, b)
+            + world.probes(world["x"], world["y"])
+            + world.probes(world["f"], world["s"])
+        )
+        sent = {
+            f"unicast v{family}": frames.udp(_end(a, family), _end(r, family), 5000, 6000)
+            for family in FAMILIES
+        }
         world.settle_frames(a, [r], passes=sent)
         if any(world.arrivals(a, sent, [b, c, world["t"]]).values()):
             raise CheckFailed("a VM got unicast frames for a machine of the network")
@@ -121,7 +134,9 @@ def _end(machine, family: int) -> Endpoint:
 @check(
     "switch-restart",
     "ovs-vswitchd killed and started: nothing passes until the firewall is back, then everything allowed",
-    differs={"openvswitch": "frames between VMs pass unfiltered from when the agent fills table 60 until its driver has done all"},
+    differs={
+        "openvswitch": "VMs of a host reach each other from the agent's table 60 to the driver's last flow"
+    },
 )
 def switch_restart(world: World) -> str:
     c, r, b = world["c"], world["r"], world["b"]
@@ -142,12 +157,14 @@ def switch_restart(world: World) -> str:
 def after_switch_restart(world: World) -> None:
     _policy_holds(world)
     a, b, x, y, f, s = (world[name] for name in "abxyfs")
-    world.settle(passes=world.probes(a, b) + world.probes(x, y) + world.probes(f, s), refused=world.probes(s, f))
+    world.settle(
+        passes=world.probes(a, b) + world.probes(x, y) + world.probes(f, s), refused=world.probes(s, f)
+    )
 
 
 @check(
     "take-over",
-    "the agent restarted with Neutron's driver, then with this one again: connections of all kinds go on, nothing leaks",
+    "the agent restarted with Neutron's driver, then with this one: connections go on, nothing leaks",
     needs_daemon=True,
 )
 def take_over(world: World) -> str:
@@ -164,5 +181,7 @@ def take_over(world: World) -> str:
         world.agent.start(world.driver)
         world.agent.wait_until_clean()
     _policy_holds(world)
-    wait_until("flows of the other driver are gone", lambda: not world.switch.dump_flows("br-int", "table=71"), 30)
+    wait_until(
+        "flows of the other driver are gone", lambda: not world.switch.dump_flows("br-int", "table=71"), 30
+    )
     return f"back: {back()}; there: {there()}"
