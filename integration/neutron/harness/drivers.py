@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Protocol
@@ -130,19 +129,6 @@ metrics = "127.0.0.1:9477"
 
     def log(self) -> Path | None:
         return self._log
-
-    def wait_until_applied(self, within_s: float) -> float:
-        """Until the daemon has put in force all that it was told; gives how long that took."""
-        started = time.monotonic()
-
-        def applied() -> bool:
-            state = self._state()
-            return (
-                state["sequence"] > 0 and state["applied"] == state["sequence"] and state["waiting"] is None
-            )
-
-        wait_until("sgflow agent has the policy in force", applied, within_s)
-        return time.monotonic() - started
 
     def _answers(self) -> bool:
         if self._process is not None:

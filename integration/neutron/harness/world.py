@@ -1,6 +1,7 @@
 """The machines, networks and groups that the checks have in common, and what they do with them."""
 
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,6 +126,13 @@ class World:
         wait_until(
             f"{machine.name} is up", lambda: self.api.get("port", port)["status"] == "ACTIVE", _ACTIVE_S, 0.5
         )
+
+    def stranger(self, name: str) -> Machine:
+        """Plugs in a machine on the VLAN network under a port id that Neutron does not know."""
+        self._machine(name, "fa:16:3e:00:00:dd", "10.77.0.201", "fd77::201", str(uuid.uuid4()))
+        self[name].start(self._prefix)
+        plug(self.switch, [self[name]])
+        return self[name]
 
     def _network(self, name: str, number: int, provider: Object) -> None:
         network = self.api.create("network", name=name, **provider)
@@ -436,7 +444,9 @@ class Talks:
         self._going[name] = who
 
     def end(self) -> dict[str, Object]:
-        return {name: who.guest.ask("end", name=name) for name, who in self._going.items()}
+        """Ends those that still go on, and gives what became of each."""
+        going, self._going = self._going, {}
+        return {name: who.guest.ask("end", name=name) for name, who in going.items()}
 
     def must_have_gone_on(self, *, stall_s: float, lost_share: float) -> str:
         """Ends them and fails when one ended by itself, stood still for longer, or lost more; gives the

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from harness import frames
 from harness.checks import check
 from harness.drivers import Driver, Openvswitch
-from harness.frames import Endpoint
+from harness.frames import Endpoint, Frame
+from harness.machine import Machine
 from harness.shell import wait_until
 from harness.world import CLOSED_PORT, FAMILIES, OPEN_PORT, CheckFailed, World
 
@@ -22,12 +23,15 @@ def _under_traffic(world: World) -> Iterator[Callable[[], str]]:
     """Forbidden and allowed traffic at c while something happens; afterwards the allowed must have gone
     on."""
     talks = world.talks()
-    talks.start()
-    with world.forbidden_flood(world["c"], [world["r"], world["b"]]) as flood:
-        time.sleep(1)
-        yield lambda: f"0 of {flood.sent} forbidden frames leaked, {talked}"
-        time.sleep(_AFTERWARDS_S)
-        talked = talks.must_have_gone_on(stall_s=_STALL_S, lost_share=_LOST_SHARE)
+    try:
+        talks.start()
+        with world.forbidden_flood(world["c"], [world["r"], world["b"]]) as flood:
+            time.sleep(1)
+            yield lambda: f"0 of {flood.sent} forbidden frames leaked, {talked}"
+            time.sleep(_AFTERWARDS_S)
+            talked = talks.must_have_gone_on(stall_s=_STALL_S, lost_share=_LOST_SHARE)
+    finally:
+        talks.end()
 
 
 def _policy_holds(world: World) -> None:
@@ -42,17 +46,15 @@ def _policy_holds(world: World) -> None:
     world.settle(passes=allowed + opened, refused=closed)
     world.disallow(rules)
     world.settle(passes=allowed, refused=closed + opened)
-    _deleted_stays_closed(world)
 
 
 def _deleted_stays_closed(world: World) -> None:
     for name in world.deleted:
         gone, r = world[name], world["r"]
         for family in FAMILIES:
-            ends = (Endpoint(gone.mac, gone.address(family)), Endpoint(r.mac, r.address(family)))
-            if any(world.arrivals(gone, {"out": frames.udp(*ends, 5000, 6000)}, [r]).values()):
+            if any(world.arrivals(gone, {"out": _datagram(gone, r, family)}, [r]).values()):
                 raise CheckFailed(f"{name}, deleted before, sends again")
-            if any(world.arrivals(r, {"in": frames.udp(*reversed(ends), 5000, 6000)}, [gone]).values()):
+            if any(world.arrivals(r, {"in": _datagram(r, gone, family)}, [gone]).values()):
                 raise CheckFailed(f"{name}, deleted before, receives again")
 
 
@@ -64,6 +66,7 @@ def agent_restart(world: World) -> str:
     with _under_traffic(world) as figures:
         world.agent.restart(world.driver)
     _policy_holds(world)
+    _deleted_stays_closed(world)
     return figures()
 
 
@@ -75,6 +78,7 @@ def daemon_restart(world: World) -> str:
         world.driver.start()
         time.sleep(5)
     _policy_holds(world)
+    _deleted_stays_closed(world)
     return figures()
 
 
@@ -95,40 +99,53 @@ def daemon_stopped(world: World) -> str:
         world.driver.start()
         time.sleep(5)
     _policy_holds(world)
+    _deleted_stays_closed(world)
     return figures()
 
 
 @check(
     "explicitly-egress-direct",
     "an agent with explicitly_egress_direct: traffic passes and is filtered, unicast is not flooded",
-    differs={
-        "openvswitch": "a deleted port sends again: its direct flow in table 94 goes past the dead VLAN"
-    },
 )
 def explicitly_egress_direct(world: World) -> None:
     a, b, c, r = world["a"], world["b"], world["c"], world["r"]
-    world.agent.restart(world.driver, egress_direct=True)
-    try:
+    with _egress_direct(world):
         _policy_holds(world)
-        world.settle(
-            passes=world.probes(a, b)
-            + world.probes(world["x"], world["y"])
-            + world.probes(world["f"], world["s"])
-        )
-        sent = {
-            f"unicast v{family}": frames.udp(_end(a, family), _end(r, family), 5000, 6000)
-            for family in FAMILIES
-        }
+        within = world.probes(a, b) + world.probes(world["x"], world["y"])
+        world.settle(passes=within + world.probes(world["f"], world["s"]))
+        sent = {f"unicast v{family}": _datagram(a, r, family) for family in FAMILIES}
         world.settle_frames(a, [r], passes=sent)
         if any(world.arrivals(a, sent, [b, c, world["t"]]).values()):
             raise CheckFailed("a VM got unicast frames for a machine of the network")
-    finally:
-        world.agent.restart(world.driver)
     _policy_holds(world)
 
 
-def _end(machine, family: int) -> Endpoint:
-    return Endpoint(machine.mac, machine.address(family))
+@check(
+    "deleted-port-and-egress-direct",
+    "the port that was deleted while plugged in stays closed when such an agent starts",
+    differs={"openvswitch": "its direct flow in table 94 goes past the dead VLAN"},
+)
+def deleted_port_and_egress_direct(world: World) -> None:
+    if "d" not in world.deleted:
+        world.api.delete("port", world["d"].port or "")
+        world.deleted.add("d")
+        time.sleep(5)
+    with _egress_direct(world):
+        _deleted_stays_closed(world)
+
+
+@contextmanager
+def _egress_direct(world: World) -> Iterator[None]:
+    world.agent.restart(world.driver, egress_direct=True)
+    try:
+        yield
+    finally:
+        world.agent.restart(world.driver)
+
+
+def _datagram(source: Machine, target: Machine, family: int) -> Frame:
+    ends = (Endpoint(machine.mac, machine.address(family)) for machine in (source, target))
+    return frames.udp(*ends, 5000, 6000)
 
 
 @check(
@@ -156,6 +173,7 @@ def switch_restart(world: World) -> str:
 @check("after-switch-restart", "after it, all ports are enforced on all networks")
 def after_switch_restart(world: World) -> None:
     _policy_holds(world)
+    _deleted_stays_closed(world)
     a, b, x, y, f, s = (world[name] for name in "abxyfs")
     world.settle(
         passes=world.probes(a, b) + world.probes(x, y) + world.probes(f, s), refused=world.probes(s, f)

@@ -167,3 +167,29 @@ def deleted_port(world: World) -> None:
     while time.monotonic() < deadline:
         if any(world.arrivals(d, out, [r]).values()) or any(world.arrivals(r, into, [d]).values()):
             raise CheckFailed("the deleted port was opened again")
+
+
+@check(
+    "unknown-port",
+    "an interface whose port Neutron does not know neither sends nor receives, on no VLAN",
+    differs={
+        "openvswitch": "with no VLAN it is a trunk port: it sends to any network, and gets what is flooded"
+    },
+)
+def unknown_port(world: World) -> None:
+    u, r, t = world.stranger("u"), world["r"], world["t"]
+    out = {
+        f"untagged v{family}": frames.udp(_own(u, family), _own(r, family), 5000, 6000) for family in FAMILIES
+    }
+    out |= {
+        f"tagged {vlan}": frames.tagged(frames.udp(_own(u, 4), _own(t, 4), 5000, 6000), vlan)
+        for vlan in range(1, 6)
+    }
+    into = {
+        f"to it v{family}": frames.udp(_own(r, family), _own(u, family), 5000, 6000) for family in FAMILIES
+    }
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        arrived = world.arrivals(u, out, [r, t]) | world.arrivals(r, into, [u])
+        if passed := [name for name, count in arrived.items() if count]:
+            raise CheckFailed(f"these passed: {', '.join(passed)}")
