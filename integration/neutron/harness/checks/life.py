@@ -9,13 +9,14 @@ from harness.checks import check
 from harness.drivers import Driver, Openvswitch
 from harness.frames import Endpoint, Frame
 from harness.machine import Machine
-from harness.shell import wait_until
+from harness.shell import HarnessError, wait_until
 from harness.world import CLOSED_PORT, FAMILIES, OPEN_PORT, CheckFailed, World
 
 # What a noisy machine itself loses or delays.
 _LOST_SHARE = 0.005
 _STALL_S = 2.0
 _AFTERWARDS_S = 3
+_NETWORKS_BACK_S = 20
 
 
 @contextmanager
@@ -163,11 +164,33 @@ def switch_restart(world: World) -> str:
         time.sleep(2)
         world.switch.start_vswitchd()
         back = time.monotonic()
-        world.settle(passes=allowed, within_s=90)
+        remembered = _agent_remembers_networks(world)
+        if not remembered:
+            world.agent.restart(world.driver)
+        world.settle(passes=allowed, within_s=60)
         took_s = time.monotonic() - back
         time.sleep(_AFTERWARDS_S)
     _policy_holds(world)
-    return f"0 of {flood.sent} forbidden frames leaked, allowed traffic after {took_s:.1f} s"
+    told = f"0 of {flood.sent} forbidden frames leaked, allowed traffic after {took_s:.1f} s"
+    return told if remembered else f"{told}; the agent had forgotten its networks and was restarted"
+
+
+def _agent_remembers_networks(world: World) -> bool:
+    """Whether the agent lets frames of physical networks in again. In Neutron 29.0.0 that is a race: when
+    its monitor of ports has nothing to say in the very iteration that sees the restart, the next one takes
+    the ports for new ones of networks that are there, and the flows of table 0 stay away until the agent
+    is restarted."""
+    try:
+        wait_until(
+            "flows of the physical networks",
+            lambda: any(
+                "priority=3,in_port" in flow for flow in world.switch.dump_flows("br-int", "table=0")
+            ),
+            _NETWORKS_BACK_S,
+        )
+    except HarnessError:
+        return False
+    return True
 
 
 @check("after-switch-restart", "after it, all ports are enforced on all networks")
