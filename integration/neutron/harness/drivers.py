@@ -1,6 +1,7 @@
 """The firewall drivers that the checks are run with."""
 
 import json
+import shutil
 import socket
 from http.client import HTTPConnection
 from pathlib import Path
@@ -93,6 +94,7 @@ metrics = "127.0.0.1:9477"
         self._package = package
         self._host = host
         self._switch = switch
+        self._rundir = rundir
         self._socket = rundir / "sgflow.sock"
         self._conf = rundir / "sgflow.toml"
         self._log = logs / "sgflow.log"
@@ -101,7 +103,13 @@ metrics = "127.0.0.1:9477"
     def prepare(self, venv: Path) -> None:
         if not self._program.exists():
             raise HarnessError(f"{self._program} is not built: cargo build -p sgflow")
-        install_driver_package(venv, self._package)
+        if not (self._package / "pyproject.toml").exists():
+            raise HarnessError(f"{self._package}: the driver package is not there")
+        # A copy, for a build leaves its own files beside what it builds.
+        copy = self._rundir / self._package.name
+        if not copy.exists():
+            shutil.copytree(self._package, copy)
+        install_driver_package(venv, copy)
 
     def agent_options(self) -> str:
         return f"[SGFLOW]\nsocket = {self._socket}\n"
