@@ -2,12 +2,10 @@
 
 import json
 import socket
-import time
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.install import install_driver_package
 from harness.shell import HarnessError, Process, wait_until
 from harness.switch import INTEGRATION_BRIDGE, Switch
 
@@ -21,9 +19,6 @@ class Driver(Protocol):
     """As `firewall_driver` has it."""
     has_daemon: bool
     """Whether a process beside the agent enforces the policy."""
-
-    def prepare(self, venv: Path) -> None:
-        """Installs what Neutron needs to load it."""
 
     def agent_options(self) -> str:
         """More lines of the agent's configuration."""
@@ -42,14 +37,11 @@ class Driver(Protocol):
 
 
 class Openvswitch:
-    """Neutron's own driver: all in the agent. The control: what fails with it, and is not told to differ, is a fault of the
-    checks."""
+    """Neutron's own driver: all in the agent. The control: what fails with it, and is not told to differ,
+    is a fault of the checks."""
 
     name = "openvswitch"
     has_daemon = False
-
-    def prepare(self, venv: Path) -> None:
-        pass
 
     def agent_options(self) -> str:
         return ""
@@ -84,23 +76,21 @@ connection = "{database}"
 source = "neutron-driver"
 [api]
 socket = "{socket}"
-metrics = "127.0.0.1:9477"
 """
 
-    def __init__(self, program: Path, package: Path, host: str, switch: Switch, rundir: Path, logs: Path) -> None:
+    def __init__(
+        self, program: Path, host: str, switch: Switch, rundir: Path, logs: Path
+    ) -> None:
+        if not program.exists():
+            raise HarnessError(f"{program} is not built: cargo build -p sgflow")
         self._program = program
-        self._package = package
         self._host = host
         self._switch = switch
+        self._rundir = rundir
         self._socket = rundir / "sgflow.sock"
         self._conf = rundir / "sgflow.toml"
         self._log = logs / "sgflow.log"
         self._process: Process | None = None
-
-    def prepare(self, venv: Path) -> None:
-        if not self._program.exists():
-            raise HarnessError(f"{self._program} is not built: cargo build -p sgflow")
-        install_driver_package(venv, self._package)
 
     def agent_options(self) -> str:
         return f"[SGFLOW]\nsocket = {self._socket}\n"
@@ -108,7 +98,10 @@ metrics = "127.0.0.1:9477"
     def start(self) -> None:
         self._conf.write_text(
             self._CONF.format(
-                bridge=INTEGRATION_BRIDGE, host=self._host, database=self._switch.database, socket=self._socket
+                bridge=INTEGRATION_BRIDGE,
+                host=self._host,
+                database=self._switch.database,
+                socket=self._socket,
             )
         )
         arguments = [str(self._program), "agent", "--config", str(self._conf)]
@@ -125,17 +118,6 @@ metrics = "127.0.0.1:9477"
 
     def log(self) -> Path | None:
         return self._log
-
-    def wait_until_applied(self, within_s: float) -> float:
-        """Until the daemon has heard of a session and has put all of it in force; gives how long that took."""
-        started = time.monotonic()
-
-        def applied() -> bool:
-            state = self._state()
-            return state["sequence"] > 0 and state["applied"] == state["sequence"] and state["waiting"] is None
-
-        wait_until("sgflow agent has the policy in force", applied, within_s)
-        return time.monotonic() - started
 
     def _answers(self) -> bool:
         if self._process is not None:

@@ -1,8 +1,7 @@
-"""What runs inside a namespace that plays a machine. It takes orders as JSON lines on standard input, does each in a thread of
-its own, and gives one line back an order. It ends with its standard input.
+"""What runs inside a namespace that plays a machine. It takes orders as JSON lines on standard input, does
+each in a thread of its own, and gives one line back an order. It ends with its standard input.
 
-    {"id": 1, "do": "tcp", "to": "10.0.0.5", "port": 80}   ->   {"id": 1, "result": true}
-"""
+    {"id": 1, "do": "tcp", "to": "10.0.0.5", "port": 80}   ->   {"id": 1, "result": true}"""
 
 import json
 import os
@@ -12,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 INTERFACE = "eth0"
@@ -54,7 +54,8 @@ class Guest:
     # Servers.
 
     def serve(self, echo: list[int], stream: list[int]) -> bool:
-        """Echoes TCP and UDP on some ports, of both families; on others, sends numbered records to who connects."""
+        """Echoes TCP and UDP on some ports, of both families; on others, sends numbered records to who
+        connects."""
         for port in echo:
             self._accept(port, _echo)
             datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -94,7 +95,9 @@ class Guest:
     def ping(self, to: str, timeout: float, port: int = 0, source: str | None = None) -> bool:
         """An echo request with an identifier of its own, so that it is a new connection."""
         v6 = ":" in to
-        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+        family, protocol = (
+            (socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+        )
         identity, payload = os.urandom(2), os.urandom(RECORD_BYTES)
         body = struct.pack("!BBH", 128 if v6 else 8, 0, 0) + identity + b"\0\1" + payload
         if not v6:
@@ -134,7 +137,8 @@ class Guest:
 
     def talk(self, name: str, to: str, port: int, interval: float, protocol: str) -> bool:
         """Sends numbered records to an echo server in a steady pace and counts what comes back."""
-        self._keep_background(name, _TcpTalk(to, port, interval) if protocol == "tcp" else _UdpTalk(to, port, interval))
+        kinds = {"tcp": _TcpTalk, "udp": _UdpTalk, "new udp": _NewUdpTalk}
+        self._keep_background(name, kinds[protocol](to, port, interval))
         return True
 
     def download(self, name: str, to: str, port: int) -> bool:
@@ -327,10 +331,8 @@ class _UdpTalk(_Activity):
     def work(self) -> None:
         with self._socket:
             while self.going():
-                try:
+                with suppress(OSError):
                     self._socket.send(struct.pack("!Q", self._sent))
-                except OSError:
-                    pass
                 self._sent += 1
                 self._tick_off()
                 time.sleep(self._interval)
@@ -347,6 +349,50 @@ class _UdpTalk(_Activity):
     def figures(self) -> dict[str, Any]:
         missing = sorted(set(range(self._sent)) - self._echoed)
         return {"sent": self._sent, "lost": len(missing), "first_lost": missing[:5]}
+
+
+class _NewUdpTalk(_Activity):
+    """Numbered datagrams, each the first one of a connection of its own; each that comes back is ticked off."""
+
+    _PATIENCE_S = 2.0
+
+    def __init__(self, to: str, port: int, interval: float) -> None:
+        super().__init__()
+        self._to = to
+        self._port = port
+        self._interval = interval
+        self._sent = 0
+        self._lost: list[int] = []
+        self._waiting: list[tuple[float, int, socket.socket]] = []
+
+    def work(self) -> None:
+        while self.going():
+            connection = _datagram_socket(self._to, None)
+            connection.connect((self._to, self._port))
+            connection.setblocking(False)
+            with suppress(OSError):
+                connection.send(struct.pack("!Q", self._sent))
+            self._waiting.append((time.monotonic(), self._sent, connection))
+            self._sent += 1
+            self._tick_off(self._PATIENCE_S)
+            time.sleep(self._interval)
+        time.sleep(0.5)
+        self._tick_off(0)
+
+    def _tick_off(self, patience_s: float) -> None:
+        waiting, self._waiting = self._waiting, []
+        for since, number, connection in waiting:
+            try:
+                connection.recv(RECORD_BYTES)
+            except OSError:
+                if time.monotonic() < since + patience_s:
+                    self._waiting.append((since, number, connection))
+                    continue
+                self._lost.append(number)
+            connection.close()
+
+    def figures(self) -> dict[str, Any]:
+        return {"sent": self._sent, "lost": len(self._lost), "first_lost": self._lost[:5]}
 
 
 class _Download(_Activity):
