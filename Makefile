@@ -21,8 +21,8 @@ endif
 # Of each release of Neutron since 2023.1 the last version, oldest first.
 NEUTRON_VERSIONS ?= 22.2.1 23.5.0 24.2.2 25.2.3 26.0.6 27.0.4 28.0.2 29.0.0
 
-.PHONY: deps peers build test test-neutron test-neutron-driver test-neutron-releases soak fuzz faults mutants bench instructions \
-	lint deny demo clean
+.PHONY: deps peers build test test-neutron test-neutron-driver test-neutron-level test-neutron-releases soak fuzz faults \
+	mutants bench instructions lint deny demo clean
 
 build:
 	cargo build --release
@@ -65,6 +65,17 @@ test-neutron: deps
 	cargo build -p sgflow
 	$(SUDO) env PYTHONPATH=integration/neutron PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m harness \
 		--target $(abspath $(TARGET_DIR)) $(NEUTRON_ARGS)
+
+# The driver called by Neutron's own code on a bridge of its own a scenario, without a server: integration/neutron/driver_level.
+# LEVEL_ARGS="--driver openvswitch --limit 480": Neutron's own driver, the control; --faults: that each scenario can fail.
+LEVEL_ARGS ?=
+test-neutron-level: NEUTRON_VERSION := $(lastword $(NEUTRON_VERSIONS))
+test-neutron-level: deps
+	cargo build -p sgflow
+	scripts/neutron-venv.sh $(NEUTRON_VERSION) $(abspath $(TARGET_DIR))/neutron/venv-$(NEUTRON_VERSION)
+	cd integration/neutron && $(SUDO) env PYTHONPATH=.:sgflow_neutron PYTHONDONTWRITEBYTECODE=1 nice -n 10 \
+		$(abspath $(TARGET_DIR))/neutron/venv-$(NEUTRON_VERSION)/bin/python -W ignore -m driver_level \
+		--target $(abspath $(TARGET_DIR)) $(LEVEL_ARGS)
 
 # Worlds in which anything happens to the agent, then random policies of realistic size, proved one after the other.
 soak:

@@ -1,1 +1,1 @@
-"""A firewall driver called as neutron-openvswitch-agent calls it, without a server, a bridge a scenario, and packets."""
+"""A firewall driver called as Neutron's agent calls it, without a server, a bridge a scenario, and packets."""

@@ -17,10 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from driver_level.drivers import DRIVERS, FAULTS, errors
 from harness import netns
 from harness.shell import HarnessError, run
-
-from driver_level.drivers import DRIVERS, FAULTS, errors
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -47,9 +46,13 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     target = Path(os.environ.get("CARGO_TARGET_DIR", _REPOSITORY / "target"))
-    parser = argparse.ArgumentParser(prog="driver_level", description="Calls a firewall driver as Neutron's agent does.")
+    parser = argparse.ArgumentParser(
+        prog="driver_level", description="Calls a firewall driver as Neutron's agent does."
+    )
     parser.add_argument("--driver", choices=sorted(DRIVERS), default="sgflow")
-    parser.add_argument("--faults", action="store_true", help="play all with each fault; every scenario must fail with one")
+    parser.add_argument(
+        "--faults", action="store_true", help="play all with each fault; every scenario must fail with one"
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="play these scenarios alone")
     parser.add_argument("--list", action="store_true", help="print the scenarios and what each proves")
     parser.add_argument("--prefix", default="snl", help="of the network namespaces")
@@ -105,7 +108,9 @@ def _run(options: argparse.Namespace, cache: Path, logs: Path) -> int:
         shutil.rmtree(rundir, ignore_errors=True)
 
 
-def _play(options: argparse.Namespace, cache: Path, rundir: Path, logs: Path, machines: contextlib.ExitStack) -> int:
+def _play(
+    options: argparse.Namespace, cache: Path, rundir: Path, logs: Path, machines: contextlib.ExitStack
+) -> int:
     # Neutron's modules start threads.
     from driver_level import controller
     from driver_level.host import Host
@@ -124,7 +129,8 @@ def _play(options: argparse.Namespace, cache: Path, rundir: Path, logs: Path, ma
     program = options.program or options.target / "debug/sgflow"
     host = Host(options.prefix, rundir, logs, program, controller.start())
     machines.callback(host.stop)
-    report = Report(cache / ("driver-level-faults.txt" if options.faults else "driver-level.txt"))
+    kind = "-faults" if options.faults else "" if options.driver == "sgflow" else f"-{options.driver}"
+    report = Report(cache / f"driver-level{kind}.txt")
     report.say("faults: " + ", ".join(FAULTS) if options.faults else f"firewall_driver = {options.driver}")
     signal.alarm(options.limit * (len(FAULTS) if options.faults else 1))
     try:
@@ -142,7 +148,12 @@ def _play(options: argparse.Namespace, cache: Path, rundir: Path, logs: Path, ma
 
 
 if __name__ == "__main__":
-    status = main()
-    # The threads of the controller end with the process, and only so.
+    try:
+        status: object = main()
+    except SystemExit as end:
+        status = end.code
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
     sys.stdout.flush()
-    os._exit(status)
+    # The threads of the controller end with the process, and only so.
+    os._exit(status if isinstance(status, int) else 1)

@@ -14,6 +14,7 @@ from os_ken.base import app_manager
 from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_privsep import priv_context
+
 from sgflow_neutron import config as sgflow_config
 
 

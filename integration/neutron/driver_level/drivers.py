@@ -45,8 +45,8 @@ class Driver:
 
 
 class Fault:
-    """Takes all flows of the daemon out, again and again: what is open closes, what is closed stays so, and what must not be
-    touched is."""
+    """Takes all flows of the daemon out, again and again: what is open closes, and what must not be touched
+    is written anew."""
 
     def __init__(self, switch: Switch, bridge: str) -> None:
         self._switch = switch
@@ -58,7 +58,15 @@ class Fault:
     def _go(self) -> None:
         while not self._ended.wait(_FLAPPING_S):
             with suppress(HarnessError):
-                run("ovs-ofctl", "-O", "OpenFlow14", "del-flows", self._bridge, _OURS, env=self._switch.environment)
+                run(
+                    "ovs-ofctl",
+                    "-O",
+                    "OpenFlow14",
+                    "del-flows",
+                    self._bridge,
+                    _OURS,
+                    env=self._switch.environment,
+                )
 
     def end(self) -> None:
         self._ended.set()
@@ -120,7 +128,11 @@ class Daemon:
         def told() -> bool:
             with suppress(Unavailable):
                 state = self.state()
-                return state["sequence"] > 0 and state["applied"] == state["sequence"] and state["waiting"] is None
+                return (
+                    state["sequence"] > 0
+                    and state["applied"] == state["sequence"]
+                    and state["waiting"] is None
+                )
             return False
 
         wait_until("sgflow agent has the policy in force", told, within_s, 0.02)
@@ -128,7 +140,9 @@ class Daemon:
     def flow_mods(self) -> int:
         """How many it has sent since it began."""
         arguments = ("status", "--config", str(self._conf), "--json")
-        return json.loads(run(str(self._program), *arguments, env=self._switch.environment))["enforced"]["flow_mods"]
+        return json.loads(run(str(self._program), *arguments, env=self._switch.environment))["enforced"][
+            "flow_mods"
+        ]
 
     def _answers(self) -> bool:
         if self._process is not None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from neutron.agent import firewall
 from neutron_lib.plugins.ml2 import ovs_constants
+
 from sgflow_neutron.driver import SgflowFirewallDriver
 
 

@@ -8,7 +8,9 @@ Rules = list[dict[str, Any]]
 _ICMP = {"IPv4": "icmp", "IPv6": "ipv6-icmp"}
 
 
-def both(direction: str, protocol: str | None = None, ports: tuple[int, int] | int | None = None, **more: Any) -> Rules:
+def both(
+    direction: str, protocol: str | None = None, ports: tuple[int, int] | int | None = None, **more: Any
+) -> Rules:
     """One rule a family; `icmp` is each family's own."""
     return [
         rule(direction, _ICMP[version] if protocol == "icmp" else protocol, ports, version=version, **more)

@@ -1,4 +1,4 @@
-"""What runs inside a namespace that plays a machine: the orders of `harness.guest`, and a pair of ears for marked frames."""
+"""What runs inside a namespace that plays a machine: the orders of `harness.guest`, and ears for marked frames."""
 
 import os
 import re
@@ -22,7 +22,12 @@ class Guest(guest.Guest):
 
     def __init__(self) -> None:
         super().__init__()
-        self._orders |= {"heard": self.heard, "frames": self.frames, "large_udp": self.large_udp, "say": self.say}
+        self._orders |= {
+            "heard": self.heard,
+            "frames": self.frames,
+            "large_udp": self.large_udp,
+            "say": self.say,
+        }
         self._heard: set[bytes] = set()
         self._news = threading.Condition()
         self._ears = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
@@ -42,7 +47,7 @@ class Guest(guest.Guest):
                     self._news.notify_all()
 
     def heard(self, markers: list[str], until: list[str], timeout: float, grace: float) -> list[str]:
-        """Which of the markers came in, once all of `until` have, or in the time given; and a little later."""
+        """Which of the markers came in, once all of `until` have, or when the time is over."""
         awaited = {bytes.fromhex(marker) for marker in until}
         with self._news:
             self._news.wait_for(lambda: awaited <= self._heard, timeout)

@@ -1,5 +1,5 @@
-"""A host: Open vSwitch, machines, and what is made anew for each scenario: the bridge as Neutron's agent sets it up, the daemon,
-and Neutron's own code around a driver that it loads by its name."""
+"""A host: Open vSwitch, machines, and what is made anew for each scenario: the bridge as Neutron's agent sets it
+up, the daemon, and Neutron's own code around a driver that it loads by its name."""
 
 import itertools
 import uuid
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neutron.plugins.ml2.drivers.openvswitch.agent.openflow.native import br_int
+from neutron_lib.callbacks import events, registry
+from neutron_lib.callbacks import resources as callback_resources
+from neutron_lib.plugins.ml2 import ovs_constants
+from oslo_config import cfg
+
+from driver_level.drivers import Daemon, Driver
 from harness import frames
 from harness.frames import Endpoint, Frame
 from harness.machine import Answer, Machine
 from harness.shell import HarnessError, run, wait_until
 from harness.switch import Switch
 from harness.world import CheckFailed
-from neutron.plugins.ml2.drivers.openvswitch.agent.openflow.native import br_int
-from neutron_lib.callbacks import events, registry
-from neutron_lib.callbacks import resources as callback_resources
-from neutron_lib.plugins.ml2 import ovs_constants
-from oslo_config import cfg
 from tests.calls import Agent, Cloud, allow_out, port
 
-from driver_level.drivers import Daemon, Driver
-
 FAMILIES = (4, 6)
-# The local VLANs of two networks. The physical network has the same, so that its bridge has nothing to translate.
+# The local VLANs of two networks. The physical network has the same: its bridge has nothing to translate.
 VLANS = {"blue": 11, "green": 12}
 OTHER_HOST = "r"
 _PHYSICAL_BRIDGE = "br-phys"
@@ -56,7 +56,16 @@ class Host:
     def start(self) -> None:
         self.switch.start()
         bridge = ("add-br", _PHYSICAL_BRIDGE, "--", "set", "Bridge", _PHYSICAL_BRIDGE, "datapath_type=netdev")
-        patch = ("add-port", _PHYSICAL_BRIDGE, _PATCH_PEER, "--", "set", "Interface", _PATCH_PEER, "type=patch")
+        patch = (
+            "add-port",
+            _PHYSICAL_BRIDGE,
+            _PATCH_PEER,
+            "--",
+            "set",
+            "Interface",
+            _PATCH_PEER,
+            "type=patch",
+        )
         self.switch.vsctl(*bridge, "--", *patch, f"options:peer={_PATCH}")
         for number, name in enumerate(_MACHINES, 1):
             mac, v4, v6 = f"fa:16:3e:00:00:{number:02x}", f"10.0.0.{number}", f"fd00::{number}"
@@ -74,7 +83,9 @@ class Host:
     def stage(self, driver: Driver) -> Iterator["Stage"]:
         """A new bridge, and all that is on it."""
         name = f"br-{next(self._bridges):02d}"
-        daemon = Daemon(self._program, self.switch, name, self._rundir, self._logs) if driver.has_daemon else None
+        daemon = (
+            Daemon(self._program, self.switch, name, self._rundir, self._logs) if driver.has_daemon else None
+        )
         stage = Stage(self, driver, name, daemon)
         fault = None
         try:
@@ -99,7 +110,9 @@ class Probe:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.source.name} to {self.address} {self.kind}" + ("" if self.kind == "ping" else f" {self.port}")
+        return f"{self.source.name} to {self.address} {self.kind}" + (
+            "" if self.kind == "ping" else f" {self.port}"
+        )
 
 
 class Stage:
@@ -162,8 +175,8 @@ class Stage:
             close()
 
     def restart_agent(self) -> None:
-        """Another agent: other cookies, and nothing known but what it is told anew. Its first rounds end with the removal of
-        flows whose cookies nobody knows."""
+        """Another agent: other cookies, and nothing known but what it is told anew. Its first rounds end with
+        the removal of flows whose cookies it does not know."""
         self._close_driver()
         self.bridge = self._new_bridge()
         self.agent = Agent(self.cloud, self.bridge, self.driver.loaded)
@@ -207,13 +220,20 @@ class Stage:
         for group in groups:
             self.cloud.groups.setdefault(group, allow_out())
         addresses = [machine.v4, machine.v6]
-        told = port(identity, machine.mac, addresses, groups, network=str(uuid.uuid5(uuid.NAMESPACE_DNS, network)), **more)
+        told = port(
+            identity,
+            machine.mac,
+            addresses,
+            groups,
+            network=str(uuid.uuid5(uuid.NAMESPACE_DNS, network)),
+            **more,
+        )
         self.cloud.add(told)
         self._vlans[name] = VLANS[network]
         return told
 
     def up(self, **groups: Sequence[str] | str) -> list[Machine]:
-        """Plugs machines in, each with its groups, as os-vif and the agent do; gives them back in that order."""
+        """Plugs machines in, each with its groups, as os-vif and the agent do; gives them back."""
         for name, carried in groups.items():
             if name not in self.ids:
                 self.describe(name, *([carried] if isinstance(carried, str) else carried))
@@ -223,17 +243,24 @@ class Stage:
         return [self.host.machines[name] for name in names]
 
     def plug_in(self, *names: str) -> None:
-        """The interface, as os-vif does; then, when the agent has seen it, the VLAN, and what else the agent writes down. The
-        agent tells its driver after that."""
+        """The interface, as os-vif does; then, when the agent has seen it, the VLAN, and what else the agent
+        writes down. It tells its driver after that."""
         added = []
         for name in names:
             tap, known = self.host.machines[name].tap, self.cloud.ports[self.ids[name]]
             added += ["--", "add-port", self.name, tap, "--", "set", "Interface", tap]
-            added += [f'external_ids:iface-id="{known["id"]}"', f'external_ids:attached-mac="{known["mac_address"]}"']
+            added += [
+                f'external_ids:iface-id="{known["id"]}"',
+                f'external_ids:attached-mac="{known["mac_address"]}"',
+            ]
             added += ["external_ids:iface-status=active"]
         self.switch.vsctl(*added)
         for name in names:
-            tap, vlan, known = self.host.machines[name].tap, self._vlans[name], self.cloud.ports[self.ids[name]]
+            tap, vlan, known = (
+                self.host.machines[name].tap,
+                self._vlans[name],
+                self.cloud.ports[self.ids[name]],
+            )
             ofport = self.ofport(tap)
 
             def is_seen(identity: str = known["id"], ofport: int = ofport) -> bool:
@@ -242,7 +269,11 @@ class Stage:
 
             wait_until(f"the agent sees {tap}", is_seen, _ARRIVES_S, 0.01)
             self.bridge.set_db_attribute("Port", tap, "tag", vlan)
-            settings = {"net_uuid": known["network_id"], "physical_network": "physnet", "network_type": "vlan"}
+            settings = {
+                "net_uuid": known["network_id"],
+                "physical_network": "physnet",
+                "network_type": "vlan",
+            }
             settings |= {"tag": str(vlan), "segmentation_id": str(vlan)}
             self.bridge.set_db_attribute("Port", tap, "other_config", settings)
 
@@ -276,7 +307,11 @@ class Stage:
             match = match.removeprefix("send_flow_rem ")
             key = f"table={facts['table']} {match}"
             # What a learnt or reset counter adds is no part of the flow.
-            found[key] = (f"{facts['cookie']} {actions}", float(facts["duration"].rstrip("s")), int(facts["n_packets"]))
+            found[key] = (
+                f"{facts['cookie']} {actions}",
+                float(facts["duration"].rstrip("s")),
+                int(facts["n_packets"]),
+            )
         return found
 
     @staticmethod
@@ -312,10 +347,12 @@ class Stage:
         witness: str | None = None,
         deaf: bool = False,
     ) -> dict[str, set[str]]:
-        """Sends each frame once; gives which of them came in, by machine. An ARP reply is sent behind them, to each machine or
-        to the witness: when it has come, everything before it has been judged. Where ARP does not pass at all (`deaf`) there is
-        nothing but time to wait for."""
-        last = {} if deaf else {name: self._last_word(source, name) for name in ([witness] if witness else to)}
+        """Sends each frame once; gives which of them came in, by machine. An ARP reply is sent behind them, to
+        each machine or to the witness: when it has come, everything before it has been judged. Where ARP does
+        not pass at all (`deaf`) there is nothing but time to wait for."""
+        last = (
+            {} if deaf else {name: self._last_word(source, name) for name in ([witness] if witness else to)}
+        )
         markers = {frame.marker.hex(): key for key, frame in sent.items()}
         awaited = [sent[key].marker.hex() for key in awaited]
         data = [frame.data.hex() for frame in [*sent.values(), *last.values()]]
@@ -356,7 +393,14 @@ class Stage:
             raise CheckFailed("; ".join(wrong))
 
     def firsts(
-        self, source: str, target: str, family: int, *, tcp: Iterable[int] = (), udp: Iterable[int] = (), ping: bool = False
+        self,
+        source: str,
+        target: str,
+        family: int,
+        *,
+        tcp: Iterable[int] = (),
+        udp: Iterable[int] = (),
+        ping: bool = False,
     ) -> dict[str, Frame]:
         """First packets of new connections."""
         ends = (self.end_of(source, family), self.end_of(target, family))
@@ -368,7 +412,9 @@ class Stage:
 
     # Verdicts over real connections.
 
-    def probes(self, source: str, target: str, kinds: Sequence[str] = ("tcp", "udp", "ping"), port: int = 80) -> list[Probe]:
+    def probes(
+        self, source: str, target: str, kinds: Sequence[str] = ("tcp", "udp", "ping"), port: int = 80
+    ) -> list[Probe]:
         sender, receiver = self.host.machines[source], self.host.machines[target]
         return [Probe(sender, kind, receiver.address(family), port) for family in FAMILIES for kind in kinds]
 
@@ -389,8 +435,8 @@ class Stage:
 
     @contextmanager
     def going(self, **activities: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Activities of machines beside what is done meanwhile, by name: `who`, `do` and its arguments. The figures are in the
-        dictionary afterwards."""
+        """Activities of machines beside what is done meanwhile, by name: `who`, `do` and its arguments. The
+        figures are in the dictionary afterwards."""
         figures: dict[str, Any] = {}
         begun = {}
         try:
@@ -411,13 +457,16 @@ class Stage:
         self.must(not leaked, f"{len(leaked)} of {len(sent)} forbidden frames reached {name}")
 
     def must_have_gone_on(self, figures: Mapping[str, Mapping[str, Any]]) -> str:
-        """Talks that lost nothing, stood still for no longer than a busy machine may, and did not end; their figures in short."""
+        """Talks that lost nothing, did not end, and stood still for no longer than a busy machine may; their
+        figures in short."""
         wrong, lost, sent, longest_s = [], 0, 0, 0.0
         for name, figure in figures.items():
             if figure.get("error"):
                 wrong.append(f"{name}: {figure['error']}")
             if figure.get("lost"):
-                wrong.append(f"{name} lost {figure['lost']} of {figure['sent']}, first {figure['first_lost']}")
+                wrong.append(
+                    f"{name} lost {figure['lost']} of {figure['sent']}, first {figure['first_lost']}"
+                )
             stall_s = figure.get("longest_stall_s", 0.0)
             if stall_s > _STALL_S:
                 wrong.append(f"{name} stood still for {stall_s} s")

@@ -5,12 +5,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.shell import HarnessError
-from harness.world import CheckFailed
-
 from driver_level.drivers import Driver
 from driver_level.host import Host
 from driver_level.scenarios import Scenario
+from harness.shell import HarnessError
+from harness.world import CheckFailed
 
 _LINES_OF_LOG = 5
 _OUTCOMES = ("ok", "FAILED", "differs", "skipped")
@@ -56,7 +55,8 @@ class Report:
     def finish(self) -> int:
         """Writes the file and gives the exit status."""
         counts = self._counts
-        self.say(f"{', '.join(f'{count} {outcome}' for outcome, count in counts.items())}; {time.monotonic() - self._started:.0f} s")
+        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        self.say(f"{told}; {time.monotonic() - self._started:.0f} s")
         # CI looks for a line of this form.
         self.say(f"{counts['ok']} passed, {counts['FAILED']} failed, {counts['skipped']} skipped")
         self._path.write_text("\n".join(self._lines) + "\n")

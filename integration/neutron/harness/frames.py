@@ -71,7 +71,7 @@ def packet(source: Endpoint, target: Endpoint, protocol: int) -> Frame:
 
 
 def sctp_init(source: Endpoint, target: Endpoint, source_port: int, target_port: int) -> Frame:
-    """The first packet of an association (RFC 9260, 3.3.2), its marker in a parameter to be skipped when unknown."""
+    """The first packet of an association (RFC 9260, 3.3.2), its marker in a parameter that is skipped."""
     marker = new_marker()
     parameter = struct.pack("!HH", 0x8001, 4 + len(marker)) + marker
     chunk = struct.pack("!BBHIIHHI", 1, 0, 20 + len(parameter), 1, 65536, 1, 1, 1) + parameter
@@ -97,7 +97,7 @@ def neighbour_solicitation(source: Endpoint, target: Endpoint, wanted: str) -> F
 def arp_probe(mac: str, wanted: str) -> Frame:
     """Asks everybody whether somebody has the address already (RFC 5227)."""
     marker = new_marker()
-    body = struct.pack("!HHBBH", 1, _IPV4, 6, 4, 1) + _mac(mac) + bytes(4) + bytes(6) + socket.inet_aton(wanted)
+    body = struct.pack("!HHBBH", 1, _IPV4, 6, 4, 1) + _mac(mac) + bytes(10) + socket.inet_aton(wanted)
     return Frame(_ethernet("ff:ff:ff:ff:ff:ff", mac, _ARP, body + marker + b"\0\0"), marker)
 
 

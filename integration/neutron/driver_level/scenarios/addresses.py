@@ -1,11 +1,10 @@
 """Whose addresses a guest may use."""
 
-from harness import frames
-from harness.frames import Endpoint, Frame
-
 from driver_level.groups import everything
 from driver_level.host import FAMILIES, Stage
 from driver_level.scenarios import scenario
+from harness import frames
+from harness.frames import Endpoint, Frame
 
 _FOREIGN_MAC = "fa:16:3e:00:00:77"
 _ADDRESS = {4: "10.0.0.50", 6: "fd00::50"}
@@ -32,7 +31,9 @@ def _own(stage: Stage) -> dict[str, Frame]:
     return {**_from(stage, a.mac, a.v4), **_from(stage, a.mac, a.v6)}
 
 
-@scenario("spoofed-mac", "nothing is sent from another MAC, be it nobody's or the MAC of a port on the same bridge")
+@scenario(
+    "spoofed-mac", "nothing is sent from another MAC, be it nobody's or the MAC of a port on the same bridge"
+)
 def spoofed_mac(stage: Stage) -> None:
     _opened(stage, "a", "b", "c")
     a, c = stage.host.machines["a"], stage.host.machines["c"]
@@ -44,7 +45,10 @@ def spoofed_mac(stage: Stage) -> None:
     stage.judge("a", "b", passes=_own(stage), refused={"arp": answer, "arp in a frame of another": odd})
 
 
-@scenario("spoofed-ip", "nothing is sent from another IPv4 or IPv6 address, be it nobody's or one of a port on the same bridge")
+@scenario(
+    "spoofed-ip",
+    "nothing is sent from another IPv4 or IPv6 address, be it nobody's or one of a port on the same bridge",
+)
 def spoofed_ip(stage: Stage) -> None:
     _opened(stage, "a", "b", "c")
     a, c = stage.host.machines["a"], stage.host.machines["c"]
@@ -53,7 +57,10 @@ def spoofed_ip(stage: Stage) -> None:
     stage.judge("a", "b", passes=_own(stage) | _from(stage, a.mac, a.link_local))
 
 
-@scenario("spoofed-arp", "an ARP message whose sender is not a pair of the port is refused, also to a single receiver")
+@scenario(
+    "spoofed-arp",
+    "an ARP message whose sender is not a pair of the port is refused, also to a single receiver",
+)
 def spoofed_arp(stage: Stage) -> None:
     _opened(stage, "a", "b", "c")
     a, b, c = (stage.host.machines[name] for name in "abc")
@@ -78,20 +85,26 @@ def spoofed_arp_hardware(stage: Stage) -> None:
     stage.judge("a", "b", refused={f"{a.v4} is at {_FOREIGN_MAC}": lie})
 
 
-@scenario("spoofed-na", "a neighbour advertisement for an address that is not the port's is refused, one for its own passes")
+@scenario(
+    "spoofed-na",
+    "a neighbour advertisement for an address that is not the port's is refused, one for its own passes",
+)
 def spoofed_na(stage: Stage) -> None:
     _opened(stage, "a", "b", "c")
     a, c = stage.host.machines["a"], stage.host.machines["c"]
     ends = stage.end_of("a", 6), stage.end_of("b", 6)
     claims = (c.v6, _ADDRESS[6], c.link_local)
     refused = {f"claim of {address}": frames.neighbour_advertisement(*ends, address) for address in claims}
-    passes = {f"claim of {address}": frames.neighbour_advertisement(*ends, address) for address in (a.v6, a.link_local)}
+    passes = {
+        f"claim of {address}": frames.neighbour_advertisement(*ends, address)
+        for address in (a.v6, a.link_local)
+    }
     stage.judge("a", "b", passes=passes, refused=refused)
 
 
 @scenario(
     "address-detection",
-    "a guest may ask whether anybody has its address before it uses it: ARP probe, duplicate address detection",
+    "a guest may ask whether anybody has its address already: ARP probe, duplicate address detection",
     differs="both are dropped",
 )
 def address_detection(stage: Stage) -> None:
@@ -102,10 +115,15 @@ def address_detection(stage: Stage) -> None:
         "arp probe": frames.arp_probe(a.mac, a.v4),
         "dad": frames.neighbour_solicitation(Endpoint(a.mac, "::"), group, a.v6),
     }
-    stage.judge("a", "b", passes=asks, refused={"probe from another MAC": frames.arp_probe(_FOREIGN_MAC, a.v4)})
+    stage.judge(
+        "a", "b", passes=asks, refused={"probe from another MAC": frames.arp_probe(_FOREIGN_MAC, a.v4)}
+    )
 
 
-@scenario("address-pair", "an allowed address pair may be used with the port's MAC, for IP, ARP and ND, until it is taken away")
+@scenario(
+    "address-pair",
+    "an allowed address pair may be used with the port's MAC, for IP, ARP and ND, until it is taken away",
+)
 def address_pair(stage: Stage) -> None:
     _opened(stage, "a", "b")
     a = stage.host.machines["a"]
@@ -123,7 +141,10 @@ def address_pair(stage: Stage) -> None:
     stage.judge("a", "b", passes=_own(stage), refused=told())
 
 
-@scenario("address-pair-mac", "a pair with a MAC of its own allows that MAC with that address, and no mixture of the two")
+@scenario(
+    "address-pair-mac",
+    "a pair with a MAC of its own allows that MAC with that address, and no mixture of the two",
+)
 def address_pair_mac(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.describe("a", "open", pairs=[(_ADDRESS[4], _FOREIGN_MAC), (_ADDRESS[6], _FOREIGN_MAC)])
@@ -135,7 +156,9 @@ def address_pair_mac(stage: Stage) -> None:
         stage.judge("a", "b", refused=mixed)
     # What is for that MAC is delivered there, too.
     to = Endpoint(_FOREIGN_MAC, _ADDRESS[4])
-    stage.judge("b", "a", passes={"udp to the pair": frames.udp(stage.end_of("b", 4), to, stage.source_port(), 80)})
+    stage.judge(
+        "b", "a", passes={"udp to the pair": frames.udp(stage.end_of("b", 4), to, stage.source_port(), 80)}
+    )
 
 
 @scenario("address-pair-prefix", "a pair with a prefix allows every address in it and none beside it")

@@ -2,13 +2,12 @@
 
 import time
 
-from harness import frames
-from harness.machine import STREAM_PORT
-from tests.calls import rule
-
 from driver_level.groups import Rules, both, everything, out
 from driver_level.host import FAMILIES, OTHER_HOST, Stage
 from driver_level.scenarios import scenario
+from harness import frames
+from harness.machine import STREAM_PORT
+from tests.calls import rule
 
 _REVIVAL = "replies pass until the client speaks, and what was revoked never passes again"
 _SILENCE_S = 0.4
@@ -18,7 +17,10 @@ _ON_ITS_WAY_S = 0.1
 _RETRANSMISSION_S = 12
 
 
-@scenario("rule-added-and-removed", "a rule opens its ports when it comes and closes them when it goes, for new connections")
+@scenario(
+    "rule-added-and-removed",
+    "a rule opens its ports when it comes and closes them when it goes, for new connections",
+)
 def rule_added_and_removed(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("some", *out())
@@ -27,14 +29,23 @@ def rule_added_and_removed(stage: Stage) -> None:
         stage.rules("some", *out(both("ingress", "tcp", 80), both("ingress", "icmp")))
         for family in FAMILIES:
             passes = stage.firsts("a", "b", family, tcp=(80,), ping=True)
-            stage.judge("a", "b", passes=passes, refused=stage.firsts("a", "b", family, tcp=(443,), udp=(80,)))
+            stage.judge(
+                "a", "b", passes=passes, refused=stage.firsts("a", "b", family, tcp=(443,), udp=(80,))
+            )
         stage.rules("some", *out(both("ingress", "tcp", 443)))
         for family in FAMILIES:
             passes = stage.firsts("a", "b", family, tcp=(443,))
-            stage.judge("a", "b", passes=passes, refused=stage.firsts("a", "b", family, tcp=(80,), udp=(80,), ping=True))
+            stage.judge(
+                "a",
+                "b",
+                passes=passes,
+                refused=stage.firsts("a", "b", family, tcp=(80,), udp=(80,), ping=True),
+            )
 
 
-@scenario("group-of-a-port", "a port that changes its groups has the rules of the new ones and none of the old")
+@scenario(
+    "group-of-a-port", "a port that changes its groups has the rules of the new ones and none of the old"
+)
 def group_of_a_port(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("web", *out(both("ingress", "tcp", 80)))
@@ -48,12 +59,14 @@ def group_of_a_port(stage: Stage) -> None:
                 "names": stage.firsts("a", "b", family, udp=(53,)),
             }
             passes = {key: frame for group in groups for key, frame in firsts[group].items()}
-            refused = {key: frame for made in firsts.values() for key, frame in made.items() if key not in passes}
+            refused = {
+                key: frame for made in firsts.values() for key, frame in made.items() if key not in passes
+            }
             stage.judge("a", "b", passes=passes, refused=refused)
 
 
 class _Connections:
-    """From a client to b, over both families: one to port 443, a download, and one to port 80 which is to live on."""
+    """From a client to b, over both families: one to port 443, a download, and one to port 80 that lives on."""
 
     def __init__(self, stage: Stage, client: str) -> None:
         self._stage = stage
@@ -83,7 +96,9 @@ class _Connections:
         after = self._records()
         for family in FAMILIES:
             self._stage.must(said[family] not in heard, f"what the client says still arrives (v{family})")
-            self._stage.must(after[family] == before[family], f"what the server says still arrives (v{family})")
+            self._stage.must(
+                after[family] == before[family], f"what the server says still arrives (v{family})"
+            )
             self._must_carry("stays", family)
 
     def must_revive(self) -> None:
@@ -91,7 +106,9 @@ class _Connections:
         before = self._records()
         deadline = time.monotonic() + _RETRANSMISSION_S
         while any(self._records()[family] == before[family] for family in FAMILIES):
-            self._stage.must(time.monotonic() < deadline, "what was revoked and admitted again does not revive")
+            self._stage.must(
+                time.monotonic() < deadline, "what was revoked and admitted again does not revive"
+            )
             time.sleep(0.1)
         for family in FAMILIES:
             self._must_carry("goes", family)
@@ -129,7 +146,7 @@ def _server(*ports: int) -> Rules:
 
 @scenario(
     "established-cut",
-    "with its rule an established connection goes at once, in both directions, and comes back with it; others stay",
+    "with its rule an established connection goes at once, in both directions, and comes back; others stay",
     differs=_REVIVAL,
 )
 def established_cut(stage: Stage) -> None:
@@ -146,7 +163,11 @@ def established_cut_from_network(stage: Stage) -> None:
     _cut_and_revive(stage, OTHER_HOST, "server", _server(80, 443, STREAM_PORT), _server(80))
 
 
-@scenario("established-cut-at-sender", "the same where the rule that goes is the client's, for what it sends", differs=_REVIVAL)
+@scenario(
+    "established-cut-at-sender",
+    "the same where the rule that goes is the client's, for what it sends",
+    differs=_REVIVAL,
+)
 def established_cut_at_sender(stage: Stage) -> None:
     stage.group("open", *everything())
     full, less = [both("egress", "tcp", port) for port in (80, 443, STREAM_PORT)], both("egress", "tcp", 80)
@@ -182,25 +203,43 @@ def established_cut_with_member(stage: Stage) -> None:
         kept.end()
 
 
-@scenario("established-kept", "a connection that another rule admits too does not notice that the first one goes")
+@scenario(
+    "established-kept", "a connection that another rule admits too does not notice that the first one goes"
+)
 def established_kept(stage: Stage) -> None:
     stage.group("open", *everything())
     wide, exact = both("ingress", "tcp", (1, 65535)), both("ingress", "tcp", 80)
     stage.group("server", *out(wide, exact))
     b = stage.up(a="open", b="server")[1]
     talks = {
-        f"talk{family}": {"who": "a", "do": "talk", "to": b.address(family), "port": 80, "interval": 0.01, "protocol": "tcp"}
+        f"talk{family}": {
+            "who": "a",
+            "do": "talk",
+            "to": b.address(family),
+            "port": 80,
+            "interval": 0.01,
+            "protocol": "tcp",
+        }
         for family in FAMILIES
     }
     with stage.going(**talks) as figures:
         for rules in (out(exact), out(wide, exact), out(wide), out(exact)):
             stage.rules("server", *rules)
             time.sleep(0.1)
-        stage.judge("a", "b", passes=stage.firsts("a", "b", 4, tcp=(80,)), refused=stage.firsts("a", "b", 4, tcp=(81,)))
+        stage.judge(
+            "a",
+            "b",
+            passes=stage.firsts("a", "b", 4, tcp=(80,)),
+            refused=stage.firsts("a", "b", 4, tcp=(81,)),
+        )
     stage.must_have_gone_on(figures)
 
 
-@scenario("stateless-change", "a group that becomes stateless takes no answers in any more; stateful again, it does", differs="`stateful` is ignored")
+@scenario(
+    "stateless-change",
+    "a group that becomes stateless takes no answers in any more; stateful again, it does",
+    differs="`stateful` is ignored",
+)
 def stateless_change(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("plain", *out())
@@ -229,12 +268,20 @@ def stateless_and_stateful(stage: Stage) -> None:
     for family in FAMILIES:
         passes = stage.firsts("a", "b", family, tcp=(80,), udp=(80,))
         stage.judge("a", "b", passes=passes, refused=stage.firsts("a", "b", family, tcp=(443,), udp=(443,)))
-        stage.judge("b", "a", passes=stage.firsts("b", "a", family, ping=True), refused=stage.firsts("b", "a", family, tcp=(80,)))
+        stage.judge(
+            "b",
+            "a",
+            passes=stage.firsts("b", "a", family, ping=True),
+            refused=stage.firsts("b", "a", family, tcp=(80,)),
+        )
     answered, unanswered = stage.probes("a", "b", ("tcp",)), stage.probes("a", "b", ("udp",))
     stage.connect(passes=answered, refused=unanswered + stage.probes("b", "a", ("ping",)))
 
 
-@scenario("port-security-off", "port security goes and comes as an update: without it a port does as it likes, with it as before")
+@scenario(
+    "port-security-off",
+    "port security goes and comes as an update: without it a port does as it likes, with it as before",
+)
 def port_security_off(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("quiet", *out())
@@ -243,7 +290,10 @@ def port_security_off(stage: Stage) -> None:
 
     def spoofed() -> dict[str, frames.Frame]:
         ends = foreign, stage.end_of("a", 4)
-        return {"spoofed udp": frames.udp(*ends, stage.source_port(), 80), "spoofed arp": frames.arp_reply(foreign.mac, foreign.ip, ends[1])}
+        return {
+            "spoofed udp": frames.udp(*ends, stage.source_port(), 80),
+            "spoofed arp": frames.arp_reply(foreign.mac, foreign.ip, ends[1]),
+        }
 
     for _ in range(2):
         for family in FAMILIES:
@@ -257,7 +307,10 @@ def port_security_off(stage: Stage) -> None:
         stage.change("b", "quiet")
 
 
-@scenario("port-security-never", "a port that is plugged in without port security is open from its first batch, its neighbours are not")
+@scenario(
+    "port-security-never",
+    "a port that is plugged in without port security is open from its first batch, its neighbours are not",
+)
 def port_security_never(stage: Stage) -> None:
     stage.group("quiet", *out())
     stage.describe("b", security=False)
@@ -269,7 +322,7 @@ def port_security_never(stage: Stage) -> None:
 
 @scenario(
     "unknown-port",
-    "a port that is plugged in and of which nothing was told is closed, also to its neighbours, and opens when it is told of",
+    "a port of which nothing was told is closed, also to its neighbours, and opens when it is told of",
     differs="it is open through NORMAL until then",
 )
 def unknown_port(stage: Stage) -> None:
@@ -278,16 +331,26 @@ def unknown_port(stage: Stage) -> None:
     stage.describe("c", "open")
     stage.plug_in("c")
     for family in FAMILIES:
-        stage.judge("a", "c", refused=stage.firsts("a", "c", family, tcp=(80,), udp=(80,), ping=True), witness="b")
-        stage.judge("c", "a", "b", refused=stage.firsts("c", "a", family, tcp=(80,), udp=(80,), ping=True), deaf=True)
-    stage.judge("c", "a", "b", refused={"arp": frames.arp_reply(stage.end_of("c", 4).mac, "10.0.0.3", stage.end_of("a", 4))}, deaf=True)
+        stage.judge(
+            "a", "c", refused=stage.firsts("a", "c", family, tcp=(80,), udp=(80,), ping=True), witness="b"
+        )
+        stage.judge(
+            "c", "a", "b", refused=stage.firsts("c", "a", family, tcp=(80,), udp=(80,), ping=True), deaf=True
+        )
+    stage.judge(
+        "c",
+        "a",
+        "b",
+        refused={"arp": frames.arp_reply(stage.end_of("c", 4).mac, "10.0.0.3", stage.end_of("a", 4))},
+        deaf=True,
+    )
     stage.agent.plug(stage.ids["c"])
     stage.connect(passes=stage.probes("a", "c") + stage.probes("c", "b"))
 
 
 @scenario(
     "removed-port",
-    "a port that the agent has given up is closed though its interface is still there, its established connections too",
+    "a port that the agent has given up is closed, its connections too, though its interface is still there",
     differs="it is open through NORMAL; only the agent's dead VLAN closes it",
 )
 def removed_port(stage: Stage) -> None:
@@ -299,8 +362,16 @@ def removed_port(stage: Stage) -> None:
         del stage.cloud.ports[stage.ids["b"]]
         stage.agent.unplug(stage.ids["b"])
         for family in FAMILIES:
-            stage.judge("a", "b", refused=stage.firsts("a", "b", family, tcp=(80,), udp=(80,), ping=True), witness="c")
-            stage.judge("b", "a", "c", refused=stage.firsts("b", "a", family, tcp=(80,), udp=(80,), ping=True), deaf=True)
+            stage.judge(
+                "a", "b", refused=stage.firsts("a", "b", family, tcp=(80,), udp=(80,), ping=True), witness="c"
+            )
+            stage.judge(
+                "b",
+                "a",
+                "c",
+                refused=stage.firsts("b", "a", family, tcp=(80,), udp=(80,), ping=True),
+                deaf=True,
+            )
         for family in FAMILIES:
             carried = stage.host.machines["a"].guest.ask("exchange", name=f"stays-{family}", timeout=1)
             stage.must(not carried, f"an established connection outlived its port (v{family})")
@@ -310,7 +381,7 @@ def removed_port(stage: Stage) -> None:
 
 @scenario(
     "deleted-port",
-    "a port that was deleted in Neutron looks like one of the network itself while its interface is there: it is not opened",
+    "a port that was deleted looks like one of the network while its interface is there: it is not opened",
     differs="it is opened as a trusted port; only the agent's dead VLAN closes it",
 )
 def deleted_port(stage: Stage) -> None:
@@ -321,11 +392,21 @@ def deleted_port(stage: Stage) -> None:
     for _ in range(2):
         stage.agent.plug(stage.ids["b"])
         for family in FAMILIES:
-            stage.judge("a", "b", refused=stage.firsts("a", "b", family, tcp=(80,), udp=(80,), ping=True), witness="c")
-            stage.judge("b", "a", "c", refused=stage.firsts("b", "a", family, tcp=(80,), udp=(80,), ping=True), deaf=True)
+            stage.judge(
+                "a", "b", refused=stage.firsts("a", "b", family, tcp=(80,), udp=(80,), ping=True), witness="c"
+            )
+            stage.judge(
+                "b",
+                "a",
+                "c",
+                refused=stage.firsts("b", "a", family, tcp=(80,), udp=(80,), ping=True),
+                deaf=True,
+            )
 
 
-@scenario("plugged-again", "an interface that goes and comes back, with another port number, is filtered as before")
+@scenario(
+    "plugged-again", "an interface that goes and comes back, with another port number, is filtered as before"
+)
 def plugged_again(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("web", *out(both("ingress", "tcp", 80)))
@@ -339,10 +420,18 @@ def plugged_again(stage: Stage) -> None:
         stage.must(stage.ofport("tap-b") != before, "the port number is the same: this shows nothing")
         for family in FAMILIES:
             passes = stage.firsts("a", "b", family, tcp=(80,))
-            stage.judge("a", "b", passes=passes, refused=stage.firsts("a", "b", family, tcp=(81,), udp=(80,), ping=True))
+            stage.judge(
+                "a",
+                "b",
+                passes=passes,
+                refused=stage.firsts("a", "b", family, tcp=(81,), udp=(80,), ping=True),
+            )
 
 
-@scenario("provider-rules", "a rule of the network's operator, told with the port, is of no concern: DHCP and advertisements pass anyway")
+@scenario(
+    "provider-rules",
+    "a rule of the operator, told with the port, opens nothing: DHCP passes anyway",
+)
 def provider_rules(stage: Stage) -> None:
     stage.group("quiet", *out())
     stage.describe("b", "quiet")["security_group_rules"] = [rule("ingress", "udp", 68, cidr="10.0.0.4/32")]

@@ -1,17 +1,19 @@
 """What is judged by no rule: DHCP, router advertisements, VLANs, other ethertypes, groups of receivers."""
 
-from harness import frames
-from harness.frames import Endpoint
-
 from driver_level.groups import both, everything, out
 from driver_level.host import FAMILIES, OTHER_HOST, Stage
 from driver_level.scenarios import scenario
+from harness import frames
+from harness.frames import Endpoint
 
 _EVERYBODY = "ff:ff:ff:ff:ff:ff"
 _ROUTERS_AND_SERVERS = Endpoint("33:33:00:01:00:02", "ff02::1:2")
 
 
-@scenario("dhcp-client", "a guest without an address reaches the network's DHCP server and is answered, without a rule for it")
+@scenario(
+    "dhcp-client",
+    "a guest without an address reaches the network's DHCP server and is answered, without a rule for it",
+)
 def dhcp_client(stage: Stage) -> None:
     stage.group("nothing")
     stage.describe("d", owner="network:dhcp")
@@ -40,7 +42,10 @@ def dhcp_server(stage: Stage) -> None:
     stage.judge("a", "b", passes=stage.firsts("a", "b", 4, udp=(67, 68)), refused=refused)
 
 
-@scenario("router-advertisement", "a guest cannot be a router; the advertisement of a router of the network reaches every guest")
+@scenario(
+    "router-advertisement",
+    "a guest cannot be a router; the advertisement of a router of the network reaches every guest",
+)
 def router_advertisement(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("nothing")
@@ -51,7 +56,10 @@ def router_advertisement(stage: Stage) -> None:
     stage.judge("d", "a", "b", "c", passes={"ra": frames.router_advertisement(Endpoint(d.mac, d.link_local))})
 
 
-@scenario("trusted-port", "a port of the network itself sends from any address and receives everything; guests' own rules still hold")
+@scenario(
+    "trusted-port",
+    "a port of the network sends from any address and receives everything; guests' own rules still hold",
+)
 def trusted_port(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("quiet", *out())
@@ -74,22 +82,32 @@ def vlan_tagged(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.describe("c", "open", network="green")
     stage.up(a="open", b="open", c="open")
-    plain = stage.firsts("a", "b", 4, tcp=(80,), udp=(80,), ping=True) | stage.firsts("a", "b", 6, tcp=(80,), ping=True)
+    plain = stage.firsts("a", "b", 4, tcp=(80,), udp=(80,), ping=True) | stage.firsts(
+        "a", "b", 6, tcp=(80,), ping=True
+    )
     for vlan in (11, 12, 13, 4094):
         refused = {f"{name} with VLAN {vlan}": frames.tagged(frame, vlan) for name, frame in plain.items()}
         stage.judge("a", "b", "c", OTHER_HOST, refused=refused, witness="b")
-    stage.judge("a", "b", passes={f"{name} with VID 0": frames.tagged(frame, 0) for name, frame in plain.items()})
+    stage.judge(
+        "a", "b", passes={f"{name} with VID 0": frames.tagged(frame, 0) for name, frame in plain.items()}
+    )
 
 
-@scenario("networks-apart", "two networks with the same addresses on one bridge share nothing, broadcasts neither")
+@scenario(
+    "networks-apart", "two networks with the same addresses on one bridge share nothing, broadcasts neither"
+)
 def networks_apart(stage: Stage) -> None:
     stage.group("open", *everything())
     for name in ("c", "d"):
         stage.describe(name, "open", network="green")
     stage.up(a="open", b="open", c="open", d="open")
     for family in FAMILIES:
-        stage.judge("a", "c", refused=stage.firsts("a", "c", family, tcp=(80,), udp=(80,), ping=True), witness="b")
-        stage.judge("c", "a", refused=stage.firsts("c", "a", family, tcp=(80,), udp=(80,), ping=True), witness="d")
+        stage.judge(
+            "a", "c", refused=stage.firsts("a", "c", family, tcp=(80,), udp=(80,), ping=True), witness="b"
+        )
+        stage.judge(
+            "c", "a", refused=stage.firsts("c", "a", family, tcp=(80,), udp=(80,), ping=True), witness="d"
+        )
         stage.judge("c", "d", passes=stage.firsts("c", "d", family, tcp=(80,)))
     a, c = stage.host.machines["a"], stage.host.machines["c"]
     everybody = {"arp": frames.arp_reply(a.mac, a.v4, Endpoint(_EVERYBODY, a.v4))}
@@ -108,13 +126,16 @@ def _broadcast(stage: Stage, source: str) -> dict[str, frames.Frame]:
 def foreign_ethertype(stage: Stage) -> None:
     stage.group("open", *everything())
     a, b = stage.up(a="open", b="open")
-    refused = {hex(ethertype): frames.other(a.mac, b.mac, ethertype) for ethertype in (0x88CC, 0x8863, 0x9000, 0x0842)}
+    refused = {
+        hex(ethertype): frames.other(a.mac, b.mac, ethertype)
+        for ethertype in (0x88CC, 0x8863, 0x9000, 0x0842)
+    }
     stage.judge("a", "b", passes=stage.firsts("a", "b", 4, tcp=(80,)), refused=refused)
 
 
 @scenario(
     "group-addressed",
-    "a multicast or broadcast reaches the guests whose rules take it, and no others; it leaves for the network",
+    "a multicast or broadcast reaches the guests whose rules take it, no others, and the network",
     differs="what the sender may send reaches every local guest unjudged",
 )
 def group_addressed(stage: Stage) -> None:

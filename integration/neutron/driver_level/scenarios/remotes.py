@@ -28,15 +28,22 @@ def remote_group(stage: Stage) -> None:
     stage.connect(passes=stage.probes("a", "b", ("tcp",)), refused=stage.probes("c", "b"))
 
 
-@scenario("own-group", "members of Neutron's default group reach each other by everything, others do not reach them")
+@scenario(
+    "own-group", "members of Neutron's default group reach each other by everything, others do not reach them"
+)
 def own_group(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("default", *out(both("ingress", group="default")))
     stage.up(a="default", b="default", c="open")
-    stage.connect(passes=stage.probes("a", "b") + stage.probes("b", "a") + stage.probes("a", "c"), refused=stage.probes("c", "a"))
+    stage.connect(
+        passes=stage.probes("a", "b") + stage.probes("b", "a") + stage.probes("a", "c"),
+        refused=stage.probes("c", "a"),
+    )
 
 
-@scenario("member-joins-and-leaves", "a port of this host is let in from when it joins the group until it leaves it")
+@scenario(
+    "member-joins-and-leaves", "a port of this host is let in from when it joins the group until it leaves it"
+)
 def member_joins_and_leaves(stage: Stage) -> None:
     _server(stage, group="clients")
     stage.up(a="clients", b="server", c="open")
@@ -51,7 +58,9 @@ def member_joins_and_leaves(stage: Stage) -> None:
         _is_member(stage, "a", True)
 
 
-@scenario("member-elsewhere", "the same for a port of another host, of which the driver hears as an address alone")
+@scenario(
+    "member-elsewhere", "the same for a port of another host, of which the driver hears as an address alone"
+)
 def member_elsewhere(stage: Stage) -> None:
     _server(stage, group="clients")
     stage.up(a="clients", b="server")
@@ -81,7 +90,10 @@ def remote_group_egress(stage: Stage) -> None:
     stage.connect(passes=stage.probes("a", "c", ("tcp",)))
 
 
-@scenario("empty-group", "a rule whose group has no members matches nobody, and one without members of a family nobody of that")
+@scenario(
+    "empty-group",
+    "a rule whose group has no members matches nobody, and one without members of a family nobody of that",
+)
 def empty_group(stage: Stage) -> None:
     _server(stage, group="nobody")
     stage.group("half", *out(both("ingress", "tcp", 80, group="four")))

@@ -1,14 +1,16 @@
 """What a rule opens, and what it does not."""
 
-from harness import frames
-from tests.calls import rule
-
 from driver_level.groups import both, everything, out
 from driver_level.host import FAMILIES, Stage
 from driver_level.scenarios import scenario
+from harness import frames
+from tests.calls import rule
 
 
-@scenario("default-deny", "a port without ingress rules takes no new connection of any protocol, and gets answers to its own")
+@scenario(
+    "default-deny",
+    "a port without ingress rules takes no new connection of any protocol, and gets answers to its own",
+)
 def default_deny(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("quiet", *out())
@@ -16,7 +18,9 @@ def default_deny(stage: Stage) -> None:
     for family in FAMILIES:
         ends = (stage.end_of("a", family), stage.end_of("b", family))
         refused = stage.firsts("a", "b", family, tcp=(22, 80), udp=(53, 80), ping=True)
-        refused |= {f"protocol {number} v{family}": frames.packet(*ends, number) for number in (47, 89, 112, 253)}
+        refused |= {
+            f"protocol {number} v{family}": frames.packet(*ends, number) for number in (47, 89, 112, 253)
+        }
         refused["sctp"] = frames.sctp_init(*ends, stage.source_port(), 80)
         stage.judge("a", "b", refused=refused)
         stage.judge("b", "a", passes=stage.firsts("b", "a", family, tcp=(22, 80), udp=(53, 80), ping=True))
@@ -50,19 +54,35 @@ def egress_rules(stage: Stage) -> None:
 def protocol_and_family(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("four", *out(), rule("ingress", "tcp", 80), rule("ingress", "udp", 53))
-    stage.group("six", *out(), rule("ingress", "tcp", 80, version="IPv6"), rule("ingress", "udp", 53, version="IPv6"))
+    stage.group(
+        "six", *out(), rule("ingress", "tcp", 80, version="IPv6"), rule("ingress", "udp", 53, version="IPv6")
+    )
     stage.up(a="open", b="four", c="six")
     for family in FAMILIES:
         right, wrong = ("b", "c") if family == 4 else ("c", "b")
         passes = stage.firsts("a", right, family, tcp=(80,), udp=(53,))
-        stage.judge("a", right, passes=passes, refused=stage.firsts("a", right, family, tcp=(53, 22), udp=(80,), ping=True))
-        stage.judge("a", wrong, refused=stage.firsts("a", wrong, family, tcp=(80, 53), udp=(53, 80), ping=True))
+        stage.judge(
+            "a",
+            right,
+            passes=passes,
+            refused=stage.firsts("a", right, family, tcp=(53, 22), udp=(80,), ping=True),
+        )
+        stage.judge(
+            "a", wrong, refused=stage.firsts("a", wrong, family, tcp=(80, 53), udp=(53, 80), ping=True)
+        )
 
 
-@scenario("port-range", "the first and the last port of a range pass, their neighbours do not; so do ranges at odd numbers")
+@scenario(
+    "port-range",
+    "the first and the last port of a range pass, their neighbours do not; so do ranges at odd numbers",
+)
 def port_range(stage: Stage) -> None:
     stage.group("open", *everything())
-    ranges = both("ingress", "tcp", (1000, 1999)), both("ingress", "udp", (5001, 5006)), both("ingress", "tcp", 65535)
+    ranges = (
+        both("ingress", "tcp", (1000, 1999)),
+        both("ingress", "udp", (5001, 5006)),
+        both("ingress", "tcp", 65535),
+    )
     stage.group("ranges", *out(*ranges))
     stage.up(a="open", b="ranges")
     for family in FAMILIES:
@@ -85,7 +105,12 @@ def half_ranges(stage: Stage) -> None:
     for family in FAMILIES:
         for name, inside, outside in (("b", low, high), ("c", high, low), ("d", low + high, ())):
             passes = stage.firsts("a", name, family, tcp=inside, udp=inside)
-            stage.judge("a", name, passes=passes, refused=stage.firsts("a", name, family, tcp=outside, udp=outside, ping=True))
+            stage.judge(
+                "a",
+                name,
+                passes=passes,
+                refused=stage.firsts("a", name, family, tcp=outside, udp=outside, ping=True),
+            )
 
 
 @scenario("icmp-query", "a rule for an echo request opens that alone, and its answer")
@@ -96,8 +121,15 @@ def icmp_query(stage: Stage) -> None:
     stage.group("clock", *out(), rule("ingress", "icmp", (13, 13)) | {"port_range_max": 0})
     stage.up(a="open", b="echo", c="clock")
     ends = stage.end_of("a", 4), stage.end_of("b", 4)
-    stage.judge("a", "b", passes=stage.firsts("a", "b", 4, ping=True), refused={"timestamp": frames.icmp(*ends, 13, 0)})
-    stage.judge("a", "b", passes=stage.firsts("a", "b", 6, ping=True), refused=stage.firsts("a", "b", 6, udp=(128,)))
+    stage.judge(
+        "a",
+        "b",
+        passes=stage.firsts("a", "b", 4, ping=True),
+        refused={"timestamp": frames.icmp(*ends, 13, 0)},
+    )
+    stage.judge(
+        "a", "b", passes=stage.firsts("a", "b", 6, ping=True), refused=stage.firsts("a", "b", 6, udp=(128,))
+    )
     clock = {"timestamp": frames.icmp(ends[0], stage.end_of("c", 4), 13, 0)}
     stage.judge("a", "c", passes=clock, refused=stage.firsts("a", "c", 4, ping=True))
     stage.connect(passes=stage.probes("a", "b", ("ping",)), refused=stage.probes("a", "b", ("tcp", "udp")))
@@ -119,7 +151,10 @@ def icmp_type_and_code(stage: Stage) -> None:
         (6, ((1, 4), (3, 0), (3, 1)), ((1, 0), (1, 3), (2, 0), (4, 0), (128, 0))),
     ):
         ends = stage.end_of("a", family), stage.end_of("b", family)
-        made = {f"icmp {kind}/{code} v{family}": frames.icmp(*ends, kind, code) for kind, code in (*passing, *refused)}
+        made = {
+            f"icmp {kind}/{code} v{family}": frames.icmp(*ends, kind, code)
+            for kind, code in (*passing, *refused)
+        }
         right = {key: made[key] for key in list(made)[: len(passing)]}
         stage.judge("a", "b", passes=right, refused={key: made[key] for key in made if key not in right})
 
@@ -143,10 +178,17 @@ def protocol_numbers(stage: Stage) -> None:
         passes[f"sctp 5000 v{family}"] = frames.sctp_init(*ends, stage.source_port(), 5000)
         refused = {f"protocol {number} v{family}": frames.packet(*ends, number) for number in (89, 103, 253)}
         refused[f"sctp 5001 v{family}"] = frames.sctp_init(*ends, stage.source_port(), 5001)
-        stage.judge("a", "b", passes=passes, refused=refused | stage.firsts("a", "b", family, tcp=(5000,), udp=(5000,)))
+        stage.judge(
+            "a",
+            "b",
+            passes=passes,
+            refused=refused | stage.firsts("a", "b", family, tcp=(5000,), udp=(5000,)),
+        )
 
 
-@scenario("remote-prefix", "a rule with a prefix takes whom it holds, in both directions, up to the last address")
+@scenario(
+    "remote-prefix", "a rule with a prefix takes whom it holds, in both directions, up to the last address"
+)
 def remote_prefix(stage: Stage) -> None:
     stage.group("open", *everything())
     prefixes = [rule("ingress", "tcp", 80, cidr="10.0.0.0/30"), rule("ingress", "tcp", 80, cidr="fd00::/126")]
@@ -178,7 +220,10 @@ def nested_prefixes(stage: Stage) -> None:
         stage.judge("c", "b", passes=stage.firsts("c", "b", family, tcp=(80,), udp=(53,)), refused=refused)
 
 
-@scenario("two-groups", "a port of two groups has the rules of both; the remote of one does not go with the port of the other")
+@scenario(
+    "two-groups",
+    "a port of two groups has the rules of both; the remote of one does not go with the port of the other",
+)
 def two_groups(stage: Stage) -> None:
     stage.group("open", *everything())
     stage.group("web", *out(both("ingress", "tcp", 80, group="clients")))
@@ -187,13 +232,23 @@ def two_groups(stage: Stage) -> None:
     stage.group("others", *out())
     stage.up(a=("open", "clients"), b=("web", "names"), c=("open", "others"))
     for family in FAMILIES:
-        stage.judge("a", "b", passes=stage.firsts("a", "b", family, tcp=(80,)), refused=stage.firsts("a", "b", family, udp=(53,)))
-        stage.judge("c", "b", passes=stage.firsts("c", "b", family, udp=(53,)), refused=stage.firsts("c", "b", family, tcp=(80,)))
+        stage.judge(
+            "a",
+            "b",
+            passes=stage.firsts("a", "b", family, tcp=(80,)),
+            refused=stage.firsts("a", "b", family, udp=(53,)),
+        )
+        stage.judge(
+            "c",
+            "b",
+            passes=stage.firsts("c", "b", family, udp=(53,)),
+            refused=stage.firsts("c", "b", family, tcp=(80,)),
+        )
 
 
 @scenario(
     "stateless-group",
-    "a stateless rule admits packet by packet: middles of connections too, and no answer without a rule of its own",
+    "a stateless rule admits packet by packet: middles of connections too, answers by a rule of their own",
     differs="`stateful` is ignored",
 )
 def stateless_group(stage: Stage) -> None:
