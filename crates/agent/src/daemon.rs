@@ -103,7 +103,7 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-fn answer<D: Driver>(calls: Option<&mut DriverCalls>, driver: &D) {
+fn answer<D: Driver>(calls: Option<&mut DriverCalls>, driver: &mut D) {
     if let Some(calls) = calls {
         calls.answer(driver);
     }
