@@ -21,7 +21,8 @@ endif
 # Of each release of Neutron since 2023.1 the last version, oldest first.
 NEUTRON_VERSIONS ?= 22.2.1 23.5.0 24.2.2 25.2.3 26.0.6 27.0.4 28.0.2 29.0.0
 
-.PHONY: deps peers build test test-neutron-driver test-neutron-releases soak fuzz faults mutants bench instructions lint deny demo clean
+.PHONY: deps peers build test test-neutron-driver test-neutron-releases test-neutron soak fuzz faults mutants bench instructions \
+	lint deny demo clean
 
 build:
 	cargo build --release
@@ -57,6 +58,13 @@ test-neutron-driver test-neutron-releases:
 		case $$version in 22.*|23.*|24.*|25.*|26.*) export SGFLOW_EVENTLET=1;; *) unset SGFLOW_EVENTLET;; esac; \
 		(cd integration/neutron/sgflow_neutron && nice -n 19 $$venv/bin/python -B -W ignore -m unittest -b); \
 	done
+
+# sgflow inside a real Neutron, which is installed and started for it: integration/neutron/README.md.
+NEUTRON_ARGS ?=
+test-neutron: deps
+	cargo build -p sgflow
+	$(SUDO) env PYTHONPATH=integration/neutron PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m harness \
+		--target $(abspath $(TARGET_DIR)) $(NEUTRON_ARGS)
 
 # Worlds in which anything happens to the agent, then random policies of realistic size, proved one after the other.
 soak:

@@ -1,6 +1,6 @@
 """Sets up a real Neutron with a firewall driver, runs the checks, and ends everything again.
 
-    python3 -m harness [--driver sgflow|openvswitch] [--only NAME …] [--keep]
+python3 -m harness [--driver sgflow|openvswitch] [--only NAME …] [--keep]
 """
 
 import argparse
@@ -55,7 +55,9 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     target = Path(os.environ.get("CARGO_TARGET_DIR", _REPOSITORY / "target"))
-    parser = argparse.ArgumentParser(prog="harness", description="Checks a firewall driver inside a real Neutron.")
+    parser = argparse.ArgumentParser(
+        prog="harness", description="Checks a firewall driver inside a real Neutron."
+    )
     parser.add_argument("--driver", choices=("sgflow", "openvswitch"), default="sgflow")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="run these checks alone")
     parser.add_argument("--list", action="store_true", help="print the checks and what each proves")
@@ -106,7 +108,7 @@ def _run(options: argparse.Namespace, checks: list[Check], cache: Path, venv: Pa
     logs.mkdir()
     # Short, for the names of Unix sockets may have 107 bytes at most.
     rundir = Path(tempfile.mkdtemp(prefix=f"{options.prefix}-"))
-    report = Report(cache / "report.txt", options.driver)
+    report = Report(cache / "report.txt", logs, options.driver)
     world: World | None = None
     try:
         world = _set_up(options, venv, cache, rundir, logs, report)
@@ -127,7 +129,9 @@ def _run(options: argparse.Namespace, checks: list[Check], cache: Path, venv: Pa
     return report.finish()
 
 
-def _set_up(options: argparse.Namespace, venv: Path, cache: Path, rundir: Path, logs: Path, report: Report) -> World:
+def _set_up(
+    options: argparse.Namespace, venv: Path, cache: Path, rundir: Path, logs: Path, report: Report
+) -> World:
     netns.create(options.prefix)
     netns.enter(options.prefix)
     # Else the switch's side of every pair talks IPv6 to its machine.
@@ -171,7 +175,10 @@ def _judge_logs(driver: Driver, report: Report) -> None:
 
 
 def _look_around(prefix: str, rundir: Path) -> None:
-    print(f"left running in the network namespace {prefix}, machines in {prefix}-<name>, files in {rundir}; Ctrl-C ends it")
+    print(
+        f"left running in the network namespace {prefix}, machines in {prefix}-<name>, files in {rundir}; "
+        "Ctrl-C ends it"
+    )
     while True:
         time.sleep(3600)
 

@@ -42,8 +42,8 @@ firewall_driver = {driver}
 
 
 class Agent:
-    """One agent; it is restarted as the machine's service manager would after a crash: killed, then started. (It takes up to
-    40 s to obey SIGTERM.)"""
+    """One agent; it is restarted as the machine's service manager would after a crash: killed, then
+    started. (It takes up to 40 s to obey SIGTERM.)"""
 
     def __init__(self, venv: Path, services: Services, switch: Switch, logs: Path) -> None:
         self._venv = venv

@@ -43,7 +43,9 @@ class Api:
         path = collection.replace("_", "-")
         return self._request("GET", f"{path}?{query}" if query else path)[collection]
 
-    def change_addresses(self, group: str, *, add: list[str] | None = None, remove: list[str] | None = None) -> None:
+    def change_addresses(
+        self, group: str, *, add: list[str] | None = None, remove: list[str] | None = None
+    ) -> None:
         """Adds and removes addresses of an address group."""
         for verb, addresses in (("add_addresses", add), ("remove_addresses", remove)):
             if addresses:

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,8 +41,8 @@ class Driver(Protocol):
 
 
 class Openvswitch:
-    """Neutron's own driver: all in the agent. The control: what fails with it, and is not told to differ, is a fault of the
-    checks."""
+    """Neutron's own driver: all in the agent. The control: what fails with it, and is not told to differ,
+    is a fault of the checks."""
 
     name = "openvswitch"
     has_daemon = False
@@ -87,7 +86,9 @@ socket = "{socket}"
 metrics = "127.0.0.1:9477"
 """
 
-    def __init__(self, program: Path, package: Path, host: str, switch: Switch, rundir: Path, logs: Path) -> None:
+    def __init__(
+        self, program: Path, package: Path, host: str, switch: Switch, rundir: Path, logs: Path
+    ) -> None:
         self._program = program
         self._package = package
         self._host = host
@@ -108,7 +109,10 @@ metrics = "127.0.0.1:9477"
     def start(self) -> None:
         self._conf.write_text(
             self._CONF.format(
-                bridge=INTEGRATION_BRIDGE, host=self._host, database=self._switch.database, socket=self._socket
+                bridge=INTEGRATION_BRIDGE,
+                host=self._host,
+                database=self._switch.database,
+                socket=self._socket,
             )
         )
         arguments = [str(self._program), "agent", "--config", str(self._conf)]
@@ -125,17 +129,6 @@ metrics = "127.0.0.1:9477"
 
     def log(self) -> Path | None:
         return self._log
-
-    def wait_until_applied(self, within_s: float) -> float:
-        """Until the daemon has heard of a session and has put all of it in force; gives how long that took."""
-        started = time.monotonic()
-
-        def applied() -> bool:
-            state = self._state()
-            return state["sequence"] > 0 and state["applied"] == state["sequence"] and state["waiting"] is None
-
-        wait_until("sgflow agent has the policy in force", applied, within_s)
-        return time.monotonic() - started
 
     def _answers(self) -> bool:
         if self._process is not None:

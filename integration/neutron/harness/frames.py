@@ -1,4 +1,5 @@
-"""Frames made by hand, for what a kernel would not send. Each carries a marker, by which its receiver knows it."""
+"""Frames made by hand, for what a kernel would not send. Each carries a marker, by which its receiver
+knows it."""
 
 import os
 import socket
@@ -40,7 +41,9 @@ def tcp(source: Endpoint, target: Endpoint, source_port: int, target_port: int, 
     """A first segment, or (`syn` false) one from the middle of a connection that nobody has seen begin."""
     marker = new_marker()
     flags = 0x02 if syn else 0x18
-    head = struct.pack("!HHIIBBHHH", source_port, target_port, 1000, 0 if syn else 2000, 5 << 4, flags, 8192, 0, 0)
+    head = struct.pack(
+        "!HHIIBBHHH", source_port, target_port, 1000, 0 if syn else 2000, 5 << 4, flags, 8192, 0, 0
+    )
     return Frame(_ip(source, target, _TCP, _with_checksum(source, target, _TCP, head + marker, 16)), marker)
 
 
@@ -61,7 +64,8 @@ def arp_reply(sender_mac: str, sender_ip: str, target: Endpoint, *, frame_source
 
 
 def neighbour_advertisement(source: Endpoint, target: Endpoint, claimed: str) -> Frame:
-    """Says that `claimed` is at the source's MAC (RFC 4861, 4.4). The marker is in an option that nobody knows."""
+    """Says that `claimed` is at the source's MAC (RFC 4861, 4.4). The marker is in an option that nobody
+    knows."""
     marker = new_marker()
     body = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + ip_address(claimed).packed
     body += struct.pack("!BB", 2, 1) + _mac(source.mac) + _unknown_option(marker)
@@ -116,9 +120,17 @@ def _with_checksum(source: Endpoint, target: Endpoint, protocol: int, body: byte
     """The body with its checksum in its place; ICMP of IPv4 has no pseudo header."""
     pseudo = b""
     if ":" in source.ip:
-        pseudo = ip_address(source.ip).packed + ip_address(target.ip).packed + struct.pack("!II", len(body), protocol)
+        pseudo = (
+            ip_address(source.ip).packed
+            + ip_address(target.ip).packed
+            + struct.pack("!II", len(body), protocol)
+        )
     elif protocol != _ICMP:
-        pseudo = socket.inet_aton(source.ip) + socket.inet_aton(target.ip) + struct.pack("!HH", protocol, len(body))
+        pseudo = (
+            socket.inet_aton(source.ip)
+            + socket.inet_aton(target.ip)
+            + struct.pack("!HH", protocol, len(body))
+        )
     total = _checksum(pseudo + body)
     if protocol == _UDP and total == 0:
         total = 0xFFFF

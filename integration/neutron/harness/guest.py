@@ -1,8 +1,7 @@
-"""What runs inside a namespace that plays a machine. It takes orders as JSON lines on standard input, does each in a thread of
-its own, and gives one line back an order. It ends with its standard input.
+"""What runs inside a namespace that plays a machine. It takes orders as JSON lines on standard input, does
+each in a thread of its own, and gives one line back an order. It ends with its standard input.
 
-    {"id": 1, "do": "tcp", "to": "10.0.0.5", "port": 80}   ->   {"id": 1, "result": true}
-"""
+    {"id": 1, "do": "tcp", "to": "10.0.0.5", "port": 80}   ->   {"id": 1, "result": true}"""
 
 import json
 import os
@@ -12,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 INTERFACE = "eth0"
@@ -54,7 +54,8 @@ class Guest:
     # Servers.
 
     def serve(self, echo: list[int], stream: list[int]) -> bool:
-        """Echoes TCP and UDP on some ports, of both families; on others, sends numbered records to who connects."""
+        """Echoes TCP and UDP on some ports, of both families; on others, sends numbered records to who
+        connects."""
         for port in echo:
             self._accept(port, _echo)
             datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -94,7 +95,9 @@ class Guest:
     def ping(self, to: str, timeout: float, port: int = 0, source: str | None = None) -> bool:
         """An echo request with an identifier of its own, so that it is a new connection."""
         v6 = ":" in to
-        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+        family, protocol = (
+            (socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+        )
         identity, payload = os.urandom(2), os.urandom(RECORD_BYTES)
         body = struct.pack("!BBH", 128 if v6 else 8, 0, 0) + identity + b"\0\1" + payload
         if not v6:
@@ -134,7 +137,9 @@ class Guest:
 
     def talk(self, name: str, to: str, port: int, interval: float, protocol: str) -> bool:
         """Sends numbered records to an echo server in a steady pace and counts what comes back."""
-        self._keep_background(name, _TcpTalk(to, port, interval) if protocol == "tcp" else _UdpTalk(to, port, interval))
+        self._keep_background(
+            name, _TcpTalk(to, port, interval) if protocol == "tcp" else _UdpTalk(to, port, interval)
+        )
         return True
 
     def download(self, name: str, to: str, port: int) -> bool:
@@ -327,10 +332,8 @@ class _UdpTalk(_Activity):
     def work(self) -> None:
         with self._socket:
             while self.going():
-                try:
+                with suppress(OSError):
                     self._socket.send(struct.pack("!Q", self._sent))
-                except OSError:
-                    pass
                 self._sent += 1
                 self._tick_off()
                 time.sleep(self._interval)

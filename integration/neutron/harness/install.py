@@ -1,4 +1,5 @@
-"""What must be on the machine: Debian packages, and a virtual environment with Neutron, kept under `target/neutron`."""
+"""What must be on the machine: Debian packages, and a virtual environment with Neutron, kept under
+`target/neutron`."""
 
 from pathlib import Path
 
@@ -29,15 +30,34 @@ def install(repository: Path, cache: Path) -> Path:
     if _imports(python, "neutron", "pymysql"):
         return venv
     # PyMySQL is how Neutron's database connection is spelled below; Neutron itself does not ask for it.
-    run(str(python), "-m", "pip", "install", "-q", f"neutron=={NEUTRON_VERSION}", "PyMySQL", timeout_s=_INSTALL_TIMEOUT_S)
+    run(
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        f"neutron=={NEUTRON_VERSION}",
+        "PyMySQL",
+        timeout_s=_INSTALL_TIMEOUT_S,
+    )
     return venv
 
 
 def install_driver_package(venv: Path, package: Path) -> None:
-    """Installs our driver package from the repository, as it is now: its entry point is what Neutron looks for."""
+    """Installs our driver package from the repository, as it is now: its entry point is what Neutron looks
+    for."""
     if not (package / "pyproject.toml").exists():
         raise HarnessError(f"{package}: the driver package is not there")
-    pip = (str(venv / "bin/python"), "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", str(package))
+    pip = (
+        str(venv / "bin/python"),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--force-reinstall",
+        str(package),
+    )
     run(*pip, timeout_s=_INSTALL_TIMEOUT_S)
 
 

@@ -1,5 +1,5 @@
-"""Namespaces as machines: VMs on the integration bridge, plugged as nova and os-vif do, and machines of other hosts, which are
-on the side of the physical network."""
+"""Namespaces as machines: VMs on the integration bridge, plugged as nova and os-vif do, and machines of
+other hosts, which are on the side of the physical network."""
 
 import json
 import queue
@@ -53,7 +53,8 @@ class Machine:
         return "fe80::" + ":".join(f"{identity[i] << 8 | identity[i + 1]:x}" for i in range(0, 8, 2))
 
     def start(self, switch_netns: str) -> None:
-        """Makes its namespace and interface; the other end lies in the namespace of the switch, not yet plugged in."""
+        """Makes its namespace and interface; the other end lies in the namespace of the switch, not yet
+        plugged in."""
         netns.create(self.netns)
         # It must not make addresses or solicit routers of its own: the checks count what is sent.
         for setting in ("all", "default"):
@@ -72,10 +73,18 @@ class Machine:
         self.guest.ask("serve", echo=list(ECHO_PORTS), stream=[STREAM_PORT])
 
     def add_address(self, address: str) -> None:
-        """One that is used only where it is asked for: an IPv6 address would else become the source of what is sent."""
+        """One that is used only where it is asked for: an IPv6 address would else become the source of
+        what is sent."""
         more = ("preferred_lft", "0", "nodad") if ":" in address else ()
         length = "128" if ":" in address else "32"
         run("ip", "-n", self.netns, "address", "replace", f"{address}/{length}", "dev", "eth0", *more)
+
+    def forget_neighbours(self) -> None:
+        """Makes it ask again where addresses are."""
+        run("ip", "-n", self.netns, "neighbour", "flush", "dev", "eth0")
+
+    def neighbours(self) -> str:
+        return run("ip", "-n", self.netns, "neighbour")
 
     def plug_arguments(self) -> list[str]:
         """For ovs-vsctl: as os-vif plugs in a VM's interface. No VLAN: that is the agent's."""
@@ -88,7 +97,18 @@ class Machine:
             "vm-uuid": self.name,
         }
         keys = [f'external_ids:{key}="{value}"' for key, value in identity.items()]
-        return ["--", "--may-exist", "add-port", INTEGRATION_BRIDGE, self.tap, "--", "set", "Interface", self.tap, *keys]
+        return [
+            "--",
+            "--may-exist",
+            "add-port",
+            INTEGRATION_BRIDGE,
+            self.tap,
+            "--",
+            "set",
+            "Interface",
+            self.tap,
+            *keys,
+        ]
 
     def end(self) -> None:
         if self._guest is not None:

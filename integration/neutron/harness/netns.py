@@ -1,5 +1,5 @@
-"""Network namespaces. All that runs here runs in some of them, so that nothing listens on the machine itself, and so that
-everything can be found again and ended, also after a crash."""
+"""Network namespaces. All that runs here runs in some of them, so that nothing listens on the machine
+itself, and so that everything can be found again and ended, also after a crash."""
 
 import ctypes
 import os
@@ -21,8 +21,8 @@ def create(name: str) -> None:
 
 
 def enter(name: str) -> None:
-    """Moves this process there; threads and children follow, so call it before there are any. `ip netns exec` would also hide
-    later namespaces from the outside, by a mount namespace of its own."""
+    """Moves this process there; threads and children follow, so call it before there are any. `ip netns
+    exec` would also hide later namespaces from the outside, by a mount namespace of its own."""
     libc = ctypes.CDLL(None, use_errno=True)
     with (_NAMED / name).open() as namespace:
         if libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
@@ -45,7 +45,7 @@ def _names() -> list[str]:
 def _end_processes(name: str) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        pids = {int(pid) for pid in run("ip", "netns", "pids", name, check=False).split()} - {os.getpid()}
+        pids = _processes(name)
         if not pids:
             return
         for pid in pids:
@@ -55,8 +55,20 @@ def _end_processes(name: str) -> None:
         time.sleep(0.05)
 
 
+def _processes(name: str) -> list[int]:
+    """Those in a namespace, but this one. (`ip netns pids` run from there would name itself.)"""
+    namespace = (_NAMED / name).stat().st_ino
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        # It may have ended in between; a zombie has no namespace.
+        with suppress(OSError):
+            if (path / "ns/net").stat().st_ino == namespace and int(path.name) != os.getpid():
+                found.append(int(path.name))
+    return found
+
+
 def _reap() -> None:
-    """Children of ours that were ended by pid are zombies, and still have the namespace."""
+    """Children of ours that were ended by pid would stay as zombies until this process ends."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

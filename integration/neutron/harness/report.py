@@ -15,8 +15,9 @@ _LINES_OF_LOG = 5
 class Report:
     """What came of the checks, and how long all took."""
 
-    def __init__(self, path: Path, driver: str) -> None:
+    def __init__(self, path: Path, logs: Path, driver: str) -> None:
         self._path = path
+        self._logs = logs
         self._lines: list[str] = []
         self._started = time.monotonic()
         self._counts = {"ok": 0, "FAILED": 0, "differs": 0, "skipped": 0}
@@ -35,13 +36,17 @@ class Report:
             self._line("skipped", check, "the driver has no daemon", None)
             return
         started = time.monotonic()
+        purges = world.purges
         try:
             told = check.run(world) or check.proves
+            if world.purges > purges:
+                told += f" [after {world.purges - purges} purge(s) of stale datapath flows]"
             outcome = "ok"
         except CheckFailed as error:
             outcome, told = "FAILED", str(error)
             if known := check.differs.get(self._driver):
                 outcome, told = "differs", f"{known} ({error})"
+            world.describe_state(self._logs / f"{check.name}.txt")
         except HarnessError as error:
             outcome, told = "FAILED", f"not carried out: {error}"
         self._line(outcome, check, told, time.monotonic() - started)
@@ -50,7 +55,9 @@ class Report:
         """A check of a log: what is wrong in it."""
         outcome = "FAILED" if wrong else "ok"
         self._counts[outcome] += 1
-        self._say(f"{outcome:8} {name}: " + ("; ".join(wrong[:_LINES_OF_LOG]) if wrong else "no errors were logged"))
+        self._say(
+            f"{outcome:8} {name}: " + ("; ".join(wrong[:_LINES_OF_LOG]) if wrong else "no errors were logged")
+        )
 
     def broke(self, why: str) -> None:
         """The run could not go on."""
@@ -62,7 +69,9 @@ class Report:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self._counts.items())
         self._say(f"{counts}; {time.monotonic() - self._started:.0f} s")
         # CI looks for a line of this form.
-        self._say(f"{self._counts['ok']} passed, {self._counts['FAILED']} failed, {self._counts['skipped']} skipped")
+        self._say(
+            f"{self._counts['ok']} passed, {self._counts['FAILED']} failed, {self._counts['skipped']} skipped"
+        )
         self._path.write_text("\n".join(self._lines) + "\n")
         return 1 if self._counts["FAILED"] or not self._counts["ok"] else 0
 

@@ -1,4 +1,5 @@
-"""Neutron's API on the WSGI server of the standard library; run by Neutron's own Python: serve_api.py ADDRESS PORT."""
+"""Neutron's API on the WSGI server of the standard library; run by Neutron's own Python: serve_api.py
+ADDRESS PORT."""
 
 import sys
 from socketserver import ThreadingMixIn

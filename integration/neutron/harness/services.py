@@ -1,4 +1,5 @@
-"""RabbitMQ, MariaDB and neutron-server, private to one run: everything listens on the loopback of its namespace only."""
+"""RabbitMQ, MariaDB and neutron-server, private to one run: everything listens on the loopback of its
+namespace only."""
 
 import os
 import shutil
@@ -128,10 +129,13 @@ class Services:
         programs = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"))
         if not programs:
             raise HarnessError("rabbitmq-server is not installed")
-        return self._started(Process("rabbitmq-server", [str(programs[-1])], self._logs / "rabbitmq.log", environment))
+        return self._started(
+            Process("rabbitmq-server", [str(programs[-1])], self._logs / "rabbitmq.log", environment)
+        )
 
     def _start_database(self) -> None:
-        """Starts MariaDB with Neutron's tables. Their migrations take a minute, so a data directory that has them is kept."""
+        """Starts MariaDB with Neutron's tables. Their migrations take a minute, so a data directory that
+        has them is kept."""
         data = self._rundir / "mariadb"
         version = run("mariadbd", "--version").split()[2]
         kept = self._cache / f"database-{NEUTRON_VERSION}-{version}"

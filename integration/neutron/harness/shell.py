@@ -17,10 +17,18 @@ class HarnessError(Exception):
 def run(*argv: str, env: Mapping[str, str] | None = None, timeout_s: float = 120, check: bool = True) -> str:
     """Runs a command and gives what it printed; what it complained of is in the error."""
     done = subprocess.run(
-        argv, env=env, timeout=timeout_s, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        argv,
+        env=env,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if check and done.returncode != 0:
-        raise HarnessError(f"{' '.join(argv)}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+        raise HarnessError(
+            f"{' '.join(argv)}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
+        )
     return done.stdout
 
 
@@ -41,7 +49,9 @@ def wait_until(what: str, holds: Callable[[], Any], within_s: float, every_s: fl
 class Process:
     """A program in a session of its own, its output in a file."""
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:

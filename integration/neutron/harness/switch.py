@@ -29,7 +29,11 @@ class Switch:
     @property
     def environment(self) -> dict[str, str]:
         """For programs that look for the switch by its run directory."""
-        return os.environ | {"OVS_RUNDIR": str(self.rundir), "OVS_DBDIR": str(self.rundir), "OVS_LOGDIR": str(self.rundir)}
+        return os.environ | {
+            "OVS_RUNDIR": str(self.rundir),
+            "OVS_DBDIR": str(self.rundir),
+            "OVS_LOGDIR": str(self.rundir),
+        }
 
     def start(self) -> None:
         self.rundir.mkdir(parents=True)
@@ -45,8 +49,13 @@ class Switch:
     def start_vswitchd(self) -> None:
         """Starts it and waits until it has read its database."""
         # The pid file tells others, sgflow among them, the name of the control socket.
-        arguments = ["ovs-vswitchd", self.database, f"--pidfile={self.rundir / 'ovs-vswitchd.pid'}", "-vconsole:info"]
-        arguments += self._options
+        arguments = [
+            "ovs-vswitchd",
+            self.database,
+            f"--pidfile={self.rundir / 'ovs-vswitchd.pid'}",
+            "-vconsole:info",
+            *self._options,
+        ]
         self._vswitchd = Process("ovs-vswitchd", arguments, self._logs / "ovs-vswitchd.log", self.environment)
         # Without --no-wait, ovs-vsctl returns when the switch has taken over what it says.
         self.vsctl("add", "Open_vSwitch", ".", "external_ids", f"started={self._vswitchd.pid}")
@@ -67,9 +76,28 @@ class Switch:
                 process.kill()
 
     def vsctl(self, *arguments: str) -> str:
-        return run("ovs-vsctl", f"--db={self.database}", f"--timeout={_START_S}", *arguments, env=self.environment)
+        return run(
+            "ovs-vsctl", f"--db={self.database}", f"--timeout={_START_S}", *arguments, env=self.environment
+        )
 
     def dump_flows(self, bridge: str, match: str = "") -> list[str]:
         """The flows of a bridge, one a line."""
-        arguments = ["ovs-ofctl", "-O", "OpenFlow14", "--no-stats", "dump-flows", bridge, *([match] if match else [])]
-        return [line.strip() for line in run(*arguments, env=self.environment).splitlines() if "cookie=" in line]
+        arguments = [
+            "ovs-ofctl",
+            "-O",
+            "OpenFlow14",
+            "--no-stats",
+            "dump-flows",
+            bridge,
+            *([match] if match else []),
+        ]
+        return [
+            line.strip() for line in run(*arguments, env=self.environment).splitlines() if "cookie=" in line
+        ]
+
+    def control(self, *command: str) -> str:
+        """Says something to ovs-vswitchd's control socket."""
+        pid = (self.rundir / "ovs-vswitchd.pid").read_text().strip()
+        return run(
+            "ovs-appctl", "-t", str(self.rundir / f"ovs-vswitchd.{pid}.ctl"), *command, env=self.environment
+        )

@@ -22,7 +22,9 @@ def _spoofed(sender: Machine, target: Machine) -> dict[str, Frame]:
     spoofed = {}
     for family in FAMILIES:
         to = _own(target, family)
-        spoofed[f"other MAC v{family}"] = frames.udp(Endpoint(_OTHER_MAC, sender.address(family)), to, 5000, 6000)
+        spoofed[f"other MAC v{family}"] = frames.udp(
+            Endpoint(_OTHER_MAC, sender.address(family)), to, 5000, 6000
+        )
         spoofed[f"other address v{family}"] = frames.udp(Endpoint(sender.mac, _OTHER[family]), to, 5000, 6000)
     to = _own(target, 4)
     spoofed["ARP for another address"] = frames.arp_reply(sender.mac, _OTHER[4], to)
@@ -35,7 +37,8 @@ def _spoofed(sender: Machine, target: Machine) -> dict[str, Frame]:
 def _honest(sender: Machine, target: Machine) -> dict[str, Frame]:
     """The same frames without the pretence: they show that the way is open and the frames are well made."""
     honest = {
-        f"honest v{family}": frames.udp(_own(sender, family), _own(target, family), 5000, 6000) for family in FAMILIES
+        f"honest v{family}": frames.udp(_own(sender, family), _own(target, family), 5000, 6000)
+        for family in FAMILIES
     }
     honest["honest ARP"] = frames.arp_reply(sender.mac, sender.v4, _own(target, 4))
     source = Endpoint(sender.mac, sender.link_local)
@@ -43,7 +46,10 @@ def _honest(sender: Machine, target: Machine) -> dict[str, Frame]:
     return honest
 
 
-@check("spoofing", "MAC, IPv4, IPv6, ARP and neighbour spoofing of a VM reaches neither the network nor a port that is trusted")
+@check(
+    "spoofing",
+    "MAC, IPv4, IPv6, ARP and neighbour spoofing reaches neither the network nor a trusted port",
+)
 def spoofing(world: World) -> None:
     c, r, t = world["c"], world["r"], world["t"]
     for target in (r, t):
@@ -65,7 +71,10 @@ def arp_hardware_address(world: World) -> None:
     world.settle_frames(c, [r], passes=_honest(c, r), refused={"ARP with another arp_sha": lie}, within_s=5)
 
 
-@check("dhcp-and-ra", "a VM is no DHCP server and no router: its replies and advertisements are refused, a client's requests pass")
+@check(
+    "dhcp-and-ra",
+    "DHCP replies and router advertisements of a VM are refused, its requests and the network's replies pass",
+)
 def dhcp_and_ra(world: World) -> None:
     c, r, t = world["c"], world["r"], world["t"]
     local = Endpoint(c.mac, c.link_local)
@@ -73,7 +82,9 @@ def dhcp_and_ra(world: World) -> None:
         "DHCP reply": frames.dhcp(_own(c, 4), r.mac, from_server=True),
         "DHCP reply to all": frames.dhcp(_own(c, 4), _BROADCAST, from_server=True),
         "DHCPv6 reply": frames.dhcpv6(local, Endpoint(r.mac, r.link_local), from_server=True),
-        "DHCPv6 reply to the trusted port": frames.dhcpv6(local, Endpoint(t.mac, t.link_local), from_server=True),
+        "DHCPv6 reply to the trusted port": frames.dhcpv6(
+            local, Endpoint(t.mac, t.link_local), from_server=True
+        ),
         "router advertisement": frames.router_advertisement(local),
     }
     requests = {
@@ -94,10 +105,15 @@ def dhcp_and_ra(world: World) -> None:
 def trusted_port(world: World) -> None:
     c, r, t = world["c"], world["r"], world["t"]
     world.settle(
-        passes=world.probes(r, t) + world.probes(t, r) + world.probes(c, t) + world.probes(t, c, ("tcp",), 80),
+        passes=world.probes(r, t)
+        + world.probes(t, r)
+        + world.probes(c, t)
+        + world.probes(t, c, ("tcp",), 80),
         refused=world.probes(t, c, port=CLOSED_PORT),
     )
-    world.settle_frames(t, [r], passes=_honest(t, r) | {"router advertisement": _advertised(t)} | _spoofed(t, r))
+    world.settle_frames(
+        t, [r], passes=_honest(t, r) | {"router advertisement": _advertised(t)} | _spoofed(t, r)
+    )
     world.settle_frames(t, [c], passes={"DHCP reply": frames.dhcp(_own(t, 4), c.mac, from_server=True)})
 
 
@@ -105,7 +121,10 @@ def _advertised(machine: Machine) -> Frame:
     return frames.router_advertisement(Endpoint(machine.mac, machine.link_local))
 
 
-@check("port-security", "switched off while plugged in, a port sends and receives everything; on again, it is filtered again")
+@check(
+    "port-security",
+    "switched off while plugged in, a port sends and receives everything; on again, it is filtered again",
+)
 def port_security(world: World) -> None:
     c, r = world["c"], world["r"]
     port = c.port or ""
@@ -123,19 +142,54 @@ def port_security(world: World) -> None:
     world.settle_frames(c, [r], refused=spoofed)
 
 
-@check("deleted-port", "a port deleted in Neutron while its interface is still plugged in neither sends nor receives any more")
+@check(
+    "deleted-port",
+    "a port deleted in Neutron while its interface is still plugged in neither sends nor receives any more",
+)
 def deleted_port(world: World) -> None:
     d, r, b = world["d"], world["r"], world["b"]
     world.settle(passes=world.probes(d, r) + world.probes(b, d))
     world.api.delete("port", d.port or "")
     world.deleted.add("d")
     # Its MAC is asked of nobody here: probes of new connections would wait for ARP, and prove less.
-    out = {f"from the deleted port v{family}": frames.udp(_own(d, family), _own(r, family), 5000, 6000) for family in FAMILIES}
+    out = {
+        f"from the deleted port v{family}": frames.udp(_own(d, family), _own(r, family), 5000, 6000)
+        for family in FAMILIES
+    }
     world.settle_frames(d, [r], refused=out)
-    into = {f"to the deleted port v{family}": frames.udp(_own(r, family), _own(d, family), 5000, 6000) for family in FAMILIES}
+    into = {
+        f"to the deleted port v{family}": frames.udp(_own(r, family), _own(d, family), 5000, 6000)
+        for family in FAMILIES
+    }
     world.settle_frames(r, [d], refused=into)
     # The agent hears of it several times, and once takes it for a trusted port.
     deadline = time.monotonic() + 6
     while time.monotonic() < deadline:
         if any(world.arrivals(d, out, [r]).values()) or any(world.arrivals(r, into, [d]).values()):
             raise CheckFailed("the deleted port was opened again")
+
+
+@check(
+    "unknown-port",
+    "an interface whose port Neutron does not know neither sends nor receives, on no VLAN",
+    differs={
+        "openvswitch": "with no VLAN it is a trunk port: it sends to any network, and gets what is flooded"
+    },
+)
+def unknown_port(world: World) -> None:
+    u, r, t = world.stranger("u"), world["r"], world["t"]
+    out = {
+        f"untagged v{family}": frames.udp(_own(u, family), _own(r, family), 5000, 6000) for family in FAMILIES
+    }
+    out |= {
+        f"tagged {vlan}": frames.tagged(frames.udp(_own(u, 4), _own(t, 4), 5000, 6000), vlan)
+        for vlan in range(1, 6)
+    }
+    into = {
+        f"to it v{family}": frames.udp(_own(r, family), _own(u, family), 5000, 6000) for family in FAMILIES
+    }
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        arrived = world.arrivals(u, out, [r, t]) | world.arrivals(r, into, [u])
+        if passed := [name for name, count in arrived.items() if count]:
+            raise CheckFailed(f"these passed: {', '.join(passed)}")
