@@ -1,1 +1,1 @@
-"""What a firewall driver costs: several of them in turn under the agent's own code, on a real Open vSwitch."""
+"""What a firewall driver costs: several in turn under the agent's own code, on a real Open vSwitch."""

@@ -1,22 +1,21 @@
 """The part of neutron-openvswitch-agent that has to do with its firewall driver, in a process of its own.
 
 Neutron's own code: the integration bridge over native OpenFlow, the cache of what the server tells, and
-SecurityGroupAgentRpc, which loads the driver by its name. Ours: the order of calls, which is that of the agent's loop.
+SecurityGroupAgentRpc, which loads the driver by its name. Ours: the order of calls, which is that of the
+agent's loop.
 
-It reads orders, a line of JSON each, and answers each with how long it took. Standard output is for that alone.
+It reads orders, a line of JSON each, and answers each when it is done. Standard output is for that alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import cProfile
 import json
 import os
 import sys
-import time
 import traceback
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import TextIO
 
 from neutron import privileged
 from neutron.agent import resource_cache
@@ -39,7 +38,13 @@ from oslo_privsep import priv_context
 from benchmark import cloud, names
 
 BRIDGE = "br-int"
-_CACHED = (resources.PORT, resources.SECURITYGROUP, resources.SECURITYGROUPRULE, resources.NETWORK, resources.ADDRESSGROUP)
+_CACHED = (
+    resources.PORT,
+    resources.SECURITYGROUP,
+    resources.SECURITYGROUPRULE,
+    resources.NETWORK,
+    resources.ADDRESSGROUP,
+)
 
 
 class Controller(base_oskenapp.BaseNeutronAgentOSKenApp):
@@ -103,7 +108,7 @@ class Agent:
         self._loop()
 
     def clean(self) -> None:
-        """What the agent does when it knows its ports: away with flows that another process of it has left."""
+        """What the agent does when it knows its ports: away with what another process of it has left."""
         self._bridge.cleanup_flows()
 
     def _bind(self, interface: ovs_lib.VifPort) -> None:
@@ -144,7 +149,7 @@ def _configure(path: str) -> None:
     common_config.init(["--config-file", path])
     of_main.init_config()
     common_config.setup_logging()
-    # We are root: what runs commands for the agent needs no sudo, it is forked. Now, before there are threads.
+    # We are root: what runs commands for the agent needs no sudo, it is forked, before there are threads.
     privileged.default.start(priv_context.Method.FORK)
 
 
@@ -153,18 +158,6 @@ def _controller() -> Controller:
     manager.load_apps(["os_ken.app.ofctl.service", "benchmark.agent"])
     manager.instantiate_apps(**manager.create_contexts())
     return next(app for app in manager.applications.values() if isinstance(app, Controller))
-
-
-def _carry_out(agent: Agent, order: dict[str, Any], profile: str | None) -> float:
-    method = getattr(agent, order.pop("do"))
-    profiler = cProfile.Profile() if profile else None
-    started = time.monotonic()
-    if profiler:
-        profiler.runcall(method, **order)
-        profiler.dump_stats(profile)
-    else:
-        method(**order)
-    return time.monotonic() - started
 
 
 def _serve(answers: TextIO) -> None:
@@ -177,8 +170,8 @@ def _serve(answers: TextIO) -> None:
     print("{}", file=answers, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
-        taken = _carry_out(agent, order, order.pop("profile", None))
-        print(json.dumps({"taken": taken}), file=answers, flush=True)
+        getattr(agent, order.pop("do"))(**order)
+        print("{}", file=answers, flush=True)
 
 
 def main() -> None:

@@ -118,12 +118,14 @@ def port(number: int, *, status: str = "DOWN", revision: int = 3) -> Primitive:
 
 
 class Server:
-    """What the agent's cache asks. The group is that which Neutron makes for each project: out to anywhere, in from itself."""
+    """What the agent's cache asks. The group is the one that Neutron makes for each project: out to anywhere,
+    in from itself."""
 
     def __init__(self, members: int) -> None:
         rules = [rule(number, "egress", f"IPv{family}") for number, family in enumerate((4, 6))]
         rules += [
-            rule(number, "ingress", f"IPv{family}", remote_group_id=GROUP) for number, family in enumerate((4, 6), 2)
+            rule(number, "ingress", f"IPv{family}", remote_group_id=GROUP)
+            for number, family in enumerate((4, 6), 2)
         ]
         group = _primitive(
             "SecurityGroup",
@@ -147,7 +149,9 @@ class Server:
         found = [
             primitive
             for primitive in self._held.get(rtype, [])
-            if all(_has(primitive["versioned_object.data"][key], values) for key, values in filter_kwargs.items())
+            if all(
+                _has(primitive["versioned_object.data"][key], values) for key, values in filter_kwargs.items()
+            )
         ]
         return [as_object(primitive) for primitive in found]
 

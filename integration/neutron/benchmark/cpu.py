@@ -43,7 +43,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _clock(pid: int) -> float:
-    """clock_getcpuclockid(3), which Python does not have: the complement of the pid, and 2 for scheduled time."""
+    """clock_getcpuclockid(3), which Python lacks: the complement of the pid, and 2 for time scheduled."""
     try:
         return time.clock_gettime(~pid << 3 | 2)
     except OSError:
@@ -51,7 +51,7 @@ def _clock(pid: int) -> float:
 
 
 def _ended_children(pid: int) -> float:
-    """Fields 16 and 17 of proc(5) `stat`; the second field is a name in parentheses, which may hold anything."""
+    """Fields 16 and 17 of proc(5) `stat`. The second is a name in parentheses, and may hold anything."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

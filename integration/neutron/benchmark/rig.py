@@ -1,4 +1,4 @@
-"""What one driver is measured on: a private switch, the agent's process, and the daemon if the driver has one."""
+"""What one driver is measured on: a private switch, the agent's process, and the daemon if there is one."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ socket = {socket}
 """
 _START_S = 60
 _ANSWER_S = 300
-# The driver's threads, the switch and the daemon may go on when the agent is done: all have, when in so long a time they take
-# less than this.
+# The driver's threads, the switch and the daemon may go on when the agent is done. All are done when in so
+# long a time they take less than this.
 _QUIET_S = 0.4
 _QUIET_CPU_S = 0.012
 
@@ -115,11 +115,14 @@ class Rig:
         shutil.rmtree(self.rundir, ignore_errors=True)
 
     def start_agent(self) -> None:
-        """Its process, which has read its configuration and waits for orders: Python's start is in no figure."""
+        """Its process, which then waits for orders. Python's start and the configuration are in no figure."""
         conf = self.rundir / "openvswitch_agent.ini"
         conf.write_text(
             _CONF.format(
-                rundir=self.rundir, database=self._switch.database, driver=DRIVERS[self.driver], socket=self._socket
+                rundir=self.rundir,
+                database=self._switch.database,
+                driver=DRIVERS[self.driver],
+                socket=self._socket,
             )
         )
         arguments = ["--config-file", str(conf), "--members", str(self._members)]
@@ -152,7 +155,7 @@ class Rig:
         self._answer()
 
     def add_interfaces(self, interfaces: Iterable[tuple[str, str, str]]) -> None:
-        """Names, ids and MACs, in one transaction. As os-vif has it, but for the type: these are in the switch alone."""
+        """Names, ids and MACs, in one transaction. As os-vif does it, but in the switch alone."""
         arguments: list[str] = []
         for name, identity, mac in interfaces:
             arguments += ["--", "add-port", BRIDGE, name, "--", "set", "Interface", name, "type=dummy"]
@@ -258,7 +261,9 @@ class Rig:
     def _flows(self) -> dict[tuple[int, str], Flow]:
         """By table and match with priority."""
         # The agent allows 1.0 and 1.3; drivers may add others.
-        dump = run("ovs-ofctl", "-O", "OpenFlow13", "--no-names", "dump-flows", BRIDGE, env=self._switch.environment)
+        dump = run(
+            "ovs-ofctl", "-O", "OpenFlow13", "--no-names", "dump-flows", BRIDGE, env=self._switch.environment
+        )
         now = time.monotonic()
         flows = {}
         for line in dump.splitlines():
