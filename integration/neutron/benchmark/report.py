@@ -115,7 +115,7 @@ def as_json(figures: Figures) -> str:
         },
         "bounds": [bound._asdict() for bound in bounds(figures)],
     }
-    return json.dumps(told, indent=1) + "\n"
+    return json.dumps(told) + "\n"
 
 
 def _rounded(cost: Cost) -> dict[str, Any]:
