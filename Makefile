@@ -21,7 +21,7 @@ endif
 # Of each release of Neutron since 2023.1 the last version, oldest first.
 NEUTRON_VERSIONS ?= 22.2.1 23.5.0 24.2.2 25.2.3 26.0.6 27.0.4 28.0.2 29.0.0
 
-.PHONY: deps peers build test test-neutron-driver test-neutron-releases test-neutron soak fuzz faults mutants bench bench-neutron \
+.PHONY: deps peers build test test-neutron test-neutron-driver test-neutron-releases soak fuzz faults mutants bench bench-neutron \
 	instructions lint deny demo clean
 
 build:

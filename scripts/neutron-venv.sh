@@ -11,10 +11,11 @@ case $version in
   *) bounds=() ;;
 esac
 
+# PyMySQL is how a Neutron that is set up for tests reaches its database; Neutron itself does not ask for it.
 if [ ! -e "$directory/complete" ]; then
   rm -rf "$directory"
-  python3 -m venv "$directory"
-  nice -n 19 "$directory/bin/python" -m pip install --quiet --disable-pip-version-check "neutron==$version" "${bounds[@]}"
+  /usr/bin/python3 -m venv "$directory"
+  nice -n 19 "$directory/bin/python" -m pip install --quiet --disable-pip-version-check "neutron==$version" PyMySQL "${bounds[@]}"
   touch "$directory/complete"
 fi
 # From a copy, so that the build leaves nothing beside the sources.

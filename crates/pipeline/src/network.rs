@@ -44,6 +44,8 @@ struct Network {
     /// Filtered ports by chunk.
     chunks: BTreeMap<u16, BTreeMap<OfPort, SetId>>,
     trusted: BTreeSet<OfPort>,
+    /// Trusted ports that have one MAC, which their plugs say: what is to other stations is not for them.
+    stations: BTreeSet<OfPort>,
     access: BTreeSet<OfPort>,
     macs: BTreeMap<MacAddr, BTreeMap<OfPort, Receiver>>,
 }
@@ -79,12 +81,15 @@ impl Networks {
                 Receiver::Filtered { set, zone: placement.binding.zone }
             }
             Role::Trusted => {
-                network.trusted.insert(ofport);
+                match placement.station {
+                    Some(_) => network.stations.insert(ofport),
+                    None => network.trusted.insert(ofport),
+                };
                 self.dirty.insert(Dirty::Network(vlan));
                 Receiver::Trusted
             }
         };
-        for mac in macs(&placement.port) {
+        for mac in macs(&placement.port).into_iter().chain(placement.station) {
             network.macs.entry(mac).or_default().insert(ofport, receiver);
             self.dirty.insert(Dirty::Mac(vlan, mac));
         }
@@ -107,10 +112,11 @@ impl Networks {
             }
             Role::Trusted => {
                 network.trusted.remove(&ofport);
+                network.stations.remove(&ofport);
                 self.dirty.insert(Dirty::Network(vlan));
             }
         }
-        for mac in macs(&placement.port) {
+        for mac in macs(&placement.port).into_iter().chain(placement.station) {
             if let Some(receivers) = network.macs.get_mut(&mac) {
                 receivers.remove(&ofport);
                 if receivers.is_empty() {
@@ -167,7 +173,7 @@ impl Networks {
             Dirty::Chunk(vlan, chunk) => vec![self.chunk(vlan, chunk)],
             Dirty::GroupAddressed(vlan) => vec![self.group_addressed(vlan)],
             Dirty::Mac(vlan, mac) => vec![self.mac(vlan, mac)],
-            Dirty::Network(vlan) => vec![self.network(vlan)],
+            Dirty::Network(vlan) => self.network(vlan),
             Dirty::Exit(vlan) => self.exit(vlan),
             Dirty::Trunks => self.trunks(),
         }
@@ -208,13 +214,27 @@ impl Networks {
         unit(vlan, deliver::TABLE, deliver::MAC, matches, actions)
     }
 
-    fn network(&self, vlan: Vlan) -> (FlowKey, Option<Flow>) {
-        let ports = self.networks.get(&vlan).into_iter().flat_map(|network| &network.trusted);
-        let mut actions: Vec<Action> = ports.map(|ofport| output(*ofport)).collect();
-        if !actions.is_empty() {
-            actions.push(resubmit(trunk::TABLE));
-        }
-        unit(vlan, network::TABLE, network::VLAN, on(vlan), actions)
+    fn network(&self, vlan: Vlan) -> Vec<(FlowKey, Option<Flow>)> {
+        let network = || self.networks.get(&vlan).into_iter();
+        let trusted = || network().flat_map(|network| &network.trusted);
+        let stations = || network().flat_map(|network| &network.stations);
+        let and_out = |mut actions: Vec<Action>| {
+            if !actions.is_empty() {
+                actions.push(resubmit(trunk::TABLE));
+            }
+            actions
+        };
+        let all = and_out(trusted().map(|ofport| output(*ofport)).collect());
+        // What is to everybody is to stations too.
+        let to_group = match stations().next() {
+            Some(_) => and_out(trusted().chain(stations()).map(|ofport| output(*ofport)).collect()),
+            None => Vec::new(),
+        };
+        let table = network::TABLE;
+        vec![
+            unit(vlan, table, network::GROUP_ADDRESSED, group_addressed(on(vlan)), to_group),
+            unit(vlan, table, network::VLAN, on(vlan), all),
+        ]
     }
 
     /// The trunks, and with them every network that leaves by another way too.
@@ -267,7 +287,11 @@ impl Networks {
 
 impl Network {
     fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.trusted.is_empty() && self.access.is_empty() && self.macs.is_empty()
+        self.chunks.is_empty()
+            && self.trusted.is_empty()
+            && self.stations.is_empty()
+            && self.access.is_empty()
+            && self.macs.is_empty()
     }
 }
 

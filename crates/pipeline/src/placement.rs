@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use policy::{Port, PortId};
+use policy::{MacAddr, Port, PortId};
 
 use crate::numbers::{OfPort, SetId, Vlan, Zone};
 
@@ -23,6 +23,8 @@ pub(crate) struct Placement {
     pub(crate) id: PortId,
     pub(crate) port: Arc<Port>,
     pub(crate) binding: Binding,
+    /// What the plug says of a port whose MAC the policy does not know.
+    pub(crate) station: Option<MacAddr>,
     pub(crate) role: Role,
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use policy::{
-    AddressGroup, AddressGroupId, Direction, GroupId, PolicyDelta, Port, PortId, RuleId, SecurityGroup,
+    AddressGroup, AddressGroupId, Direction, GroupId, MacAddr, PolicyDelta, Port, PortId, RuleId,
+    SecurityGroup,
 };
 use rust_openflow::{Action, Flow, FlowKey};
 
@@ -65,6 +66,7 @@ pub struct Renderer {
     address_groups: BTreeMap<AddressGroupId, Arc<AddressGroup>>,
     ports: BTreeMap<PortId, Arc<Port>>,
     bindings: BTreeMap<PortId, Binding>,
+    stations: BTreeMap<PortId, MacAddr>,
     network_ports: BTreeMap<OfPort, NetworkPort>,
 
     rendered_ports: BTreeMap<PortId, Rendered>,
@@ -101,6 +103,7 @@ impl Renderer {
             address_groups: BTreeMap::new(),
             ports: BTreeMap::new(),
             bindings: BTreeMap::new(),
+            stations: BTreeMap::new(),
             network_ports: BTreeMap::new(),
             rendered_ports: BTreeMap::new(),
             rendered_network_ports: BTreeMap::new(),
@@ -152,6 +155,18 @@ impl Renderer {
             None => self.bindings.remove(port),
         };
         self.dirty_ports.insert(port.clone());
+    }
+
+    /// Which MAC a local port's plug says that it has. It counts for a trusted port whose MAC the policy does not know: what is to others is
+    /// kept from it.
+    pub fn station(&mut self, port: &PortId, mac: Option<MacAddr>) {
+        let before = match mac {
+            Some(mac) => self.stations.insert(port.clone(), mac),
+            None => self.stations.remove(port),
+        };
+        if before != mac {
+            self.dirty_ports.insert(port.clone());
+        }
     }
 
     /// A port to the network appeared, changed, or went (`None`).
@@ -426,7 +441,8 @@ impl Renderer {
             let number = || pool.take();
             Role::Filtered(self.sets.acquire(&port.security_groups, &self.groups, &mut target, number)?)
         };
-        Ok(Some(Rendered::Placed(Placement { id: id.clone(), port, binding, role })))
+        let station = self.stations.get(id).copied().filter(|_| port.mac == MacAddr::UNKNOWN);
+        Ok(Some(Rendered::Placed(Placement { id: id.clone(), port, binding, station, role })))
     }
 }
 

@@ -31,6 +31,11 @@ impl MacAddr {
         self.0[0] & 1 == 1
     }
 
+    /// Whether the address can be one station's.
+    pub fn is_station(&self) -> bool {
+        !self.is_group() && *self != Self::UNKNOWN
+    }
+
     /// The IPv6 link-local address that a station forms from this address: fe80::/64 and the modified EUI-64
     /// identifier, the universal/local bit inverted (RFC 4291, appendix A).
     pub fn link_local(self) -> Ipv6Addr {

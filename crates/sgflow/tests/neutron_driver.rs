@@ -3,12 +3,17 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::neutron_driver::{applied, ask, clean_up, hook, port, serving, tables_of_neutron, tell};
 use common::traffic::{datagram, ends};
-use common::{Agent, eventually, flows, is_open, ovs, plug, status, stdout};
-use lab::{DummyPort, Ovs};
+use common::{Agent, eventually, flows, is_open, ovs, plug, socket, status, stdout};
+use lab::{DummyPort, DummySpec, Ovs};
 use serde_json::{Value, json};
 
 /// p-2 takes what members of `g` send to its port 53; p-1 is one of them.
@@ -75,6 +80,33 @@ fn a_port_that_is_expected_is_waited_for_and_one_that_is_not_there_is_named() {
     });
     assert_eq!((&answer["absent"], &answer["closed"]), (&json!(["p-9"]), &json!([])));
     assert!(is_open(&ovs, 3));
+}
+
+#[test]
+fn a_port_of_the_network_gets_what_is_to_it_and_to_everybody() {
+    let ovs = ovs();
+    let (ports, _agent) = start(&ovs);
+    let spec =
+        DummySpec { port_id: Some("p-3".into()), tag: Some(10), ofport: Some(3), ..DummySpec::new("tap3") };
+    let router = ovs.add_dummy_port("br-int", spec).expect("a port");
+    let mut change = first_change();
+    change["trusted"] = json!(["p-3"]);
+    change["expect"] = json!(["p-1", "p-2", "p-3"]);
+    applied(&ovs, "s", 1, change);
+    let hears = |destination: [u8; 6]| {
+        let mut frame = datagram([10, 0, 0, 1], 1000, 9);
+        frame[..6].copy_from_slice(&destination);
+        ports.0.receive(&frame).expect("the switch takes it");
+        !router.take_sent().expect("a look").is_empty()
+    };
+    let (own, other, everybody) = ([0xfa, 0x16, 0x3e, 0, 0, 3], [0xfa, 0x16, 0x3e, 0, 0, 0x99], [0xff; 6]);
+    assert!(hears(own) && hears(other) && hears(everybody), "whose MAC is not known gets everything");
+    let set = ["set", "Interface", "tap3", "external_ids:attached-mac=\"fa:16:3e:00:00:03\""];
+    ovs.vsctl(&set).expect("as Neutron's agents plug it in");
+    eventually("what is to others is kept from it", || !hears(other));
+    assert!(hears(own) && hears(everybody));
+    applied(&ovs, "s", 2, json!({"ports": {"p-3": null}}));
+    assert!(!hears(own) && !hears(everybody));
 }
 
 #[test]
@@ -165,6 +197,72 @@ fn what_is_wrong_is_named_and_the_rest_is_taken() {
     }
     let (_, held) = ask(&ovs, "GET", "/v1/neutron-driver", "");
     assert_eq!(held["sequence"], 2);
+}
+
+/// A program of another user, who may open the socket; what follows is in Perl.
+fn nobody(ovs: &Ovs) -> Command {
+    fs::set_permissions(ovs.rundir(), fs::Permissions::from_mode(0o711)).expect("its own directory");
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--reuid=65534", "--regid=0", "--clear-groups"]);
+    command.args(["perl", "-MIO::Socket::UNIX", "-e"]);
+    command
+}
+
+#[test]
+fn whatever_a_client_does_others_are_answered() {
+    let ovs = ovs();
+    let (ports, _agent) = start(&ovs);
+    // More than there is place for, of another user: they say nothing.
+    let mut silent = nobody(&ovs);
+    silent.arg(
+        "my @held = map { IO::Socket::UNIX->new($ARGV[0]) } 1..100; $| = 1; print qq(connected); sleep 60",
+    );
+    let mut silent = silent.arg(socket(&ovs)).stdout(Stdio::piped()).spawn().expect("a client");
+    let mut said = [0; 9];
+    silent.stdout.as_mut().expect("its output").read_exact(&mut said).expect("it is connected");
+    applied(&ovs, "s", 1, first_change());
+    assert!(passes(&ports, 1000, 53));
+    // Too much, and broken off in the middle.
+    let (code, answer) = ask(&ovs, "POST", "/v1/neutron-driver", &" ".repeat((64 << 20) + 1));
+    assert_eq!((code, &answer["error"]["field"]), (413, &json!("body")));
+    let mut broken = UnixStream::connect(socket(&ovs)).expect("the socket");
+    broken
+        .write_all(b"POST /v1/neutron-driver HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"session\"")
+        .expect("half a request");
+    drop(broken);
+    // One who does not wait for the answer: taken or not, what is held is told.
+    let change = json!({"ports": {"p-1": port(1, &["i"])}, "session": "s", "sequence": 2}).to_string();
+    let length = change.len();
+    let request = format!(
+        "POST /v1/neutron-driver?wait=60 HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{change}"
+    );
+    UnixStream::connect(socket(&ovs)).expect("the socket").write_all(request.as_bytes()).expect("a request");
+    eventually("the next change follows", || {
+        let (_, held) = ask(&ovs, "GET", "/v1/neutron-driver", "");
+        let sequence = held["sequence"].as_u64().expect("a number");
+        tell(&ovs, "s", sequence + 1, json!({"ports": {"p-1": port(1, &["i"])}})).0 == 200
+    });
+    assert!(!passes(&ports, 1001, 53));
+    silent.kill().expect("it runs");
+    silent.wait().expect("it ends");
+}
+
+#[test]
+fn who_may_not_change_the_policy_is_refused() {
+    let ovs = ovs();
+    let (_ports, _agent) = start(&ovs);
+    let answer = |method: &str| {
+        let mut client = nobody(&ovs);
+        client.arg(
+            "my $held = IO::Socket::UNIX->new($ARGV[0]); \
+             print $held qq($ARGV[1] /v1/neutron-driver HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n); print <$held>",
+        );
+        stdout(&client.arg(socket(&ovs)).arg(method).output().expect("a client"))
+    };
+    for method in ["GET", "POST"] {
+        let answer = answer(method);
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("user 65534"), "{answer}");
+    }
 }
 
 #[test]

@@ -139,7 +139,6 @@ def _set_up(
     switch = Switch(rundir, logs)
     services = Services(venv, cache, rundir, logs)
     driver = _driver(options, switch, rundir, logs)
-    driver.prepare(venv)
     with report.timed("OVS, RabbitMQ, MariaDB, neutron-server"):
         switch.start()
         for bridge in PHYSICAL_BRIDGES.values():
@@ -163,8 +162,7 @@ def _driver(options: argparse.Namespace, switch: Switch, rundir: Path, logs: Pat
     if options.driver == "openvswitch":
         return Openvswitch()
     program = options.target / ("release" if options.release else "debug") / "sgflow"
-    package = _REPOSITORY / "integration/neutron/sgflow_neutron"
-    return Sgflow(program, package, HOST, switch, rundir, logs)
+    return Sgflow(program, HOST, switch, rundir, logs)
 
 
 def _judge_logs(driver: Driver, report: Report) -> None:

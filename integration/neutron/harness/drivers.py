@@ -6,7 +6,6 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.install import install_driver_package
 from harness.shell import HarnessError, Process, wait_until
 from harness.switch import INTEGRATION_BRIDGE, Switch
 
@@ -20,9 +19,6 @@ class Driver(Protocol):
     """As `firewall_driver` has it."""
     has_daemon: bool
     """Whether a process beside the agent enforces the policy."""
-
-    def prepare(self, venv: Path) -> None:
-        """Installs what Neutron needs to load it."""
 
     def agent_options(self) -> str:
         """More lines of the agent's configuration."""
@@ -46,9 +42,6 @@ class Openvswitch:
 
     name = "openvswitch"
     has_daemon = False
-
-    def prepare(self, venv: Path) -> None:
-        pass
 
     def agent_options(self) -> str:
         return ""
@@ -83,25 +76,21 @@ connection = "{database}"
 source = "neutron-driver"
 [api]
 socket = "{socket}"
-metrics = "127.0.0.1:9477"
 """
 
     def __init__(
-        self, program: Path, package: Path, host: str, switch: Switch, rundir: Path, logs: Path
+        self, program: Path, host: str, switch: Switch, rundir: Path, logs: Path
     ) -> None:
+        if not program.exists():
+            raise HarnessError(f"{program} is not built: cargo build -p sgflow")
         self._program = program
-        self._package = package
         self._host = host
         self._switch = switch
+        self._rundir = rundir
         self._socket = rundir / "sgflow.sock"
         self._conf = rundir / "sgflow.toml"
         self._log = logs / "sgflow.log"
         self._process: Process | None = None
-
-    def prepare(self, venv: Path) -> None:
-        if not self._program.exists():
-            raise HarnessError(f"{self._program} is not built: cargo build -p sgflow")
-        install_driver_package(venv, self._package)
 
     def agent_options(self) -> str:
         return f"[SGFLOW]\nsocket = {self._socket}\n"

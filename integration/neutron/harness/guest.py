@@ -137,9 +137,8 @@ class Guest:
 
     def talk(self, name: str, to: str, port: int, interval: float, protocol: str) -> bool:
         """Sends numbered records to an echo server in a steady pace and counts what comes back."""
-        self._keep_background(
-            name, _TcpTalk(to, port, interval) if protocol == "tcp" else _UdpTalk(to, port, interval)
-        )
+        kinds = {"tcp": _TcpTalk, "udp": _UdpTalk, "new udp": _NewUdpTalk}
+        self._keep_background(name, kinds[protocol](to, port, interval))
         return True
 
     def download(self, name: str, to: str, port: int) -> bool:
@@ -350,6 +349,50 @@ class _UdpTalk(_Activity):
     def figures(self) -> dict[str, Any]:
         missing = sorted(set(range(self._sent)) - self._echoed)
         return {"sent": self._sent, "lost": len(missing), "first_lost": missing[:5]}
+
+
+class _NewUdpTalk(_Activity):
+    """Numbered datagrams, each the first one of a connection of its own; each that comes back is ticked off."""
+
+    _PATIENCE_S = 2.0
+
+    def __init__(self, to: str, port: int, interval: float) -> None:
+        super().__init__()
+        self._to = to
+        self._port = port
+        self._interval = interval
+        self._sent = 0
+        self._lost: list[int] = []
+        self._waiting: list[tuple[float, int, socket.socket]] = []
+
+    def work(self) -> None:
+        while self.going():
+            connection = _datagram_socket(self._to, None)
+            connection.connect((self._to, self._port))
+            connection.setblocking(False)
+            with suppress(OSError):
+                connection.send(struct.pack("!Q", self._sent))
+            self._waiting.append((time.monotonic(), self._sent, connection))
+            self._sent += 1
+            self._tick_off(self._PATIENCE_S)
+            time.sleep(self._interval)
+        time.sleep(0.5)
+        self._tick_off(0)
+
+    def _tick_off(self, patience_s: float) -> None:
+        waiting, self._waiting = self._waiting, []
+        for since, number, connection in waiting:
+            try:
+                connection.recv(RECORD_BYTES)
+            except OSError:
+                if time.monotonic() < since + patience_s:
+                    self._waiting.append((since, number, connection))
+                    continue
+                self._lost.append(number)
+            connection.close()
+
+    def figures(self) -> dict[str, Any]:
+        return {"sent": self._sent, "lost": len(self._lost), "first_lost": self._lost[:5]}
 
 
 class _Download(_Activity):

@@ -1,10 +1,11 @@
 //! The server's end of the socket.
 
+use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -31,7 +32,9 @@ use super::peer::{GROUP, POLICY_GROUP, may_read, may_write};
 use super::{Applied, ChangeAnswer, ChangeRefused, DriverState, Request, Status};
 
 /// Clients served at a time; others wait to be accepted.
-pub(super) const CLIENTS: usize = 32;
+pub(super) const CLIENTS: usize = 64;
+/// Of one user; more are turned away, so that nobody takes every place from the others.
+const CLIENTS_OF_USER: usize = CLIENTS / 2;
 /// How long a client may take, from its first byte to our last, besides what it has asked us to wait.
 const EXCHANGE: Duration = Duration::from_secs(10);
 /// How long the daemon's loop may take to answer.
@@ -102,6 +105,7 @@ impl Server {
             .route("/v1/neutron-driver", get(driver_state).post(change))
             .with_state(requests);
         let places = Arc::new(Semaphore::new(CLIENTS));
+        let users = Users::default();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let stream = match self.listener.accept().await {
@@ -112,11 +116,47 @@ impl Server {
                     continue;
                 }
             };
+            let Ok(peer) = stream.peer_cred() else { continue };
+            let Some(user) = users.come(peer.uid()) else { continue };
             let router = router.clone();
             tokio::spawn(async move {
-                exchange(stream, router).await;
-                drop(place);
+                exchange(stream, peer, router).await;
+                drop((user, place));
             });
+        }
+    }
+}
+
+/// How many clients each user has.
+#[derive(Clone, Default)]
+struct Users(Arc<Mutex<BTreeMap<u32, usize>>>);
+
+impl Users {
+    /// One more, unless there are too many; it goes with what is given back.
+    fn come(&self, uid: u32) -> Option<User> {
+        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let clients = users.entry(uid).or_default();
+        (*clients < CLIENTS_OF_USER).then(|| {
+            *clients += 1;
+            User { users: self.clone(), uid }
+        })
+    }
+}
+
+/// A client of a user.
+struct User {
+    users: Users,
+    uid: u32,
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let mut users = self.users.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(clients) = users.get_mut(&self.uid) {
+            *clients -= 1;
+            if *clients == 0 {
+                users.remove(&self.uid);
+            }
         }
     }
 }
@@ -129,8 +169,7 @@ impl Drop for Server {
 }
 
 /// One request and its answer.
-async fn exchange(stream: UnixStream, router: Router) {
-    let Ok(peer) = stream.peer_cred() else { return };
+async fn exchange(stream: UnixStream, peer: UCred, router: Router) {
     let (patience, mut extended) = watch::channel(Instant::now() + EXCHANGE);
     let router = router.layer(Extension(Peer(peer))).layer(Extension(Patience(patience)));
     let service = TowerToHyperService::new(router);

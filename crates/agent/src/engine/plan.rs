@@ -290,6 +290,7 @@ impl Engine {
             if spot.is_some() && binding.is_none() && !self.no_zone.contains(port) {
                 self.unrecorded.insert(port.clone());
             }
+            renderer.station(port, spot.and_then(|spot| spot.mac));
             renderer.bind(port, binding);
             self.effects.push(Effect::Local(port.clone(), self.host.spot(port).is_some()));
         }

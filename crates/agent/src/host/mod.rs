@@ -9,8 +9,8 @@ mod zones;
 pub use hybrid::{HybridPorts, PlugChange, Plugging};
 pub use role::{Closed, NetworkPorts, Role};
 pub use rows::{
-    BridgeRow, Configuration, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow, RowChange,
-    Tag, ZONE, ZONE_PORT,
+    ATTACHED_MAC, BridgeRow, Configuration, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK,
+    PortRow, RowChange, Tag, ZONE, ZONE_PORT,
 };
 pub use view::{AttachmentChange, ClosedInterface, HostDelta, HostView, Spot};
 pub use zones::{FIRST_ZONE, LAST_ZONE, Zones, ZonesExhausted};

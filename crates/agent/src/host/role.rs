@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pipeline::{NetworkPort, OfPort, Vlan};
-use policy::PortId;
+use policy::{MacAddr, PortId};
 use thiserror::Error;
 
 use super::rows::{InterfaceRow, PortRow, Tag};
@@ -29,6 +29,8 @@ pub enum Role {
         ofport: OfPort,
         /// Its network on this bridge.
         vlan: Vlan,
+        /// The MAC that its plug says it has.
+        mac: Option<MacAddr>,
     },
     /// It leads to the network.
     Network {
@@ -106,7 +108,7 @@ impl Role {
             Err(closed) => return Role::Closed(closed),
         };
         match (&interface.iface_id, &port.tag) {
-            (Some(id), _) => Role::Local { port: id.clone(), ofport, vlan },
+            (Some(id), _) => Role::Local { port: id.clone(), ofport, vlan, mac: interface.attached_mac },
             (None, Tag::Column(_)) => Role::Network { ofport, attachment: NetworkPort::Access(vlan) },
             (None, Tag::None | Tag::OtherConfig(_)) => {
                 Role::Network { ofport, attachment: NetworkPort::Trunk }
@@ -153,7 +155,7 @@ mod tests {
     }
 
     fn local(vlan: u16) -> Role {
-        Role::Local { port: "p-1".into(), ofport: OfPort(5), vlan: Vlan(vlan) }
+        Role::Local { port: "p-1".into(), ofport: OfPort(5), vlan: Vlan(vlan), mac: None }
     }
 
     #[test]

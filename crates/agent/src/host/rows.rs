@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::Uuid;
 use pipeline::{OfPort, Zone};
-use policy::PortId;
+use policy::{MacAddr, PortId};
 
 /// Key of an Interface's `external_ids` that says which port it is (as Neutron, Nova and libvirt write it).
 pub const IFACE_ID: &str = "iface-id";
+/// Key of an Interface's `external_ids` that says which MAC is behind it (as Nova and Neutron write it).
+pub const ATTACHED_MAC: &str = "attached-mac";
 /// Key of an Interface's `external_ids` that keeps its conntrack zone.
 pub const ZONE: &str = "sgflow-zone";
 /// Key of an Interface's `external_ids` that keeps which port that zone was given to.
@@ -112,6 +114,8 @@ pub struct InterfaceRow {
     pub zone_port: Option<PortId>,
     /// `external_ids:sgflow-network` is `true`.
     pub network: bool,
+    /// `external_ids:attached-mac`, if it is the MAC of a station.
+    pub attached_mac: Option<MacAddr>,
 }
 
 /// The configuration of one OpenFlow table.

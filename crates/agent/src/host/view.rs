@@ -5,7 +5,7 @@ use std::fmt;
 
 use ovsdb::Uuid;
 use pipeline::{NetworkPort, OfPort, Vlan, Zone};
-use policy::PortId;
+use policy::{MacAddr, PortId};
 
 use super::role::{Closed, NetworkPorts, Role};
 use super::rows::{BridgeRow, Configuration, FlowTableRow, InterfaceRow, PortRow, RowChange};
@@ -19,6 +19,8 @@ pub struct Spot {
     pub ofport: OfPort,
     /// Its network on this bridge.
     pub vlan: Vlan,
+    /// The MAC that its plug says it has (`external_ids:attached-mac`).
+    pub mac: Option<MacAddr>,
 }
 
 /// Something plugged in, changed, or pulled out.
@@ -314,8 +316,8 @@ impl HostView {
             let claims = self.claims.get(&id);
             let spot = match claims.map(|claims| (claims.len(), claims.first())) {
                 Some((1, Some(interface))) => match self.roles.get(interface) {
-                    Some(Role::Local { ofport, vlan, .. }) => {
-                        Some(Spot { interface: *interface, ofport: *ofport, vlan: *vlan })
+                    Some(Role::Local { ofport, vlan, mac, .. }) => {
+                        Some(Spot { interface: *interface, ofport: *ofport, vlan: *vlan, mac: *mac })
                     }
                     Some(Role::Network { .. } | Role::Closed(_)) | None => None,
                 },

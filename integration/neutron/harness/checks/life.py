@@ -1,7 +1,7 @@
 """Restarts of everything, and the change from one driver to the other, under traffic."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness import frames
@@ -10,27 +10,42 @@ from harness.drivers import Driver, Openvswitch
 from harness.frames import Endpoint, Frame
 from harness.machine import Machine
 from harness.shell import HarnessError, wait_until
-from harness.world import CLOSED_PORT, FAMILIES, OPEN_PORT, CheckFailed, World
+from harness.world import CLOSED_PORT, FAMILIES, OPEN_PORT, CheckFailed, Toll, World
 
 # What a noisy machine itself loses or delays.
 _LOST_SHARE = 0.005
 _STALL_S = 2.0
+# One datagram in so many a busy machine loses now and then.
+_NOISE = 1 / 5000
+_CONTROL_S = 60
 _AFTERWARDS_S = 3
 _NETWORKS_BACK_S = 20
 
 
+class _Figures:
+    """Of traffic, when it is over."""
+
+    toll: Toll
+    forbidden: int
+
+    def __call__(self) -> str:
+        return f"0 of {self.forbidden} forbidden frames leaked, {self.toll}"
+
+
 @contextmanager
-def _under_traffic(world: World) -> Iterator[Callable[[], str]]:
+def _under_traffic(world: World) -> Iterator[_Figures]:
     """Forbidden and allowed traffic at c while something happens; afterwards the allowed must have gone
     on."""
     talks = world.talks()
+    figures = _Figures()
     try:
         talks.start()
         with world.forbidden_flood(world["c"], [world["r"], world["b"]]) as flood:
             time.sleep(1)
-            yield lambda: f"0 of {flood.sent} forbidden frames leaked, {talked}"
+            yield figures
             time.sleep(_AFTERWARDS_S)
-            talked = talks.must_have_gone_on(stall_s=_STALL_S, lost_share=_LOST_SHARE)
+            figures.toll = talks.must_have_gone_on(stall_s=_STALL_S, lost_share=_LOST_SHARE)
+        figures.forbidden = flood.sent
     finally:
         talks.end()
 
@@ -81,6 +96,30 @@ def daemon_restart(world: World) -> str:
     _policy_holds(world)
     _deleted_stays_closed(world)
     return figures()
+
+
+@check(
+    "ten-restarts",
+    "the agent and the daemon killed and started ten times each: no more is lost, of old and new connections, than without",
+    needs_daemon=True,
+)
+def ten_restarts(world: World) -> str:
+    with _under_traffic(world) as control:
+        time.sleep(_CONTROL_S)
+    with _under_traffic(world) as figures:
+        for _ in range(10):
+            world.driver.kill()
+            world.driver.start()
+            time.sleep(2)
+        for _ in range(10):
+            world.agent.kill()
+            world.agent.start(world.driver)
+            world.agent.wait_for_iteration()
+            time.sleep(2)
+    if figures.toll.share > control.toll.share + _NOISE:
+        raise CheckFailed(f"{figures()}; without restarts {control.toll}")
+    _policy_holds(world)
+    return f"{figures()}; without restarts {control.toll}"
 
 
 @check(

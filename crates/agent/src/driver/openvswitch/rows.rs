@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use ovsdb::{Change, MonitorTable, Row, RowError};
 use pipeline::{OfPort, Zone};
+use policy::MacAddr;
 use tracing::warn;
 
 use crate::host::{
-    BridgeRow, Configuration, FIRST_ZONE, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK, PortRow,
-    RowChange, Tag, ZONE, ZONE_PORT,
+    ATTACHED_MAC, BridgeRow, Configuration, FIRST_ZONE, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow,
+    NETWORK, PortRow, RowChange, Tag, ZONE, ZONE_PORT,
 };
 
 /// The database of a switch.
@@ -106,6 +107,7 @@ fn interface(row: &Row) -> Result<InterfaceRow, RowError> {
         zone: zone.map(Zone),
         zone_port: ids.get(ZONE_PORT).map(Into::into),
         network: ids.get(NETWORK) == Some("true"),
+        attached_mac: ids.get(ATTACHED_MAC).and_then(|text| text.parse().ok()).filter(MacAddr::is_station),
     })
 }
 
