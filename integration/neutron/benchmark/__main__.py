@@ -115,6 +115,7 @@ def _steps(
         yield "one rule less", rig.measure(lambda rule=rule: rig.order("remove_rule", number=rule))
     rig.kill_agent()
     rig.start_agent()
+    rig.wait_for_switch()
     cost, changes = rig.flows_of(lambda: _begin_anew(rig, local))
     restarts.setdefault(rig.driver, []).append(changes)
     yield "the agent begins anew", cost

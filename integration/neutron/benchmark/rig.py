@@ -41,6 +41,8 @@ firewall_driver = {driver}
 [SGFLOW]
 socket = {socket}
 """
+# Where the agent listens for the switch (of_listen_port).
+_OPENFLOW_PORT = 6633
 _START_S = 60
 _ANSWER_S = 300
 # The driver's threads, the switch and the daemon may go on when the agent is done. All are done when in so
@@ -146,6 +148,11 @@ class Rig:
             os.killpg(self._agent.pid, 9)
             self._agent.wait()
             self._agent = None
+
+    def wait_for_switch(self) -> None:
+        """Until the switch has connected to a new agent, which takes it up to eight seconds: Neutron's code
+        asks for the connection over and over, without a pause, and all that time would be in its figure."""
+        wait_until("the switch connects to the agent", _is_connected, _START_S)
 
     def order(self, do: str, **arguments: Any) -> None:
         if self._agent is None or self._agent.stdin is None:
@@ -286,6 +293,13 @@ class Rig:
             return json.loads(connection.getresponse().read())["enforced"]["flow_mods"]
         finally:
             connection.close()
+
+
+def _is_connected() -> bool:
+    """Somebody is at the port where the agent listens, in this namespace (proc(5), /proc/net/tcp)."""
+    listening, established = f":{_OPENFLOW_PORT:04X}", "01"
+    connections = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return any(fields[1].endswith(listening) and fields[3] == established for fields in connections)
 
 
 class _UnixConnection(HTTPConnection):
