@@ -92,9 +92,8 @@ impl DriverCalls {
             // Who tells all again does not wait for what was told before.
             let waiters = std::mem::take(&mut self.waiters);
             waiters.into_iter().for_each(|waiter| self.refuse("another session has begun", waiter.answer));
-            let policy = self.policy.policy();
-            let (groups, ports) = (policy.groups.len(), policy.ports.len());
-            info!(session = change.session, groups, ports, "Neutron's agent tells all it knows");
+            let (ports, members) = self.policy.counts();
+            info!(session = change.session, ports, members, "Neutron's agent tells all it knows");
             self.applied = 0;
         }
         self.note_refused(change, &taken.refused);

@@ -81,6 +81,11 @@ impl DriverPolicy {
         &self.policy
     }
 
+    /// How many ports were told of, and how many members.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.own.len(), self.members.values().map(BTreeMap::len).sum())
+    }
+
     /// Takes a change. The first of a session is all that the agent knows by then, which has just begun to tell: ports that `is_plugged`
     /// says are there and that it does not name stay as they were, with their groups and what those name.
     ///
