@@ -22,7 +22,7 @@ endif
 NEUTRON_VERSIONS ?= 22.2.1 23.5.0 24.2.2 25.2.3 26.0.6 27.0.4 28.0.2 29.0.0
 
 .PHONY: deps peers build test test-neutron test-neutron-driver test-neutron-level test-neutron-releases soak fuzz faults \
-	mutants bench instructions lint deny demo clean
+	mutants bench bench-neutron instructions lint deny demo clean
 
 build:
 	cargo build --release
@@ -129,6 +129,17 @@ mutants:
 BENCH_ARGS ?= --big --json docs/benchmarks/figures.json
 bench: deps build
 	$(SUDO) $(TARGET_DIR)/release/sgflow bench $(BENCH_ARGS)
+
+# What our driver, Neutron's own and one that does nothing cost under the agent's own code: docs/benchmarks. With
+# BENCH_NEUTRON_ARGS=--quick it is a test that all of that still works, of a minute and a half.
+BENCH_NEUTRON_ARGS ?= --json docs/benchmarks/neutron-driver.json --plot docs/benchmarks/neutron-driver.svg
+bench-neutron: VERSION := $(lastword $(NEUTRON_VERSIONS))
+bench-neutron: deps
+	cargo build --release -p sgflow
+	scripts/neutron-venv.sh $(VERSION) $(abspath $(TARGET_DIR))/neutron/venv-$(VERSION)
+	$(SUDO) env PYTHONPATH=integration/neutron PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m benchmark \
+		--venv $(abspath $(TARGET_DIR))/neutron/venv-$(VERSION) --program $(abspath $(TARGET_DIR))/release/sgflow \
+		--logs $(abspath $(TARGET_DIR))/neutron/benchmark-logs $(BENCH_NEUTRON_ARGS)
 
 # Instructions of the micro-benchmarks against those of docs/benchmarks/instructions.json; RECORD=1 takes over what is counted.
 # What is built does not depend on the caller's settings, or neither would what is counted.

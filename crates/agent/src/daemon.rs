@@ -76,7 +76,13 @@ pub async fn run<D: Driver>(
             },
             () = until(calls.as_ref().and_then(DriverCalls::next_answer)) => answer(calls.as_mut(), driver),
             report = driver.report() => {
-                tell(&report);
+                match &report {
+                    // There it is plugged in first, and told of then.
+                    Report::NoPolicy(port) if calls.is_some() => {
+                        info!(%port, "closed: Neutron's agent has not told of the port yet");
+                    }
+                    report => tell(report),
+                }
                 if matches!(report, Report::Settled | Report::Waiting(_) | Report::Resumed) {
                     service.tell(&status(driver, &faults(&documents, calls.as_ref())));
                 }
@@ -103,7 +109,7 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-fn answer<D: Driver>(calls: Option<&mut DriverCalls>, driver: &D) {
+fn answer<D: Driver>(calls: Option<&mut DriverCalls>, driver: &mut D) {
     if let Some(calls) = calls {
         calls.answer(driver);
     }

@@ -175,6 +175,11 @@ impl<D: Dialect> Firewall<D> {
         before
     }
 
+    /// Ports that are plugged in, and how.
+    pub fn plugs(&self) -> impl Iterator<Item = (&PortId, &Plug)> {
+        self.plugs.iter()
+    }
+
     /// What is to be done since the last time.
     pub fn take(&mut self) -> Changes<D> {
         let dirty = std::mem::take(&mut self.dirty_ports);

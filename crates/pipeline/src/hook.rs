@@ -50,17 +50,19 @@ impl Hook {
     /// Neutron's agent removes at its start what has no cookie of its own from its tables, so its driver writes the same flow with one: that is
     /// the hook too, and as good as ours.
     pub fn adopt(self, held: &mut Flow) {
-        let is_hook = |held: &Flow| {
-            (held.table, held.priority) == (self.table(), self.priority())
-                && held.matches == Match::new()
-                && matches!(
-                    &held.actions[..],
-                    [Action::Resubmit { port: None, table: Some(classify::TABLE), ct: false }]
-                )
-        };
-        if self == Hook::Transient && is_hook(held) {
+        if self == Hook::Transient && self.is(held) {
             held.cookie = cookie(FlowKind::Static, self.object());
         }
+    }
+
+    /// Whether this is the hook, whosever cookie it has.
+    pub(crate) fn is(self, held: &Flow) -> bool {
+        (held.table, held.priority) == (self.table(), self.priority())
+            && held.matches == Match::new()
+            && matches!(
+                &held.actions[..],
+                [Action::Resubmit { port: None, table: Some(classify::TABLE), ct: false }]
+            )
     }
 
     /// Whether a flow stands where ours do, or before the hook.

@@ -82,6 +82,7 @@ pub struct Renderer {
     journal: Journal,
     refused: Vec<RefusedRule>,
     shrinks: bool,
+    is_taking_over: bool,
 }
 
 /// What a local port was last rendered as.
@@ -117,6 +118,7 @@ impl Renderer {
             journal,
             refused: Vec::new(),
             shrinks: false,
+            is_taking_over: false,
         }
     }
 
@@ -125,8 +127,14 @@ impl Renderer {
         self.sets.in_use()
     }
 
+    /// Whether [`Renderer::take_over`] has begun it.
+    pub fn is_taking_over(&self) -> bool {
+        self.is_taking_over
+    }
+
     /// Begins, or ends, to let pass what Neutron's own driver has admitted before, as far as the policy admits it too.
     pub fn take_over(&mut self, is_on: bool) {
+        self.is_taking_over = is_on;
         for flow in takeover_flows() {
             match is_on {
                 true => self.journal.set(flow),

@@ -13,6 +13,7 @@ use rust_openflow::{
 };
 
 use crate::flow::{Part, drop_as, flow, load, resubmit, track};
+use crate::hook::Hook;
 use crate::layout::{
     DropReason, FlowKind, egress_commit, egress_policy, egress_service, egress_state, egress_takeover,
     ingress_commit, ingress_policy, ingress_service, ingress_state, ingress_takeover, next, register,
@@ -60,10 +61,11 @@ const HALVES: [Half; 2] = [
 /// `ACCEPT_OR_INGRESS_TABLE`, `BASE_INGRESS_TABLE`, `RULES_INGRESS_TABLE`).
 const NEUTRONS: [u8; 5] = [71, 72, 73, 81, 82];
 
-/// Whether a switch holds the rules of Neutron's own driver, or we have begun to take over from it.
+/// Whether a switch is filtered by the rules of Neutron's own driver, with nothing of ours before them, or we have begun to take over from it.
 pub fn is_to_be_taken_over(held: &[Flow]) -> bool {
-    let tables = HALVES.map(|half| half.takeover);
-    held.iter().any(|flow| NEUTRONS.contains(&flow.table) || tables.contains(&flow.table))
+    let is_in = |table: u8| held.iter().any(|flow| flow.table == table);
+    let is_ours = || held.iter().any(|flow| Hook::Transient.is(flow));
+    HALVES.map(|half| half.takeover).into_iter().any(is_in) || NEUTRONS.into_iter().any(is_in) && !is_ours()
 }
 
 pub(crate) fn takeover_flows() -> Vec<Flow> {

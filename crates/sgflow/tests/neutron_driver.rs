@@ -110,6 +110,38 @@ fn a_port_of_the_network_gets_what_is_to_it_and_to_everybody() {
 }
 
 #[test]
+fn ports_that_neutron_does_not_know_do_not_reach_each_other() {
+    let ovs = ovs();
+    let (_ports, _agent) = start(&ovs);
+    // Its agent takes whatever it does not know for a port of the network, and gives it no tag.
+    let stranger = |number: u16| {
+        let spec = DummySpec {
+            port_id: Some(format!("p-{number}")),
+            ofport: Some(number),
+            ..DummySpec::new(&format!("tap{number}"))
+        };
+        ovs.add_dummy_port("br-int", spec).expect("a port")
+    };
+    let (one, other) = (stranger(3), stranger(4));
+    let mut change = first_change();
+    change["trusted"] = json!(["p-3", "p-4"]);
+    change["expect"] = json!(["p-1", "p-3"]);
+    assert_eq!(applied(&ovs, "s", 1, change)["absent"], json!(["p-3"]), "it is not bound");
+    let mut frame = datagram([10, 0, 0, 1], 1000, 53);
+    for destination in [[0xff; 6], [0xfa, 0x16, 0x3e, 0, 0, 4]] {
+        frame[..6].copy_from_slice(&destination);
+        one.receive(&frame).expect("the switch takes it");
+        assert!(other.take_sent().expect("a look").is_empty());
+    }
+    ovs.vsctl(&["set", "Port", "tap3", "tag=10", "--", "set", "Port", "tap4", "tag=10"])
+        .expect("they are bound");
+    eventually("they are ports of a network", || {
+        one.receive(&frame).expect("the switch takes it");
+        !other.take_sent().expect("a look").is_empty()
+    });
+}
+
+#[test]
 fn the_hook_lives_through_the_agents_start_and_is_put_back_when_it_goes() {
     let ovs = ovs();
     let (ports, agent) = start(&ovs);

@@ -13,7 +13,9 @@ _START_S = 30
 class Switch:
     """ovsdb-server and ovs-vswitchd, in the foreground, so that they are children whose end is seen."""
 
-    def __init__(self, rundir: Path, logs: Path) -> None:
+    def __init__(self, rundir: Path, logs: Path, *options: str) -> None:
+        """`options` are more of ovs-vswitchd's."""
+        self._options = options
         self.rundir = rundir / "openvswitch"
         self._logs = logs
         self._ovsdb: Process | None = None
@@ -52,10 +54,16 @@ class Switch:
             self.database,
             f"--pidfile={self.rundir / 'ovs-vswitchd.pid'}",
             "-vconsole:info",
+            *self._options,
         ]
         self._vswitchd = Process("ovs-vswitchd", arguments, self._logs / "ovs-vswitchd.log", self.environment)
         # Without --no-wait, ovs-vsctl returns when the switch has taken over what it says.
         self.vsctl("add", "Open_vSwitch", ".", "external_ids", f"started={self._vswitchd.pid}")
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Of the processes that are started, by name."""
+        return {process.name: process.pid for process in (self._ovsdb, self._vswitchd) if process is not None}
 
     def kill_vswitchd(self) -> None:
         """As a crash would end it: its connections and caches die with it."""

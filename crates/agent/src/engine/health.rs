@@ -90,9 +90,9 @@ impl Engine {
 
     /// Whether nothing is left to do of what was given so far.
     fn is_settled(&self) -> bool {
-        let Progress { settled, uncommitted, unreported, .. } = self.progress;
+        let Progress { settled, uncommitted, unreported, drifted, .. } = self.progress;
         let is_fed = self.inbox.changed.len() + self.inbox.ports.len() + self.inbox.networks.len() == 0;
-        settled && is_fed && !uncommitted && !unreported && self.busy.is_none()
+        settled && is_fed && !uncommitted && !unreported && !drifted && self.busy.is_none()
     }
 
     fn port_faults(&self) -> Vec<Fault> {

@@ -147,7 +147,7 @@ pub struct Engine {
     /// Local ports whose zone waits for the database.
     unrecorded: BTreeSet<PortId>,
     progress: Progress,
-    /// Until when connections of Neutron's own driver are taken over.
+    /// Until when connections of Neutron's own driver are taken over; once begun, it is not begun again.
     takeover_until: Option<Duration>,
     /// As last told.
     waiting: Option<Waiting>,
@@ -256,7 +256,12 @@ impl Engine {
     /// An engine that knows nothing yet.
     pub fn new(options: Options) -> Self {
         Engine {
-            host: HostView::new(&options.bridge, options.network_ports.clone()),
+            host: match options.hook {
+                Hook::Bridge => HostView::new(&options.bridge, options.network_ports.clone()),
+                Hook::Transient => {
+                    HostView::new(&options.bridge, options.network_ports.clone()).with_tagged_ports()
+                }
+            },
             options,
             began: false,
             policy: Policy::default(),
@@ -551,20 +556,20 @@ impl Engine {
         let highest = Known::read(&read).highest_generation();
         self.ledger.open_pool(&self.host, highest.map(|generation| generation.0));
         let is_new = self.flows.is_none();
-        let is_left = self.options.hook == Hook::Transient
-            && !self.options.takeover_timeout.is_zero()
-            && is_to_be_taken_over(&read);
+        let now = self.now;
+        let is_left = self.options.hook == Hook::Transient && is_to_be_taken_over(&read);
+        if is_left && self.takeover_until.is_none() {
+            self.takeover_until = Some(now + self.options.takeover_timeout);
+        }
+        let is_taken_over = self.takeover_until.is_some_and(|time| now < time);
         let flows = self.flows.get_or_insert_with(|| {
             let permitted_ethertypes = self.options.permitted_ethertypes.clone();
             let config = Config { permitted_ethertypes, hook: self.options.hook };
             self.inbox.changed = Changed::all(&self.policy);
             Flows::new(&config, &read)
         });
-        if is_new {
-            self.takeover_until = is_left.then(|| self.now + self.options.takeover_timeout);
-            if is_left {
-                flows.renderer.take_over(true);
-            }
+        if is_new && is_taken_over {
+            flows.renderer.take_over(true);
         }
         flows.read_back(read);
         let drift = count(&flows.pending());
@@ -586,7 +591,8 @@ impl Engine {
     /// What Neutron's own driver has admitted goes on by our zones from now on, or not at all.
     fn end_takeover(&mut self) {
         if let Some(flows) = &mut self.flows
-            && self.takeover_until.take_if(|time| self.now >= *time).is_some()
+            && self.takeover_until.is_some_and(|time| self.now >= time)
+            && flows.renderer.is_taking_over()
         {
             flows.renderer.take_over(false);
             self.progress.uncommitted = true;

@@ -55,6 +55,9 @@ pub enum Closed {
     /// Tag 4095.
     #[error("its tag is 4095, the VLAN of ports that are cut off")]
     DeadVlan,
+    /// Beside Neutron's agent, which gives each port that it knows a tag: without one it would be a trunk, or of the untagged network.
+    #[error("it has no tag: Neutron's agent has not bound the port, or does not know it")]
+    NoTag,
     /// A tag that is no VLAN.
     #[error("its tag {tag:?} is no VLAN (0 to 4094)")]
     BadTag {
@@ -89,7 +92,14 @@ impl Role {
     /// An id of a port is decisive, whatever the type: the patch port of a Neutron trunk's subport carries one.
     /// Only an Interface that the switch has opened (`ofport` above 0) has a role: while a port is plugged anew
     /// the old row may stay a while without its device, and does not count as a second one.
-    pub fn of(interface: &InterfaceRow, port: &PortRow, network_ports: &NetworkPorts) -> Self {
+    ///
+    /// Where `ports_are_tagged`, a local port without a tag is not bound to its network yet, or nobody knows it.
+    pub fn of(
+        interface: &InterfaceRow,
+        port: &PortRow,
+        network_ports: &NetworkPorts,
+        ports_are_tagged: bool,
+    ) -> Self {
         let network = interface.network
             || network_ports.contains(&interface.name)
             || NETWORK_TYPES.contains(&interface.kind.as_str());
@@ -108,6 +118,7 @@ impl Role {
             Err(closed) => return Role::Closed(closed),
         };
         match (&interface.iface_id, &port.tag) {
+            (Some(_), Tag::None) if ports_are_tagged => Role::Closed(Closed::NoTag),
             (Some(id), _) => Role::Local { port: id.clone(), ofport, vlan, mac: interface.attached_mac },
             (None, Tag::Column(_)) => Role::Network { ofport, attachment: NetworkPort::Access(vlan) },
             (None, Tag::None | Tag::OtherConfig(_)) => {
@@ -138,7 +149,7 @@ mod tests {
 
     fn role(interface: InterfaceRow, tag: Tag) -> Role {
         let port = PortRow { name: "p".into(), interfaces: [Uuid::from_u128(1)].into(), tag };
-        Role::of(&interface, &port, &["eth1".to_owned()].into())
+        Role::of(&interface, &port, &["eth1".to_owned()].into(), false)
     }
 
     fn plugged(name: &str, kind: &str) -> InterfaceRow {
@@ -165,6 +176,18 @@ mod tests {
         assert_eq!(role(guest(), Tag::OtherConfig("11".into())), local(11));
         let subport = InterfaceRow { kind: "patch".into(), ..guest() };
         assert_eq!(role(subport, Tag::Column(10)), local(10));
+    }
+
+    #[test]
+    fn beside_neutron_a_port_without_a_tag_is_closed_and_a_way_to_the_network_is_not() {
+        let role = |interface: InterfaceRow, tag: Tag| {
+            let port = PortRow { name: "p".into(), interfaces: [Uuid::from_u128(1)].into(), tag };
+            Role::of(&interface, &port, &NetworkPorts::new(), true)
+        };
+        assert_eq!(role(guest(), Tag::None), Role::Closed(Closed::NoTag));
+        assert_eq!(role(guest(), Tag::Column(10)), local(10));
+        let trunk = Role::Network { ofport: OfPort(5), attachment: NetworkPort::Trunk };
+        assert_eq!(role(plugged("int-br-ex", "patch"), Tag::None), trunk);
     }
 
     #[test]
@@ -197,6 +220,6 @@ mod tests {
     fn a_bond_is_closed() {
         let interfaces = [Uuid::from_u128(1), Uuid::from_u128(2)].into();
         let port = PortRow { interfaces, ..PortRow::default() };
-        assert_eq!(Role::of(&guest(), &port, &NetworkPorts::new()), Role::Closed(Closed::Bond));
+        assert_eq!(Role::of(&guest(), &port, &NetworkPorts::new(), false), Role::Closed(Closed::Bond));
     }
 }

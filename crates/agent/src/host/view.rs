@@ -48,9 +48,9 @@ impl ClosedInterface {
         ClosedInterface { interface: row.name.clone(), port: row.iface_id.clone(), reason }
     }
 
-    /// Whether it may open by itself: the switch has not tried yet.
+    /// Whether it may open by itself: the switch has not tried yet, or Neutron's agent has not come to it.
     pub fn is_awaited(&self) -> bool {
-        matches!(self.reason, Closed::NotOpened { error: None })
+        matches!(self.reason, Closed::NotOpened { error: None } | Closed::NoTag)
     }
 }
 
@@ -76,6 +76,8 @@ pub struct HostDelta {
 pub struct HostView {
     bridge_name: String,
     network_ports: NetworkPorts,
+    /// Whoever plugs ports in gives each of them a tag.
+    ports_are_tagged: bool,
     configuration: Configuration,
     bridge: Option<(Uuid, BridgeRow)>,
     ports: BTreeMap<Uuid, PortRow>,
@@ -99,6 +101,7 @@ impl HostView {
         HostView {
             bridge_name: bridge_name.to_owned(),
             network_ports,
+            ports_are_tagged: false,
             configuration: Configuration::default(),
             bridge: None,
             ports: BTreeMap::new(),
@@ -112,6 +115,13 @@ impl HostView {
             networks: BTreeMap::new(),
             told: BTreeMap::new(),
         }
+    }
+
+    /// Beside Neutron's agent, which gives each port that it knows a tag.
+    #[must_use]
+    pub fn with_tagged_ports(mut self) -> Self {
+        self.ports_are_tagged = true;
+        self
     }
 
     /// The bridge, once it is there.
@@ -298,7 +308,7 @@ impl HostView {
             return None;
         }
         let port = self.ports.get(self.port_of.get(interface)?)?;
-        Some(Role::of(self.interfaces.get(interface)?, port, &self.network_ports))
+        Some(Role::of(self.interfaces.get(interface)?, port, &self.network_ports, self.ports_are_tagged))
     }
 
     fn unclaim(&mut self, port: &PortId, interface: &Uuid) {

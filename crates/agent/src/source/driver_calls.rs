@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use neutron::driver::{Change, DriverPolicy, OutOfStep, Refused};
+use neutron::driver::{Change, DriverPolicy, Refused};
 use policy::PortId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -13,13 +13,16 @@ use tracing::{info, warn};
 use crate::api::{Applied, ChangeAnswer, ChangeRefused, ClosedPort, DriverState};
 use crate::driver::Driver;
 use crate::engine::{Fault, Health, SecurityEffect};
+use crate::host::ClosedInterface;
 
-/// How long a port that the agent has seen on the bridge may take to be told of by the database, which has told the agent already.
+/// How long a port that the agent has seen on the bridge may take to be told of by the database, which has told the agent already, and to be
+/// opened by the switch.
 const SIGHT: Duration = Duration::from_secs(1);
 
 /// Whoever told of a change, and waits for it to be in force.
 #[derive(Debug)]
 struct Waiter {
+    session: String,
     sequence: u64,
     refused: Vec<Refused>,
     expected: Vec<PortId>,
@@ -83,12 +86,14 @@ impl DriverCalls {
         let is_first = self.policy.held().is_none();
         let taken = match self.policy.take(change, |port| driver.is_plugged(port)) {
             Ok(taken) => taken,
-            Err(reason) => return self.refuse(&reason, answer),
+            Err(reason) => return self.refuse(&reason.to_string(), answer),
         };
         if change.sequence == 1 {
-            let policy = self.policy.policy();
-            let (groups, ports) = (policy.groups.len(), policy.ports.len());
-            info!(session = change.session, groups, ports, "Neutron's agent tells all it knows");
+            // Who tells all again does not wait for what was told before.
+            let waiters = std::mem::take(&mut self.waiters);
+            waiters.into_iter().for_each(|waiter| self.refuse("another session has begun", waiter.answer));
+            let (ports, members) = self.policy.counts();
+            info!(session = change.session, ports, members, "Neutron's agent tells all it knows");
             self.applied = 0;
         }
         self.note_refused(change, &taken.refused);
@@ -100,6 +105,7 @@ impl DriverCalls {
         // Who does not listen any more is nobody to wait for.
         self.waiters.retain(|waiter| !waiter.answer.is_closed());
         self.waiters.push(Waiter {
+            session: change.session.clone(),
             sequence: change.sequence,
             refused: taken.refused,
             expected: change.expect.iter().map(|port| port.as_str().into()).collect(),
@@ -110,12 +116,12 @@ impl DriverCalls {
         self.answer(driver);
     }
 
-    fn refuse(&self, reason: &OutOfStep, answer: oneshot::Sender<Result<ChangeAnswer, ChangeRefused>>) {
-        info!(%reason, "a change of Neutron's agent is not taken: it is asked to tell all it knows");
+    fn refuse(&self, reason: &str, answer: oneshot::Sender<Result<ChangeAnswer, ChangeRefused>>) {
+        info!(reason, "a change of Neutron's agent is not taken: it is asked to tell all it knows");
         let (session, sequence) = self.policy.held().unzip();
         // Who asked may be gone.
         _ = answer.send(Err(ChangeRefused {
-            reason: reason.to_string(),
+            reason: reason.to_owned(),
             session: session.map(str::to_owned),
             sequence: sequence.unwrap_or(0),
         }));
@@ -162,15 +168,18 @@ impl DriverCalls {
         self.waiters.iter().flat_map(|waiter| [Some(waiter.deadline), sight(waiter)]).flatten().min()
     }
 
-    /// Answers whose change is in force, and who has waited long enough.
-    pub(crate) fn answer<D: Driver>(&mut self, driver: &D) {
+    /// Answers whose change is in force, and who has waited long enough; forgets ports that were pulled out before they were told of.
+    pub(crate) fn answer<D: Driver>(&mut self, driver: &mut D) {
+        let gone = self.policy.forget_pulled_out(|port| driver.is_plugged(port));
+        if !gone.is_empty() {
+            driver.policy(gone);
+        }
         if self.waiters.is_empty() {
             return;
         }
         let health = driver.health();
         let is_in_force = self.note_applied(&health);
         let now = Instant::now();
-        let session = self.policy.held().map(|(session, _)| session.to_owned()).unwrap_or_default();
         for waiter in std::mem::take(&mut self.waiters) {
             let (closed, absent) = closed_and_absent(driver, &health.faults, &waiter.expected);
             let is_seen = absent.is_empty() || now >= waiter.asked_at + SIGHT;
@@ -178,8 +187,8 @@ impl DriverCalls {
                 self.waiters.push(waiter);
                 continue;
             }
-            let Waiter { sequence, refused, answer, .. } = waiter;
-            let (daemon, session) = (self.daemon.clone(), session.clone());
+            let Waiter { session, sequence, refused, answer, .. } = waiter;
+            let daemon = self.daemon.clone();
             let state = if is_in_force { Applied::Applied } else { Applied::Pending };
             let waiting = health.waiting.as_ref().map(ToString::to_string);
             // Who asked may be gone.
@@ -214,7 +223,9 @@ fn closed_and_absent<D: Driver>(
                 && fault.object.strip_prefix("port ") == Some(port.as_str())
         };
         let interface = interfaces.iter().find(|interface| interface.port.as_ref() == Some(port));
-        if let Some(interface) = interface.filter(|interface| !interface.is_awaited()) {
+        if interface.is_some_and(ClosedInterface::is_awaited) {
+            absent.push(port.to_string());
+        } else if let Some(interface) = interface {
             closed.push(ClosedPort { port: port.to_string(), reason: interface.reason.to_string() });
         } else if let Some(fault) = faults.iter().find(of_port) {
             closed.push(ClosedPort { port: port.to_string(), reason: fault.reason.clone() });

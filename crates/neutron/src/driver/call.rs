@@ -48,6 +48,7 @@ pub struct MemberChange {
 
 /// What of a port's dictionary counts.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PortDict {
     /// Of the port.
     pub network_id: String,
@@ -76,6 +77,7 @@ const fn yes() -> bool {
 
 /// An allowed address pair.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pair {
     /// Address or prefix.
     pub ip_address: String,

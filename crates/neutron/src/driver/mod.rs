@@ -52,9 +52,16 @@ pub struct Taken {
 pub struct DriverPolicy {
     policy: Policy,
     held: Option<(String, u64)>,
-    /// Of security groups and address groups, as told.
-    members: BTreeMap<String, BTreeSet<Member>>,
+    /// Of security groups and address groups, each with the ways in which it was told: one address can be written in several.
+    members: BTreeMap<String, BTreeMap<Member, BTreeSet<Text>>>,
+    /// Ports that were told of, as opposed to those that stand for members.
+    own: BTreeSet<PortId>,
+    /// Those of them that an earlier session told of, and this one has not yet.
+    kept: BTreeSet<PortId>,
 }
+
+/// Address and MAC as they are written.
+type Text = (String, Option<String>);
 
 /// An address of a security group with the MAC of whoever has it, or of an address group without.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -72,6 +79,11 @@ impl DriverPolicy {
     /// The policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// How many ports were told of, and how many members.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.own.len(), self.members.values().map(BTreeMap::len).sum())
     }
 
     /// Takes a change. The first of a session is all that the agent knows by then, which has just begun to tell: ports that `is_plugged`
@@ -94,8 +106,8 @@ impl DriverPolicy {
             return Err(OutOfStep { session, sequence, held: self.held.clone() });
         }
         self.held = Some((change.session.clone(), change.sequence));
-        let DriverPolicy { policy, members, .. } = self;
-        let mut taking = Taking { edit: Edit::new(policy), members, refused: Vec::new() };
+        let DriverPolicy { policy, members, own, kept, .. } = self;
+        let mut taking = Taking { edit: Edit::new(policy), members, own, kept, refused: Vec::new() };
         if change.sequence == 1 {
             taking.forget_all_but_plugged(change, is_plugged);
         }
@@ -103,12 +115,26 @@ impl DriverPolicy {
         let Taking { edit, refused, .. } = taking;
         Ok(Taken { delta: edit.delta(), refused })
     }
+
+    /// Ports that this session has not told of, and that are pulled out by now: when they come back they are new.
+    pub fn forget_pulled_out(&mut self, is_plugged: impl Fn(&PortId) -> bool) -> PolicyDelta {
+        let mut edit = Edit::new(&mut self.policy);
+        let gone: Vec<PortId> = self.kept.iter().filter(|port| !is_plugged(port)).cloned().collect();
+        for port in gone {
+            edit.set_port(&port, None);
+            self.kept.remove(&port);
+            self.own.remove(&port);
+        }
+        edit.delta()
+    }
 }
 
 /// A change while it is taken.
 struct Taking<'p> {
     edit: Edit<'p>,
-    members: &'p mut BTreeMap<String, BTreeSet<Member>>,
+    members: &'p mut BTreeMap<String, BTreeMap<Member, BTreeSet<Text>>>,
+    own: &'p mut BTreeSet<PortId>,
+    kept: &'p mut BTreeSet<PortId>,
     refused: Vec<Refused>,
 }
 
@@ -136,9 +162,22 @@ impl Taking<'_> {
                 self.edit.set_port(&id.as_str().into(), None);
             }
         }
+        for id in change.ports.keys().chain(&change.trusted) {
+            let id = PortId::from(id.as_str());
+            self.kept.remove(&id);
+            match self.edit.policy().ports.contains_key(&id) {
+                true => self.own.insert(id),
+                false => self.own.remove(&id),
+            };
+        }
         for (id, rules) in &change.rules {
             if rules.is_none() {
                 self.forget_group(&id.as_str().into());
+            }
+        }
+        for (id, members) in &change.members {
+            if members.is_none() && !change.rules.contains_key(id) {
+                self.forget_if_idle(&id.as_str().into());
             }
         }
     }
@@ -188,7 +227,7 @@ impl Taking<'_> {
 
     fn take_members(&mut self, id: &str, change: Option<&BTreeMap<String, MemberChange>>) {
         let Some(change) = change else {
-            for member in self.members.remove(id).unwrap_or_default() {
+            for member in self.members.remove(id).unwrap_or_default().into_keys() {
                 self.remove_member(id, member);
             }
             return;
@@ -196,13 +235,19 @@ impl Taking<'_> {
         for (ethertype, MemberChange { add, remove }) in change {
             for (address, mac) in remove {
                 let Some(member) = self.read_member(id, ethertype, address, mac.as_deref()) else { continue };
-                if self.members.get_mut(id).is_some_and(|members| members.remove(&member)) {
+                let Some(members) = self.members.get_mut(id) else { continue };
+                let Some(texts) = members.get_mut(&member) else { continue };
+                if texts.remove(&(address.clone(), mac.clone())) && texts.is_empty() {
+                    members.remove(&member);
                     self.remove_member(id, member);
                 }
             }
             for (address, mac) in add {
                 let Some(member) = self.read_member(id, ethertype, address, mac.as_deref()) else { continue };
-                if self.members.entry(id.to_owned()).or_default().insert(member) {
+                let texts = self.members.entry(id.to_owned()).or_default().entry(member).or_default();
+                let is_first = texts.is_empty();
+                texts.insert((address.clone(), mac.clone()));
+                if is_first {
                     self.add_member(id, member);
                 }
             }
@@ -247,7 +292,6 @@ impl Taking<'_> {
 
     fn remove_member(&mut self, id: &str, member: Member) {
         match member.mac {
-            // The same address may be there twice, if ever.
             None => self.edit.change_addresses(&id.into(), |addresses| _ = addresses.remove(&member.net)),
             Some(_) => self.edit.set_port(&member.port(id), None),
         }
@@ -270,10 +314,25 @@ impl Taking<'_> {
         self.edit.set_port(&id, Some(port));
     }
 
+    /// Whether a port that was told of carries the group, or a member does.
+    fn is_carried(&self, id: &GroupId) -> bool {
+        let ports = &self.edit.policy().ports;
+        let carries = |port: &PortId| ports.get(port).is_some_and(|port| port.security_groups.contains(id));
+        self.members.get(id.as_str()).is_some_and(|members| !members.is_empty())
+            || self.own.iter().any(carries)
+    }
+
+    /// A group that was there for its members alone.
+    fn forget_if_idle(&mut self, id: &GroupId) {
+        let group = self.edit.policy().groups.get(id);
+        if group.is_some_and(|group| group.rules.is_empty()) && !self.is_carried(id) {
+            self.edit.set_group(id, None);
+        }
+    }
+
     /// The rules of a group are gone; whoever carries it, a member elsewhere for one, still has it.
     fn forget_group(&mut self, id: &GroupId) {
-        let mut ports = self.edit.policy().ports.values();
-        match ports.any(|port| port.security_groups.contains(id)) {
+        match self.is_carried(id) {
             true => {
                 let group =
                     SecurityGroup { id: id.clone(), name: String::new(), stateful: true, rules: Vec::new() };
@@ -285,17 +344,13 @@ impl Taking<'_> {
 
     /// What an earlier session told of is gone, but for the ports that are plugged in and not told of yet, their groups, and what those name.
     fn forget_all_but_plugged(&mut self, change: &Change, is_plugged: impl Fn(&PortId) -> bool) {
-        let is_member = |port: &PortId| port.as_str().contains(MEMBER_MARK);
         let policy = self.edit.policy();
         let told = |id: &PortId| {
             change.ports.contains_key(id.as_str()) || change.trusted.iter().any(|of| of == id.as_str())
         };
-        let kept: Vec<Arc<Port>> = policy
-            .ports
-            .iter()
-            .filter(|(id, _)| !is_member(id) && !told(id) && is_plugged(id))
-            .map(|(_, port)| Arc::clone(port))
-            .collect();
+        let stays = |id: &&PortId| !told(id) && is_plugged(id);
+        let kept: Vec<Arc<Port>> =
+            self.own.iter().filter(stays).filter_map(|id| policy.ports.get(id).cloned()).collect();
         let mut groups: BTreeSet<GroupId> =
             kept.iter().flat_map(|port| port.security_groups.iter().cloned()).collect();
         let mut named = BTreeSet::new();
@@ -307,17 +362,14 @@ impl Taking<'_> {
             }
         }
         groups.extend(named.iter().map(|id| GroupId::from(id.as_str())));
-        let gone_ports: Vec<PortId> = policy
-            .ports
-            .keys()
-            .filter(|id| !is_member(id) && kept.binary_search_by(|port| port.id.cmp(id)).is_err())
-            .cloned()
-            .collect();
+        let kept: BTreeSet<PortId> = kept.iter().map(|port| port.id.clone()).collect();
+        let gone_ports: Vec<PortId> = self.own.difference(&kept).cloned().collect();
         let gone_groups: Vec<GroupId> =
             policy.groups.keys().filter(|id| !groups.contains(*id)).cloned().collect();
         let gone_addresses: Vec<AddressGroupId> =
             policy.address_groups.keys().filter(|id| !named.contains(id.as_str())).cloned().collect();
         gone_ports.iter().for_each(|id| self.edit.set_port(id, None));
+        (*self.own, *self.kept) = (kept.clone(), kept);
         // Told anew where they are named: also those that stay, if the session tells of them.
         let gone_members: Vec<String> = self
             .members

@@ -89,6 +89,30 @@ fn a_member_is_a_port_elsewhere_and_goes_alone() {
 }
 
 #[test]
+fn an_address_that_is_written_in_two_ways_goes_with_the_last() {
+    let mut policy = DriverPolicy::default();
+    let twice = json!([["10.0.0.5", "fa:16:3e:00:00:05"], ["10.0.0.5/32", "FA-16-3E-00-00-05"]]);
+    take(&mut policy, 1, json!({"members": {"g": {"IPv4": {"add": twice}}}}));
+    for (sequence, written) in [(2, twice[1].clone()), (3, twice[0].clone())] {
+        let taken = take(&mut policy, sequence, json!({"members": {"g": {"IPv4": {"remove": [written]}}}}));
+        assert_eq!(taken.delta.ports.len(), usize::from(sequence == 3));
+    }
+}
+
+#[test]
+fn a_port_that_was_kept_and_is_pulled_out_is_new_when_it_comes_back() {
+    let mut policy = DriverPolicy::default();
+    let ports = json!({"p": port(&["g"], "10.0.0.1"), "q": port(&["g"], "10.0.0.2")});
+    take(&mut policy, 1, json!({"ports": ports}));
+    let begins = read(json!({"session": "t", "sequence": 1, "ports": {"q": port(&["g"], "10.0.0.2")}}));
+    policy.take(&begins, |_| true).unwrap();
+    assert!(policy.forget_pulled_out(|_| true).is_empty());
+    let gone = policy.forget_pulled_out(|_| false);
+    assert_eq!(gone.ports, [("p".into(), None)], "q was told of");
+    assert!(policy.forget_pulled_out(|_| false).is_empty());
+}
+
+#[test]
 fn addresses_without_a_mac_are_an_address_groups() {
     let mut policy = DriverPolicy::default();
     let rule = json!({"direction": "egress", "ethertype": "IPv4", "remote_address_group_id": "a"});

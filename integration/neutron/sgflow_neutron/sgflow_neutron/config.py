@@ -13,7 +13,7 @@ OPTS = [
         "socket",
         default="/run/sgflow/sgflow.sock",
         help="Unix socket of the sgflow daemon (its api.socket). The user that the agent runs as must be in "
-        "the group sgflow-policy.",
+        "the groups sgflow, whose the socket is, and sgflow-policy, which may change the policy.",
     ),
     cfg.IntOpt(
         "apply_timeout",

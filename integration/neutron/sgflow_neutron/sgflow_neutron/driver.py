@@ -54,12 +54,12 @@ class SgflowFirewallDriver(firewall.FirewallDriver):
         self._batch_members: dict[str, set[str]] = {}
 
         self._hook = Hook(integration_bridge)
-        self._hook.install_floor()
         # The flows of Neutron's own driver filter until the daemon has everything in force.
         self._taking_over = self._hook.is_to_wait()
         if not self._taking_over:
             self._hook.install()
         self._hook.go_before_defaults_of(integration_bridge)
+        self._hook.go_before_cleaning_of(integration_bridge)
         self._hook_missing = False
 
         self._policy = Policy()
@@ -141,6 +141,8 @@ class SgflowFirewallDriver(firewall.FirewallDriver):
 
     def filter_defer_apply_on(self) -> None:
         self._deferred = True
+        # Half of a batch is no policy.
+        self._session.holds_back = True
         self._batch_ports.clear()
         self._batch_members.clear()
 
@@ -150,6 +152,7 @@ class SgflowFirewallDriver(firewall.FirewallDriver):
         if not self._deferred:
             return
         self._deferred = False
+        self._session.holds_back = False
         for group, ethertype in self._policy.drop_lost_members(self._batch_ports, self._batch_members):
             LOG.warning(
                 "sgflow: the agent lost the %s members of group %s between two questions to its cache: rules "

@@ -6,7 +6,8 @@ Table 60 of the agent ends in NORMAL at priority 1: without this flow every port
 whenever the agent's own flows are, whether the daemon runs or not.
 
 It stands there twice: before the flows of Neutron's own driver, and as a floor below them. While that driver is
-taken over from, its flows filter until the daemon has everything in force; whenever they go, the floor is there.
+taken over from, its flows filter until the daemon has everything in force, so neither is there yet; but before
+the agent cleans them up both are.
 """
 
 from __future__ import annotations
@@ -45,11 +46,9 @@ class Hook:
         except Exception as error:
             raise HookNotInstalled(f"the flows of the integration bridge cannot be read: {error}") from error
 
-    def install_floor(self) -> None:
-        self._install(FLOOR)
-
     def install(self) -> None:
         """Adding a flow that is there replaces it, in one step: an earlier agent's hook gets our cookie."""
+        self._install(FLOOR)
         self._install(PRIORITY)
 
     def _install(self, priority: int) -> None:
@@ -79,8 +78,19 @@ class Hook:
 
         @functools.wraps(install_defaults)
         def setup_default_table(*args, **kwargs):
-            self.install_floor()
             self.install()
             return install_defaults(*args, **kwargs)
 
         integration_bridge.setup_default_table = setup_default_table
+
+    def go_before_cleaning_of(self, integration_bridge) -> None:
+        """Have the hook installed before the agent deletes the flows of Neutron's own driver, whatever the
+        daemon has come to: below them is NORMAL."""
+        clean = integration_bridge.cleanup_flows
+
+        @functools.wraps(clean)
+        def cleanup_flows(*args, **kwargs):
+            self.install()
+            return clean(*args, **kwargs)
+
+        integration_bridge.cleanup_flows = cleanup_flows

@@ -15,7 +15,7 @@ from typing import Any, Iterable
 
 from oslo_log import log as logging
 
-from sgflow_neutron.client import Client, OutOfStep, Unavailable
+from sgflow_neutron.client import Client, OutOfStep, Rejected, Unavailable
 from sgflow_neutron.policy import Change, Policy
 
 LOG = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ class Session:
         # Whether the agent has told something. A daemon that is as new as the agent would take nothing for
         # everything, and close every port.
         self.has_begun = False
+        # Whether a batch is being told, which is told to a new daemon when it is whole.
+        self.holds_back = False
         # One request at a time: their order is their meaning.
         self._talking = threading.Lock()
         self._session: str | None = None
@@ -45,6 +47,7 @@ class Session:
         self._applied = True
         self._down_since: float | None = None
         self._waiting: str | None = None
+        self._rejected: str | None = None
         # Ports that must be enforced before a batch ends, and those that the daemon said it enforces.
         self._expected: set[str] = set()
         self._enforced: set[str] = set()
@@ -116,12 +119,17 @@ class Session:
                 self._applied = state.get("applied") == self._sequence
                 return
             self._session = None
-            if not self.has_begun:
+            if not self.has_begun or self.holds_back:
                 return
             try:
                 self._send(0, set())
+                self._rejected = None
             except (OutOfStep, Unavailable) as error:
                 LOG.debug("sgflow: everything is told again at the next check: %s", error)
+            except Rejected as error:
+                if self._rejected != str(error):
+                    self._rejected = str(error)
+                    LOG.error("sgflow: the daemon does not take what the agent has told: %s", error)
         finally:
             self._talking.release()
 

@@ -37,6 +37,19 @@ class Restarts(DriverTest):
         agent.plug("vm1", "vm2")
         self.assertEqual((1, {"vm1", "vm2"}), (self.daemon.sequence, self.daemon.ports.keys()))
 
+    def test_a_new_daemon_is_not_told_half_a_batch(self):
+        agent = self.start_agent()
+        agent.plug("vm1")
+        self.driver.filter_defer_apply_on()
+        self.driver.update_security_group_rules("web", [])
+        self.daemon.stop()
+        self.daemon.start()
+        asked = self.daemon.asked
+        self.wait_for(lambda: self.daemon.asked > asked + 2)
+        self.assertIsNone(self.daemon.session)
+        self.driver.filter_defer_apply_off()
+        self.assertEqual([], self.daemon.rules["web"])
+
     def test_a_batch_that_meets_a_new_daemon_first(self):
         """It answers 409 to the next change of a session that it does not hold."""
         agent = self.start_agent()

@@ -190,7 +190,10 @@ impl<B: Backend> Worker<B> {
     fn pause(&mut self) {
         self.may_write = false;
         self.is_read = false;
-        self.zones.forget_what_is_read();
+        self.zones.forget();
+        for (port, plug) in self.firewall.plugs() {
+            self.plugs.entry(port.clone()).or_insert_with(|| Some(plug.devices.clone()));
+        }
         self.revocation.forget();
         self.shrunk.extend(self.firewall.zones());
         self.grown.extend(self.firewall.zones());

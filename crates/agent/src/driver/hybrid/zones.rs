@@ -38,9 +38,9 @@ impl PortZones {
         }
     }
 
-    /// Somebody else may tell the kernel from now on.
-    pub(super) fn forget_what_is_read(&mut self) {
-        self.is_read = false;
+    /// Somebody else may tell the kernel from now on: what it has then is whose it says.
+    pub(super) fn forget(&mut self) {
+        *self = PortZones { cursor: self.cursor, ..PortZones::default() };
     }
 
     /// One that another has already is nobody's.
@@ -104,9 +104,9 @@ mod tests {
         zones.release("a");
         zones.read_back(&kernels, &["a"].into());
         assert_eq!(zones.provide("a"), Ok((32770, true)), "it was given back: it may be another's by now");
-        zones.release("a");
-        zones.forget_what_is_read();
-        zones.read_back(&kernels, &["a"].into());
-        assert_eq!(zones.provide("a"), Ok((32768, false)), "another was at work, and gave it out");
+        zones.forget();
+        zones.read_back(&[("a".to_owned(), 32771), ("b".to_owned(), 32770)], &["a", "b"].into());
+        assert_eq!(zones.provide("a"), Ok((32771, false)), "another was at work, and gave it out");
+        assert_eq!(zones.provide("b"), Ok((32770, false)));
     }
 }

@@ -30,6 +30,9 @@ fn enforced() -> World {
     world.plug(1, "p-1");
     world.plug(2, "p-2");
     world.document(TWO_PORTS);
+    assert!(!world.is_open(1), "it is not bound to a network");
+    world.tag(1, 10);
+    world.tag(2, 10);
     assert!(world.is_open(1) && world.is_open(2));
     world.take_log();
     assert!(!world.reports.iter().any(|report| matches!(report, Report::ForeignFlows { .. })));

@@ -198,6 +198,15 @@ impl World {
         self.rows(rows);
     }
 
+    /// Gives the Port of a plug a tag.
+    pub(super) fn tag(&mut self, number: u16, vlan: u16) {
+        let id = Uuid::from_u128(1000 + u128::from(number));
+        let port = self.ports.get_mut(&id).expect("it is plugged in");
+        port.tag = Tag::Column(vlan);
+        let row = RowChange::Port(id, Some(port.clone()));
+        self.rows(vec![row]);
+    }
+
     /// One interface in the place of another, in one transaction.
     pub(super) fn replug(&mut self, from: u16, to: u16, interface: InterfaceRow) {
         let mut rows = self.unplug_rows(from);
