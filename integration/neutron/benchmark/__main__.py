@@ -6,17 +6,14 @@ python3 -m benchmark --venv DIRECTORY --program target/release/sgflow [--quick] 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from harness import netns
+from harness.alone import alone, end_on_signals
 from harness.shell import HarnessError
 
 from benchmark import names, report
@@ -34,11 +31,10 @@ def main() -> int:
     if os.geteuid() != 0:
         print("network namespaces take root", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _interrupted)
+    end_on_signals()
     figures = report.Figures(options.ports, options.members, options.rounds)
     try:
-        with _alone(options.prefix):
+        with alone(options.prefix):
             _measure(options, figures)
     except HarnessError as error:
         print(f"not carried out: {error}", file=sys.stderr)
@@ -137,28 +133,6 @@ def _begin_anew(rig: Rig, ports: list[int]) -> None:
     rig.order("plug", ports=ports)
     rig.order("plug", ports=ports)
     rig.order("clean")
-
-
-def _interrupted(number: int, _frame: FrameType | None) -> None:
-    # A second one must not stop the clean-up.
-    for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(other, signal.SIG_IGN)
-    raise SystemExit(128 + number)
-
-
-@contextmanager
-def _alone(prefix: str) -> Iterator[None]:
-    """One run a prefix at a time; what a killed one has left behind is ended before and after."""
-    with Path(f"/run/lock/sgflow-neutron-{prefix}").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HarnessError(f"another run with the prefix {prefix} is going on") from None
-        netns.remove_all(prefix)
-        try:
-            yield
-        finally:
-            netns.remove_all(prefix)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,16 @@ import json
 import os
 import select
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from harness.shell import HarnessError, Process, run, tail, wait_until
+from harness.daemon import Daemon
+from harness.shell import HarnessError, run, tail, wait_until
 from harness.switch import Switch
 
 from benchmark import cpu
@@ -88,21 +87,21 @@ class Rig:
     def __init__(self, driver: str, members: int, program: Path, venv: Path, logs: Path) -> None:
         self.driver = driver
         self._members = members
-        self._program = program
         self._venv = venv
         self._logs = logs
         # Short, for the names of Unix sockets may have 107 bytes at most.
         self.rundir = Path(tempfile.mkdtemp(prefix="snb-"))
-        self._socket = self.rundir / "sgflow.sock"
         self._switch = Switch(self.rundir, logs, "--enable-dummy")
-        self._daemon: Process | None = None
+        self._daemon: Daemon | None = None
+        if driver == "sgflow":
+            self._daemon = Daemon(program, self._switch, BRIDGE, self.rundir, logs / "sgflow.log")
         self._agent: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Rig:
         try:
             self._switch.start()
-            if self.driver == "sgflow":
-                self._start_daemon()
+            if self._daemon is not None:
+                self._daemon.start()
             self.start_agent()
         except BaseException:
             self.__exit__()
@@ -124,7 +123,7 @@ class Rig:
                 rundir=self.rundir,
                 database=self._switch.database,
                 driver=DRIVERS[self.driver],
-                socket=self._socket,
+                socket=self.rundir / "sgflow.sock",
             )
         )
         arguments = ["--config-file", str(conf), "--members", str(self._members)]
@@ -183,7 +182,8 @@ class Rig:
 
     def flows_of(self, act: Callable[[], None]) -> tuple[Cost, Rewritten]:
         """Measures, and says what became of the flows."""
-        before, sent = self._flows(), self._flow_mods()
+        before = self._flows()
+        sent = self._daemon.flow_mods() if self._daemon is not None else 0
         started = time.monotonic()
         cost = self.measure(act)
         after = self._flows()
@@ -200,8 +200,8 @@ class Rig:
             count[key[0]] = count.get(key[0], 0) + 1
         for table, _ in before.keys() - after.keys():
             changes.removed[table] = changes.removed.get(table, 0) + 1
-        if sent is not None:
-            changes.flow_mods = self._flow_mods() - sent
+        if self._daemon is not None:
+            changes.flow_mods = self._daemon.flow_mods() - sent
         return cost, changes
 
     def idle(self, seconds: float) -> Cost:
@@ -215,20 +215,6 @@ class Rig:
     @property
     def _agent_log(self) -> Path:
         return self._logs / f"agent-{self.driver}.log"
-
-    def _start_daemon(self) -> None:
-        arguments = [str(self._program), "agent", "--integration-bridge", BRIDGE, "--host", "compute-1"]
-        arguments += ["--ovsdb-connection", self._switch.database, "--policy-source", "neutron-driver"]
-        arguments += ["--api-socket", str(self._socket)]
-        # None of the machine's own settings.
-        environment = self._switch.environment | {"SGFLOW_CONFIG": os.devnull}
-        log = self._logs / "sgflow.log"
-        self._daemon = daemon = Process("sgflow agent", arguments, log, environment)
-
-        def answers() -> bool:
-            return daemon.must_be_alive() and self._flow_mods() is not None
-
-        wait_until("sgflow agent answers", answers, _START_S)
 
     def _answer(self) -> None:
         if self._agent is None or self._agent.stdout is None:
@@ -283,31 +269,9 @@ class Rig:
             flows[int(told["table"]), match] = Flow(told["cookie"], created, actions)
         return flows
 
-    def _flow_mods(self) -> int | None:
-        """Those that the daemon has sent since it began."""
-        if self._daemon is None:
-            return None
-        connection = _UnixConnection(self._socket)
-        try:
-            connection.request("GET", "/v1/status")
-            return json.loads(connection.getresponse().read())["enforced"]["flow_mods"]
-        finally:
-            connection.close()
-
 
 def _is_connected() -> bool:
     """Somebody is at the port where the agent listens, in this namespace (proc(5), /proc/net/tcp)."""
     listening, established = f":{_OPENFLOW_PORT:04X}", "01"
     connections = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
     return any(fields[1].endswith(listening) and fields[3] == established for fields in connections)
-
-
-class _UnixConnection(HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))

@@ -7,18 +7,17 @@ Runs in an environment with Neutron, as root.
 
 import argparse
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 from driver_level.drivers import DRIVERS, FAULTS, errors
 from harness import netns
+from harness.alone import alone, end_on_signals
 from harness.shell import HarnessError, run
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
@@ -33,14 +32,13 @@ def main() -> int:
     if os.geteuid() != 0:
         print("network namespaces take root", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _interrupted)
+    end_on_signals()
     signal.signal(signal.SIGALRM, _late)
     cache = options.target / "neutron"
     logs = cache / "driver-level"
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
-    with _alone(options.prefix):
+    with alone(options.prefix):
         return _run(options, cache, logs)
 
 
@@ -62,30 +60,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _interrupted(number: int, _frame: FrameType | None) -> None:
-    # A second one must not stop the clean-up.
-    for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(other, signal.SIG_IGN)
-    raise SystemExit(128 + number)
-
-
 def _late(_number: int, _frame: FrameType | None) -> None:
     raise TimeIsUp("the time for all scenarios is over")
-
-
-@contextlib.contextmanager
-def _alone(prefix: str) -> Iterator[None]:
-    """One run a prefix at a time; what a killed one has left behind is ended before and after."""
-    with Path(f"/run/lock/sgflow-neutron-{prefix}").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SystemExit(f"another run with the prefix {prefix} is going on") from None
-        netns.remove_all(prefix)
-        try:
-            yield
-        finally:
-            netns.remove_all(prefix)
 
 
 def _run(options: argparse.Namespace, cache: Path, logs: Path) -> int:

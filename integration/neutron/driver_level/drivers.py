@@ -1,35 +1,19 @@
 """The drivers that the scenarios are played with, and faults that show what a scenario is worth."""
 
-import json
 import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from harness.shell import HarnessError, Process, run, wait_until
+from harness import daemon
+from harness.shell import HarnessError, run, wait_until
 from harness.switch import Switch
-from sgflow_neutron.client import Client, Unavailable
 
-HOST = "compute-1"
 # `docs/pipeline.md`: the first bytes of the cookies of flows that the daemon holds.
 _OURS = "cookie=0x5367000000000000/0xffff000000000000"
-_START_S = 20
 _FLAPPING_S = 0.1
-_CONF = """\
-[agent]
-firewall_driver = "openvswitch"
-integration_bridge = "{bridge}"
-host = "{host}"
-[ovsdb]
-connection = "{database}"
-[policy]
-source = "neutron-driver"
-[api]
-socket = "{socket}"
-"""
 
 
 @dataclass(frozen=True)
@@ -89,67 +73,22 @@ DRIVERS = {
 FAULTS = ("stuck", "flapping", "open", "hub", "shut")
 
 
-class Daemon:
+class Daemon(daemon.Daemon):
     """`sgflow agent`, for one bridge."""
 
     def __init__(self, program: Path, switch: Switch, bridge: str, rundir: Path, logs: Path) -> None:
-        self._program = program
-        self._switch = switch
-        self._socket = rundir / "sgflow.sock"
-        self._conf = rundir / "sgflow.toml"
-        self.log = logs / f"sgflow-{bridge}.log"
-        self._process: Process | None = None
-        self._conf.write_text(
-            _CONF.format(bridge=bridge, host=HOST, database=switch.database, socket=self._socket)
-        )
-
-    def start(self) -> None:
-        arguments = [str(self._program), "agent", "--config", str(self._conf)]
-        self._process = Process("sgflow agent", arguments, self.log, self._switch.environment)
-        wait_until("sgflow agent answers", self._answers, _START_S, 0.02)
-
-    def kill(self) -> None:
-        """As a crash would; what is in the switch stays."""
-        if self._process is not None:
-            self._process.kill()
-
-    def stop(self) -> None:
-        """In good order."""
-        if self._process is not None:
-            self._process.stop()
-
-    def state(self) -> dict[str, Any]:
-        """What it holds of what it was told, and how far that is in force."""
-        return Client(str(self._socket)).state()
+        super().__init__(program, switch, bridge, rundir, logs / f"sgflow-{bridge}.log")
 
     def wait_until_told(self, within_s: float) -> None:
         """Until it has heard of a session and has put all of it in force."""
 
         def told() -> bool:
-            with suppress(Unavailable):
-                state = self.state()
-                return (
-                    state["sequence"] > 0
-                    and state["applied"] == state["sequence"]
-                    and state["waiting"] is None
-                )
-            return False
+            state = self.state()
+            return (
+                state["sequence"] > 0 and state["applied"] == state["sequence"] and state["waiting"] is None
+            )
 
         wait_until("sgflow agent has the policy in force", told, within_s, 0.02)
-
-    def flow_mods(self) -> int:
-        """How many it has sent since it began."""
-        arguments = ("status", "--config", str(self._conf), "--json")
-        return json.loads(run(str(self._program), *arguments, env=self._switch.environment))["enforced"][
-            "flow_mods"
-        ]
-
-    def _answers(self) -> bool:
-        if self._process is not None:
-            self._process.must_be_alive()
-        with suppress(Unavailable):
-            return bool(self.state())
-        return False
 
 
 def errors(log: Path) -> list[str]:

@@ -4,20 +4,19 @@ python3 -m harness [--driver sgflow|openvswitch] [--only NAME …] [--keep]
 """
 
 import argparse
-import fcntl
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 from harness import netns
-from harness.agent import HOST, PHYSICAL_BRIDGES, Agent
+from harness.agent import PHYSICAL_BRIDGES, Agent
+from harness.alone import alone, end_on_signals
 from harness.api import Api
 from harness.checks import ALL, Check
 from harness.drivers import Driver, Openvswitch, Sgflow
@@ -41,12 +40,11 @@ def main() -> int:
     if os.geteuid() != 0:
         print("network namespaces take root", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _interrupted)
+    end_on_signals()
     signal.signal(signal.SIGALRM, _late)
     cache = options.target / "neutron"
     cache.mkdir(parents=True, exist_ok=True)
-    with _alone(options.prefix):
+    with alone(options.prefix):
         venv = install(_REPOSITORY, cache)
         if not options.keep:
             signal.alarm(options.limit)
@@ -76,30 +74,8 @@ def _chosen(names: Sequence[str]) -> list[Check]:
     return [check for check in ALL if not names or check.name in names]
 
 
-def _interrupted(number: int, _frame: FrameType | None) -> None:
-    # A second one must not stop the clean-up.
-    for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(other, signal.SIG_IGN)
-    raise SystemExit(128 + number)
-
-
 def _late(_number: int, _frame: FrameType | None) -> None:
     raise HarnessError("the time for all checks is over")
-
-
-@contextmanager
-def _alone(prefix: str) -> Iterator[None]:
-    """One run a prefix at a time; what a killed one has left behind is ended before and after."""
-    with Path(f"/run/lock/sgflow-neutron-{prefix}").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SystemExit(f"another run with the prefix {prefix} is going on") from None
-        netns.remove_all(prefix)
-        try:
-            yield
-        finally:
-            netns.remove_all(prefix)
 
 
 def _run(options: argparse.Namespace, checks: list[Check], cache: Path, venv: Path) -> int:
@@ -162,7 +138,7 @@ def _driver(options: argparse.Namespace, switch: Switch, rundir: Path, logs: Pat
     if options.driver == "openvswitch":
         return Openvswitch()
     program = options.target / ("release" if options.release else "debug") / "sgflow"
-    return Sgflow(program, HOST, switch, rundir, logs)
+    return Sgflow(program, switch, rundir, logs)
 
 
 def _judge_logs(driver: Driver, report: Report) -> None:

@@ -1,15 +1,10 @@
 """The firewall drivers that the checks are run with."""
 
-import json
-import socket
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from harness.shell import HarnessError, Process, wait_until
+from harness.daemon import Daemon
 from harness.switch import INTEGRATION_BRIDGE, Switch
-
-_DAEMON_START_S = 30
 
 
 class Driver(Protocol):
@@ -65,80 +60,20 @@ class Sgflow:
     name = "sgflow"
     has_daemon = True
 
-    _CONF = """\
-[agent]
-firewall_driver = "openvswitch"
-integration_bridge = "{bridge}"
-host = "{host}"
-[ovsdb]
-connection = "{database}"
-[policy]
-source = "neutron-driver"
-[api]
-socket = "{socket}"
-"""
-
-    def __init__(
-        self, program: Path, host: str, switch: Switch, rundir: Path, logs: Path
-    ) -> None:
-        if not program.exists():
-            raise HarnessError(f"{program} is not built: cargo build -p sgflow")
-        self._program = program
-        self._host = host
-        self._switch = switch
-        self._rundir = rundir
-        self._socket = rundir / "sgflow.sock"
-        self._conf = rundir / "sgflow.toml"
-        self._log = logs / "sgflow.log"
-        self._process: Process | None = None
+    def __init__(self, program: Path, switch: Switch, rundir: Path, logs: Path) -> None:
+        self._daemon = Daemon(program, switch, INTEGRATION_BRIDGE, rundir, logs / "sgflow.log")
 
     def agent_options(self) -> str:
-        return f"[SGFLOW]\nsocket = {self._socket}\n"
+        return f"[SGFLOW]\nsocket = {self._daemon.socket}\n"
 
     def start(self) -> None:
-        self._conf.write_text(
-            self._CONF.format(
-                bridge=INTEGRATION_BRIDGE,
-                host=self._host,
-                database=self._switch.database,
-                socket=self._socket,
-            )
-        )
-        arguments = [str(self._program), "agent", "--config", str(self._conf)]
-        self._process = Process("sgflow agent", arguments, self._log, self._switch.environment)
-        wait_until("sgflow agent answers", self._answers, _DAEMON_START_S)
+        self._daemon.start()
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
+        self._daemon.kill()
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.stop()
+        self._daemon.stop()
 
     def log(self) -> Path | None:
-        return self._log
-
-    def _answers(self) -> bool:
-        if self._process is not None:
-            self._process.must_be_alive()
-        return bool(self._state())
-
-    def _state(self) -> dict[str, Any]:
-        connection = _UnixConnection(self._socket)
-        try:
-            connection.request("GET", "/v1/neutron-driver")
-            return json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-
-
-class _UnixConnection(HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        return self._daemon.log

@@ -211,9 +211,7 @@ impl Taking<'_> {
 
     fn define_group(&mut self, id: &GroupId) {
         if !self.edit.policy().groups.contains_key(id) {
-            let group =
-                SecurityGroup { id: id.clone(), name: String::new(), stateful: true, rules: Vec::new() };
-            self.edit.set_group(id, Some(group));
+            self.edit.set_group(id, Some(without_rules(id)));
         }
     }
 
@@ -333,11 +331,7 @@ impl Taking<'_> {
     /// The rules of a group are gone; whoever carries it, a member elsewhere for one, still has it.
     fn forget_group(&mut self, id: &GroupId) {
         match self.is_carried(id) {
-            true => {
-                let group =
-                    SecurityGroup { id: id.clone(), name: String::new(), stateful: true, rules: Vec::new() };
-                self.edit.set_group(id, Some(group));
-            }
+            true => self.edit.set_group(id, Some(without_rules(id))),
             false => self.edit.set_group(id, None),
         }
     }
@@ -345,9 +339,8 @@ impl Taking<'_> {
     /// What an earlier session told of is gone, but for the ports that are plugged in and not told of yet, their groups, and what those name.
     fn forget_all_but_plugged(&mut self, change: &Change, is_plugged: impl Fn(&PortId) -> bool) {
         let policy = self.edit.policy();
-        let told = |id: &PortId| {
-            change.ports.contains_key(id.as_str()) || change.trusted.iter().any(|of| of == id.as_str())
-        };
+        let trusted: BTreeSet<&str> = change.trusted.iter().map(String::as_str).collect();
+        let told = |id: &PortId| change.ports.contains_key(id.as_str()) || trusted.contains(id.as_str());
         let stays = |id: &&PortId| !told(id) && is_plugged(id);
         let kept: Vec<Arc<Port>> =
             self.own.iter().filter(stays).filter_map(|id| policy.ports.get(id).cloned()).collect();
@@ -381,6 +374,10 @@ impl Taking<'_> {
         gone_groups.iter().for_each(|id| self.edit.set_group(id, None));
         gone_addresses.iter().for_each(|id| self.edit.set_address_group(id, None));
     }
+}
+
+fn without_rules(id: &GroupId) -> SecurityGroup {
+    SecurityGroup { id: id.clone(), name: String::new(), stateful: true, rules: Vec::new() }
 }
 
 /// In the ids of members' ports, and in no port's own: these are UUIDs.

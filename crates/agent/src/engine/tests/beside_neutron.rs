@@ -5,7 +5,7 @@ use std::time::Duration;
 use pipeline::Hook;
 use rust_openflow::{Action, Flow, FlowKey, Match};
 
-use super::super::{Options, Report};
+use super::super::{DatabaseEvent, Event, Options, Report};
 use super::TWO_PORTS;
 use super::world::World;
 
@@ -60,6 +60,39 @@ fn under_the_agents_cookie_it_is_the_hook_all_the_same() {
     world.restart_with(options());
     assert!(!world.take_log().iter().any(|step| step.starts_with("bundle")), "nor after a restart");
     assert_eq!(world.flows[&hook()].cookie, 0x7e58);
+}
+
+/// Whether the switch has flows of a take-over.
+fn is_taking_over(world: &World) -> bool {
+    world.flows.keys().any(|key| key.table == pipeline::layout::egress_takeover::TABLE)
+}
+
+#[test]
+fn a_takeover_is_begun_once_however_often_the_switch_is_read_from_scratch() {
+    let mut world = World::new(options());
+    let theirs = Flow::new(72, 70, Match::new(), vec![Action::Output(rust_openflow::PortNo::NORMAL)]);
+    world.flows.insert(theirs.key(), theirs.with_cookie(0x7e57));
+    world.connect_database();
+    world.plug(1, "p-1");
+    world.tag(1, 10);
+    world.document(TWO_PORTS);
+    assert!(is_taking_over(&world));
+    let again = |world: &mut World| {
+        world.give(vec![Event::Database(DatabaseEvent::Lost { reason: "gone".into() })]);
+        world.connect_database();
+    };
+    let ends = world.now + World::options().takeover_timeout;
+    again(&mut world);
+    assert!(is_taking_over(&world), "it goes on");
+    world.now = ends;
+    world.give(Vec::new());
+    assert!(!is_taking_over(&world), "no later than it was to be over");
+    assert!(world.reports.contains(&Report::TakenOver));
+    again(&mut world);
+    assert!(!is_taking_over(&world));
+    // Nor by another one of us, as long as Neutron's flows stand below our hook.
+    world.restart_with(options());
+    assert!(!is_taking_over(&world));
 }
 
 #[test]
