@@ -1,6 +1,7 @@
 """Traffic while something happens to the policy, the agent or the daemon."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from oslo_config import cfg
@@ -19,6 +20,9 @@ _LONG_ENOUGH_S = 4.0
 _TRICKLE = 1200
 _ROUNDS = 3
 _AGAIN_S = 0.5
+
+# Of each flow, by table, priority and match: cookie and actions, age in seconds, packets.
+_Flows = dict[str, tuple[str, float, int]]
 
 
 def _talks(stage: Stage, to: str, source: str = "a") -> dict[str, dict[str, Any]]:
@@ -114,15 +118,15 @@ def prepared_twice(stage: Stage) -> str:
         stage.agent.plug(*stage.ids.values())
         stage.agent.update(*stage.ids.values())
         stage.agent.rules_changed("server", "others")
-    _must_be_untouched(stage, before, started)
+    _must_be_untouched(stage, before, stage.flows, started)
     stage.must(stage.daemon.flow_mods() == sent, "flow-mods were sent")
     return f"{3 * rounds} batches with nothing new; no flow was touched, no flow-mod was sent"
 
 
-def _must_be_untouched(stage: Stage, before: dict[str, tuple[str, float, int]], since: float) -> None:
-    """The same flows, each older by the time that has passed, none with fewer packets."""
+def _must_be_untouched(stage: Stage, before: _Flows, flows: Callable[[], _Flows], since: float) -> None:
+    """The same `flows` as `before`, each older by the time that has passed, none with fewer packets."""
     passed_s = time.monotonic() - since
-    after = stage.flows()
+    after = flows()
     stage.must(
         before.keys() == after.keys(), f"flows came or went: {sorted(before.keys() ^ after.keys())[:3]}"
     )
@@ -148,12 +152,8 @@ def agent_restart(stage: Stage) -> str:
             "frames", frames=[frame.data.hex() for frame in forbidden.values()], interval=_INTERVAL_S
         )
         stage.restart_agent()
-        passed_s = time.monotonic() - started
-        after = _ours(stage)
         flood.result()
-    stage.must(ours.keys() == after.keys(), f"flows came or went: {sorted(ours.keys() ^ after.keys())[:3]}")
-    for key, (text, age, _) in ours.items():
-        stage.must(after[key][0] == text and after[key][1] >= age + passed_s, f"{key} was written again")
+    _must_be_untouched(stage, ours, lambda: _ours(stage), started)
     renewed = stage.hook()
     stage.must(renewed.keys() == hook.keys() and len(hook) > 0, f"the hook was {hook} and is {renewed}")
     stage.must(
@@ -163,7 +163,7 @@ def agent_restart(stage: Stage) -> str:
     return stage.must_have_gone_on(figures)
 
 
-def _ours(stage: Stage) -> dict[str, tuple[str, float, int]]:
+def _ours(stage: Stage) -> _Flows:
     return {
         key: flow for key, flow in stage.flows().items() if flow[0].startswith(_OURS)
     }
@@ -189,7 +189,7 @@ def daemon_restart(stage: Stage) -> str:
             stage.daemon.wait_until_told(10)
             stage.must(stage.daemon.flow_mods() == 0, "the daemon sent flow-mods when it was back")
         flood.result()
-    _must_be_untouched(stage, before, started)
+    _must_be_untouched(stage, before, stage.flows, started)
     stage.must_not_have_heard("b", forbidden)
     stage.connect(passes=stage.probes("a", "b", ("tcp", "udp")), refused=stage.probes("c", "b", port=443))
     return stage.must_have_gone_on(figures)
