@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
-use proptest::prelude::*;
-use serde_json::{Value, json};
-
-use super::parse;
+use super::{parse, write};
 use crate::{AddressGroup, AddressPair, Direction, Ethertype, GroupId, MacAddr, Policy, Port, PortProtocol};
 use crate::{PortRange, Remote, Rule, SecurityGroup, Service};
+use ipnet::IpNet;
+use proptest::prelude::*;
 
 fn prefix(ethertype: Ethertype) -> impl Strategy<Value = IpNet> {
     let longest = if ethertype == Ethertype::Ipv4 { 32 } else { 128 };
@@ -127,57 +125,6 @@ fn policies() -> impl Strategy<Value = Policy> {
     })
 }
 
-/// The policy as the API would write it.
-fn written(policy: &Policy) -> Value {
-    let rule = |rule: &Rule| {
-        let (protocol, min, max) = match rule.service {
-            Service::Any => (json!(null), json!(null), json!(null)),
-            Service::Ports { protocol, range } => {
-                let bound = |of: fn(PortRange) -> u16| json!(range.map(of));
-                (json!(protocol.to_string()), bound(|range| range.min), bound(|range| range.max))
-            }
-            Service::Icmp { icmp_type, code } => (json!("icmp"), json!(icmp_type), json!(code)),
-            Service::Protocol(number) => (json!(number.to_string()), json!(null), json!(null)),
-        };
-        let mut object = json!({
-            "id": rule.id.as_str(), "direction": rule.direction.to_string(), "ethertype": rule.ethertype.to_string(),
-            "protocol": protocol, "port_range_min": min, "port_range_max": max,
-        });
-        match &rule.remote {
-            Remote::Any => {}
-            Remote::Prefix(prefix) => object["remote_ip_prefix"] = json!(prefix.to_string()),
-            Remote::Group(id) => object["remote_group_id"] = json!(id.as_str()),
-            Remote::AddressGroup(id) => object["remote_address_group_id"] = json!(id.as_str()),
-        }
-        object
-    };
-    let group = |group: &SecurityGroup| {
-        let rules: Vec<_> = group.rules.iter().map(rule).collect();
-        json!({"id": group.id.as_str(), "name": group.name, "stateful": group.stateful, "security_group_rules": rules})
-    };
-    let pair = |pair: &AddressPair| json!({"ip_address": pair.ip.to_string(), "mac_address": pair.mac.map(|mac| mac.to_string())});
-    let port = |port: &Port| {
-        let ips: Vec<_> =
-            port.fixed_ips.iter().map(|ip| json!({"ip_address": ip, "subnet_id": "s"})).collect();
-        let pairs: Vec<_> = port.allowed_address_pairs.iter().map(pair).collect();
-        let groups: Vec<_> = port.security_groups.iter().map(|id| id.as_str()).collect();
-        json!({
-            "id": port.id.as_str(), "network_id": "n", "mac_address": port.mac.to_string(), "fixed_ips": ips,
-            "allowed_address_pairs": pairs, "security_groups": groups, "device_owner": port.device_owner,
-            "port_security_enabled": port.port_security_enabled, "binding:host_id": port.host,
-        })
-    };
-    let address_group = |group: &AddressGroup| {
-        let addresses: Vec<_> = group.addresses.iter().map(|prefix| prefix.to_string()).collect();
-        json!({"id": group.id.as_str(), "name": group.name, "addresses": addresses})
-    };
-    json!({
-        "security_groups": policy.groups.values().map(|of| group(of)).collect::<Vec<_>>(),
-        "address_groups": policy.address_groups.values().map(|of| address_group(of)).collect::<Vec<_>>(),
-        "ports": policy.ports.values().map(|of| port(of)).collect::<Vec<_>>(),
-    })
-}
-
 /// Every reference of a policy leads somewhere, but for remote groups.
 fn is_closed(policy: &Policy) -> bool {
     let remotes = policy.groups.values().flat_map(|group| group.rules.iter().map(|rule| &rule.remote));
@@ -191,7 +138,7 @@ fn is_closed(policy: &Policy) -> bool {
 proptest! {
     #[test]
     fn a_policy_reads_back_as_it_was_written(policy in policies()) {
-        let json = written(&policy).to_string();
+        let json = write(&policy).to_string();
         for name in ["policy.json", "policy"] {
             let parsed = parse(&[(name, &json)], None);
             prop_assert_eq!(&parsed.diagnostics, &[]);
@@ -206,7 +153,7 @@ proptest! {
         damage in proptest::collection::vec((any::<prop::sample::Index>(), "[ -~\\n]{0,3}", 0usize..4), 1..4),
         yaml: bool,
     ) {
-        let mut text = if yaml { written(&after).to_string() } else { format!("{:#}", written(&after)) };
+        let mut text = if yaml { write(&after).to_string() } else { format!("{:#}", write(&after)) };
         for (at, inserted, removed) in damage {
             let mut at = at.index(text.len());
             while !text.is_char_boundary(at) {

@@ -25,6 +25,7 @@ mod protocol;
 mod rule;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use crate::{Policy, PolicyDelta};
 
 pub use diagnostic::{Diagnostic, ObjectId};
+pub use write::{write, write_address_group, write_group, write_port, write_rule};
 
 use objects::{Drafts, FileObjects};
 

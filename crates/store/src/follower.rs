@@ -1,0 +1,121 @@
+//! A host's session with the store, as far as it is no socket: which conditions were asked for, and whether all that is wanted has come.
+
+use std::collections::BTreeSet;
+
+use ovsdb::{Condition, MonitorTable, RowError, SessionEvent};
+use policy::{PolicyDelta, PortId};
+
+use crate::sight::{Seen, Sight};
+use crate::view::View;
+use crate::wants::Wants;
+
+/// See the module's documentation.
+///
+/// Whoever drives it gives it every event of the session, sends the conditions that [`Follower::next_conditions`] says, gives it the events that came
+/// until their answer, then the answer, and takes what [`Follower::commit`] has.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    view: View,
+    /// What the session's conditions let through, when it is connected.
+    answered: Wants,
+    asked: Option<Wants>,
+    wanted: Wants,
+    is_connected: bool,
+    /// Something was seen since the last commit.
+    has_news: bool,
+}
+
+impl Follower {
+    /// Of this host.
+    pub fn new(host: &str) -> Self {
+        Self::with(View::new(host))
+    }
+
+    /// With what is known from before: a session that begins with [`Follower::tables`] has all of it in its first answer.
+    pub fn with(mut view: View) -> Self {
+        let wanted = view.new_wants().unwrap_or_else(|| view.wants());
+        Follower { view, answered: wanted.clone(), asked: None, wanted, is_connected: false, has_news: false }
+    }
+
+    /// The tables of the session, with the conditions to begin with.
+    pub fn tables(&self) -> Vec<MonitorTable> {
+        let mut conditions = self.answered.conditions();
+        let table = |(table, columns): (&'static str, Vec<&'static str>)| {
+            let conditions = conditions.remove(table).unwrap_or_default();
+            conditions.into_iter().fold(MonitorTable::new(table, columns), MonitorTable::matching)
+        };
+        Sight::tables().into_iter().map(table).collect()
+    }
+
+    /// Something happened to the session. What concerns others than the policy is given back: the host's own row.
+    ///
+    /// # Errors
+    /// A row that cannot be read: the store is of another version.
+    pub fn event(&mut self, event: &SessionEvent) -> Result<Vec<Seen>, RowError> {
+        let mut others = Vec::new();
+        match event {
+            SessionEvent::Connected => self.is_connected = true,
+            SessionEvent::Disconnected { .. } => self.is_connected = false,
+            SessionEvent::Update(changes) => {
+                self.has_news = true;
+                for change in changes {
+                    for seen in Sight::read(change)? {
+                        match seen {
+                            Seen::Host(..) => others.push(seen),
+                            seen => self.view.see(seen),
+                        }
+                    }
+                }
+            }
+            SessionEvent::Locked(_) | SessionEvent::Stolen(_) => {}
+        }
+        Ok(others)
+    }
+
+    /// Ports that are plugged in here; see [`View::ask_for`].
+    pub fn ask_for(&mut self, ports: BTreeSet<PortId>) {
+        self.view.ask_for(ports);
+    }
+
+    /// Conditions to be set, by table, if none are under way; [`Follower::answer`] is for all of them together.
+    pub fn next_conditions(&mut self) -> Option<Vec<(&'static str, Vec<Condition>)>> {
+        if let Some(wants) = self.view.new_wants() {
+            self.wanted = wants;
+        }
+        if self.asked.is_some() || self.wanted == self.answered {
+            return None;
+        }
+        let (before, now) = (self.answered.conditions(), self.wanted.conditions());
+        self.asked = Some(self.wanted.clone());
+        Some(now.into_iter().filter(|(table, conditions)| before.get(table) != Some(conditions)).collect())
+    }
+
+    /// The conditions are set: their rows were among the events, or will be among the first of the next connection.
+    pub fn answer(&mut self) {
+        self.answered = self.asked.take().unwrap_or_else(|| self.answered.clone());
+        self.has_news = true;
+    }
+
+    /// How the policy changes, if everything that is wanted is in sight and something was seen since the last time.
+    pub fn commit(&mut self) -> Option<PolicyDelta> {
+        if let Some(wants) = self.view.new_wants() {
+            self.wanted = wants;
+        }
+        let is_complete = self.is_connected && self.wanted.is_within(&self.answered);
+        if !is_complete || !self.has_news {
+            return None;
+        }
+        self.has_news = false;
+        Some(self.view.commit())
+    }
+
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    /// The rows in sight.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+}

@@ -1,0 +1,32 @@
+//! The schema of the store, and the names in it.
+
+use std::sync::{Arc, OnceLock};
+
+use ovsdb::DatabaseSchema;
+
+/// The schema as ovsdb-tool(1) takes it.
+pub const TEXT: &str = include_str!("../sgflow.ovsschema");
+
+/// The name of the database.
+pub const DATABASE: &str = "sgflow";
+
+/// The lock of whoever writes what Neutron says (RFC 7047, 4.1.8).
+pub const PUBLISHER_LOCK: &str = "sgflow_publisher";
+
+/// One row: how often the policy was written, and the number that hosts answer.
+pub const GLOBAL: &str = "Global";
+/// Security groups.
+pub const SECURITY_GROUP: &str = "Security_Group";
+/// Address groups.
+pub const ADDRESS_GROUP: &str = "Address_Group";
+/// Ports.
+pub const PORT: &str = "Port";
+/// What each agent says of itself.
+pub const HOST: &str = "Host";
+
+/// The schema, read.
+pub fn schema() -> Arc<DatabaseSchema> {
+    static SCHEMA: OnceLock<Arc<DatabaseSchema>> = OnceLock::new();
+    let read = || Arc::new(DatabaseSchema::from_text(TEXT).expect("our own schema is a schema"));
+    Arc::clone(SCHEMA.get_or_init(read))
+}

@@ -1,0 +1,194 @@
+//! What a change of a row says, in the words of the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ovsdb::{Change, Row, RowError};
+use policy::{AddressGroupId, GroupId, PortId};
+
+use crate::HostRow;
+use crate::content::PortRow;
+use crate::member_text::Family;
+use crate::schema::{ADDRESS_GROUP, GLOBAL, HOST, PORT, SECURITY_GROUP};
+
+/// Elements of a set column that came and went.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SetChange {
+    /// Came.
+    pub added: Vec<String>,
+    /// Went.
+    pub removed: Vec<String>,
+}
+
+impl SetChange {
+    /// Of a column of a row.
+    ///
+    /// # Errors
+    /// The column is not there or is no set of strings.
+    pub(crate) fn of(change: &Change, column: &str) -> Result<Self, RowError> {
+        let strings = |row: Option<&Arc<Row>>| -> Result<BTreeSet<String>, RowError> {
+            let Some(row) = row else { return Ok(BTreeSet::new()) };
+            Ok(row.strings(column)?.into_iter().map(str::to_owned).collect())
+        };
+        let (old, new) = (strings(change.old_row())?, strings(change.new_row())?);
+        Ok(SetChange {
+            added: new.difference(&old).cloned().collect(),
+            removed: old.difference(&new).cloned().collect(),
+        })
+    }
+
+    /// Nothing came, nothing went.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// The part of a security group that is no member.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GroupHead {
+    /// For people.
+    pub name: String,
+    /// Whether its rules track connections.
+    pub stateful: bool,
+    /// Rules in words, by id.
+    pub rules: BTreeMap<String, String>,
+}
+
+/// A row that came into sight, changed, or went out of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// A security group.
+    Group {
+        /// Which.
+        id: GroupId,
+        /// What it is now, if it changed; inside, none if the row is out of sight.
+        head: Option<Option<GroupHead>>,
+        /// Members, in words.
+        members: SetChange,
+    },
+    /// An address group.
+    AddressGroup {
+        /// Which.
+        id: AddressGroupId,
+        /// Its name, if it changed; inside, none if the row is out of sight.
+        name: Option<Option<String>>,
+        /// Addresses, in words.
+        addresses: SetChange,
+    },
+    /// A port: what it is now.
+    Port(PortId, Option<PortRow>),
+    /// A host: what it says now.
+    Host(String, Option<HostRow>),
+    /// The number that hosts answer.
+    Sequence(i64),
+}
+
+/// Reads changes of rows, which follow on each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight;
+
+impl Sight {
+    /// What a change of a row says. Tables of others say nothing.
+    ///
+    /// # Errors
+    /// A column is not there or not of its type: the session did not follow [`Sight::tables`].
+    pub fn read(change: &Change) -> Result<Vec<Seen>, RowError> {
+        let (old, new) = (change.old_row().map(AsRef::as_ref), change.new_row().map(AsRef::as_ref));
+        match &*change.table {
+            SECURITY_GROUP => by_id(old, new, "id", |id, old, new| read_group(id, change, old, new)),
+            ADDRESS_GROUP => by_id(old, new, "id", |id, old, new| read_address_group(id, change, old, new)),
+            PORT => by_id(old, new, "id", |id, _, new| {
+                Ok(Seen::Port(id.into(), new.map(PortRow::read).transpose()?))
+            }),
+            HOST => by_id(old, new, "name", |name, _, new| {
+                Ok(Seen::Host(name.to_owned(), new.map(HostRow::read).transpose()?))
+            }),
+            GLOBAL => {
+                let sequence = new.map(|row| row.integer("sequence")).transpose()?;
+                Ok(sequence.into_iter().map(Seen::Sequence).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The tables and the columns of each that are read here.
+    pub fn tables() -> [(&'static str, Vec<&'static str>); 5] {
+        [
+            (SECURITY_GROUP, vec!["id", "name", "stateful", "rules", "members_ipv4", "members_ipv6"]),
+            (ADDRESS_GROUP, vec!["id", "name", "addresses"]),
+            (
+                PORT,
+                vec![
+                    "id",
+                    "network_id",
+                    "mac_address",
+                    "fixed_ips",
+                    "allowed_address_pairs",
+                    "security_groups",
+                    "port_security_enabled",
+                    "device_owner",
+                ],
+            ),
+            (HOST, vec!["name", "applied", "refused", "version"]),
+            (GLOBAL, vec!["sequence"]),
+        ]
+    }
+}
+
+/// A row whose name is another now is two: one that went, one that came.
+fn by_id(
+    old: Option<&Row>,
+    new: Option<&Row>,
+    column: &str,
+    read: impl Fn(&str, Option<&Row>, Option<&Row>) -> Result<Seen, RowError>,
+) -> Result<Vec<Seen>, RowError> {
+    let before = old.map(|row| row.string(column)).transpose()?;
+    let now = new.map(|row| row.string(column)).transpose()?;
+    match (before, now) {
+        (Some(before), Some(now)) if before != now => {
+            Ok(vec![read(before, old, None)?, read(now, None, new)?])
+        }
+        (_, Some(id)) | (Some(id), None) => Ok(vec![read(id, old, new)?]),
+        (None, None) => Ok(Vec::new()),
+    }
+}
+
+fn read_group(id: &str, change: &Change, old: Option<&Row>, new: Option<&Row>) -> Result<Seen, RowError> {
+    let mut members = SetChange::default();
+    for family in Family::BOTH {
+        let SetChange { added, removed } = SetChange::of(change, family.column())?;
+        members.added.extend(added);
+        members.removed.extend(removed);
+    }
+    let head = match (old, new) {
+        (Some(old), Some(new)) => {
+            let is_same =
+                ["name", "stateful", "rules"].iter().all(|column| old.datum(column) == new.datum(column));
+            (!is_same).then(|| group_head(new)).transpose()?.map(Some)
+        }
+        (_, new) => Some(new.map(group_head).transpose()?),
+    };
+    Ok(Seen::Group { id: id.into(), head, members })
+}
+
+fn group_head(row: &Row) -> Result<GroupHead, RowError> {
+    let rules = row.map("rules")?;
+    Ok(GroupHead {
+        name: row.string("name")?.to_owned(),
+        stateful: row.boolean("stateful")?,
+        rules: rules.iter().map(|(id, text)| (id.to_owned(), text.to_owned())).collect(),
+    })
+}
+
+fn read_address_group(
+    id: &str,
+    change: &Change,
+    old: Option<&Row>,
+    new: Option<&Row>,
+) -> Result<Seen, RowError> {
+    let addresses = SetChange::of(change, "addresses")?;
+    let before = old.map(|row| row.string("name")).transpose()?;
+    let now = new.map(|row| row.string("name")).transpose()?;
+    let name = (before != now).then(|| now.map(str::to_owned));
+    Ok(Seen::AddressGroup { id: id.into(), name, addresses })
+}

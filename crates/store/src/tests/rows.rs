@@ -1,0 +1,133 @@
+//! Rows that somebody has written by hand.
+
+use expect_test::{Expect, expect};
+use ovsdb::{Condition, Insert, Mutate, Mutator, Operation, Transaction, Update, Value};
+use policy::document::parse;
+use serde_json::json;
+
+use super::world::World;
+use crate::schema::{DATABASE, PORT, SECURITY_GROUP};
+
+/// A host with one port in one group.
+fn world() -> World {
+    let document = json!({
+        "security_groups": [{"id": "g", "security_group_rules": [{"id": "r", "direction": "ingress", "ethertype": "IPv4", "protocol": "tcp",
+            "port_range_min": 22, "port_range_max": 22}]}],
+        "ports": [{"id": "p", "network_id": "n", "mac_address": "fa:16:3e:00:00:01", "fixed_ips": [{"ip_address": "10.0.0.1"}],
+            "security_groups": ["g"], "binding:host_id": "h"}]});
+    let mut world = World::new(&["h"]);
+    world.write(parse(&[("p", &document.to_string())], None).policy);
+    world.run();
+    world
+}
+
+fn by_hand(world: &mut World, operation: impl Into<Operation>) {
+    world.transact(&Transaction::new(DATABASE).with(operation));
+    world.run();
+}
+
+fn faults(world: &World, expected: Expect) {
+    let faults = world.hosts[0].follower.view().faults();
+    expected
+        .assert_eq(&faults.map(|fault| format!("{}: {}\n", fault.object, fault.reason)).collect::<String>());
+}
+
+fn rule_is(world: &mut World, text: &str) {
+    let rules = Mutate::table(SECURITY_GROUP).filter(Condition::equal("id", "g")).set_key("rules", "r", text);
+    by_hand(world, rules);
+}
+
+#[test]
+fn a_rule_that_is_none_stays_as_it_was() {
+    let mut world = world();
+    let before = world.hosts[0].policy.clone();
+    rule_is(&mut world, "ingress IPv4 tcp 22 form 10.0.0.0/8");
+    faults(
+        &world,
+        expect![[r#"
+            rule r of security group g: "ingress IPv4 tcp 22 form 10.0.0.0/8": expected from or to before "form 10.0.0.0/8"
+        "#]],
+    );
+    assert_eq!(world.hosts[0].policy, before);
+    rule_is(&mut world, "ingress IPv4 tcp 70000 from 10.0.0.0/8");
+    faults(
+        &world,
+        expect![[r#"
+            rule r of security group g: port_range_min: expected a number from 0 to 65535, found 70000
+            rule r of security group g: port_range_max: expected a number from 0 to 65535, found 70000
+        "#]],
+    );
+    assert_eq!(world.hosts[0].policy, before);
+    rule_is(&mut world, "ingress IPv4 from address-group a");
+    faults(
+        &world,
+        expect![[r#"
+        rule r of security group g: remote_address_group_id: address group a is not defined
+    "#]],
+    );
+    assert_eq!(world.hosts[0].policy, before);
+    rule_is(&mut world, "ingress IPv4 udp");
+    faults(&world, expect![""]);
+    assert_ne!(world.hosts[0].policy, before);
+}
+
+#[test]
+fn a_port_of_a_group_that_is_not_there_stays_as_it_was_until_it_is() {
+    let mut world = world();
+    let before = world.hosts[0].policy.clone();
+    by_hand(
+        &mut world,
+        Update::table(PORT)
+            .filter(Condition::equal("id", "p"))
+            .set("security_groups", Value::set(["g", "h"])),
+    );
+    faults(
+        &world,
+        expect![[r#"
+        port p: security_groups: security group h is not defined
+    "#]],
+    );
+    assert_eq!(world.hosts[0].policy, before);
+    by_hand(&mut world, Insert::into(SECURITY_GROUP).set("id", "h").set("stateful", true));
+    faults(&world, expect![""]);
+    assert_eq!(world.hosts[0].policy.ports[&"p".into()].security_groups.len(), 2);
+}
+
+#[test]
+fn a_group_that_goes_before_its_port_stays() {
+    let mut world = world();
+    let before = world.hosts[0].policy.groups.clone();
+    by_hand(&mut world, ovsdb::Delete::from(SECURITY_GROUP).filter(Condition::equal("id", "g")));
+    assert_eq!(world.hosts[0].policy.groups, before);
+    by_hand(&mut world, ovsdb::Delete::from(PORT).filter(Condition::equal("id", "p")));
+    assert!(world.hosts[0].policy.groups.is_empty());
+}
+
+#[test]
+fn members_that_are_none_are_named_until_they_go() {
+    let mut world = world();
+    rule_is(&mut world, "ingress IPv4 from group g");
+    let members = |mutator, text: &str| {
+        Mutate::table(SECURITY_GROUP).filter(Condition::equal("id", "g")).mutate(
+            "members_ipv4",
+            mutator,
+            Value::set([text]),
+        )
+    };
+    for text in ["10.0.0.7/32", "nobody", "10.0.0.8"] {
+        by_hand(&mut world, members(Mutator::Insert, text));
+    }
+    faults(
+        &world,
+        expect![[r#"
+            member 10.0.0.7/32 of security group g: "10.0.0.7/32" is to be written "10.0.0.7"
+            member nobody of security group g: "nobody" is neither an address nor a prefix
+        "#]],
+    );
+    let ids: Vec<String> = world.hosts[0].policy.ports.keys().map(ToString::to_string).collect();
+    assert_eq!(ids, ["g/member/10.0.0.1/32/", "g/member/10.0.0.8/32/", "p"]);
+    for text in ["10.0.0.7/32", "nobody"] {
+        by_hand(&mut world, members(Mutator::Delete, text));
+    }
+    faults(&world, expect![""]);
+}

@@ -1,0 +1,485 @@
+//! How a policy gets into the store: by what is different.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ovsdb::{
+    Atom, Change, Datum, Delete, Insert, Mutate, Mutator, Operation, Row, RowError, Select, Transaction,
+    Update, Uuid, Value, Wait,
+};
+use policy::{AddressGroupId, GroupId, PolicyDelta, Port, PortId};
+use serde_json::json;
+
+use crate::content::{Content, GroupRow, MemberText, PortRow, Touched};
+use crate::member_text::Family;
+use crate::rule_text;
+use crate::schema::{ADDRESS_GROUP, GLOBAL, PORT, SECURITY_GROUP};
+use crate::sight::SetChange;
+
+/// The rows that are in the store, as a session has them that follows every column.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    groups: BTreeMap<GroupId, Arc<Row>>,
+    address_groups: BTreeMap<AddressGroupId, Arc<Row>>,
+    ports: BTreeMap<PortId, Arc<Row>>,
+    global: Option<Arc<Row>>,
+}
+
+/// Changes of rows that belong together, and how much is left for others.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    operations: Vec<Operation>,
+    touched: Touched,
+    /// How many rows it changes.
+    pub rows: usize,
+    /// Whether everything that is to be changed is in it.
+    pub is_last: bool,
+}
+
+/// What the store is to hold, what it holds, and where the two may differ.
+///
+/// Nothing is remembered of what was sent: an answer that never came leaves the question whether a change was made to the rows themselves.
+/// So nothing is lost, and nothing is done twice.
+#[derive(Clone, Debug, Default)]
+pub struct Writer {
+    wanted: Content,
+    held: Held,
+    dirty: Touched,
+}
+
+impl Held {
+    /// Takes a change of a row in.
+    ///
+    /// # Errors
+    /// A row without its id: the session does not follow that column.
+    pub fn see(&mut self, change: &Change) -> Result<(), RowError> {
+        let (old, new) = (change.old_row(), change.new_row());
+        match &*change.table {
+            SECURITY_GROUP => put(&mut self.groups, old, new),
+            ADDRESS_GROUP => put(&mut self.address_groups, old, new),
+            PORT => put(&mut self.ports, old, new),
+            GLOBAL => {
+                self.global = new.cloned();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How many security groups, address groups and ports there are.
+    pub fn counts(&self) -> [usize; 3] {
+        [self.groups.len(), self.address_groups.len(), self.ports.len()]
+    }
+
+    /// How often the policy was written, and the number that hosts answer; none if nobody has prepared the store.
+    pub fn global(&self) -> Option<(Uuid, i64, i64)> {
+        let row = self.global.as_ref()?;
+        Some((row.uuid(), row.integer("revision").ok()?, row.integer("sequence").ok()?))
+    }
+
+    /// Everything as a document, in the words of the API. A rule that is none is left out, and named.
+    ///
+    /// # Errors
+    /// A column is not there or of another type.
+    pub fn document(&self) -> Result<(serde_json::Value, Vec<String>), RowError> {
+        let mut bad = Vec::new();
+        let mut groups = Vec::new();
+        for (id, row) in &self.groups {
+            let mut rules = Vec::new();
+            for (rule, text) in row.map("rules")?.iter() {
+                match rule_text::document(rule, text) {
+                    Ok(document) => rules.push(document),
+                    Err(reason) => bad.push(format!("rule {rule} of security group {id}: {reason}")),
+                }
+            }
+            groups.push(
+                json!({"id": id.as_str(), "name": row.string("name")?, "stateful": row.boolean("stateful")?,
+                "security_group_rules": rules}),
+            );
+        }
+        let mut address_groups = Vec::new();
+        for (id, row) in &self.address_groups {
+            let addresses = row.strings("addresses")?;
+            address_groups
+                .push(json!({"id": id.as_str(), "name": row.string("name")?, "addresses": addresses}));
+        }
+        let ports = self.ports.iter().map(|(id, row)| Ok(PortRow::read(row)?.document(id)));
+        let ports = ports.collect::<Result<Vec<_>, RowError>>()?;
+        let document = json!({"security_groups": groups, "address_groups": address_groups, "ports": ports});
+        Ok((document, bad))
+    }
+}
+
+/// Keeps a row by its id.
+fn put<I: Ord + for<'t> From<&'t str>>(
+    rows: &mut BTreeMap<I, Arc<Row>>,
+    old: Option<&Arc<Row>>,
+    new: Option<&Arc<Row>>,
+) -> Result<(), RowError> {
+    if let Some(old) = old {
+        let id = I::from(old.string("id")?);
+        // Another row of the same id may have come in the same transaction.
+        if rows.get(&id).is_some_and(|row| row.uuid() == old.uuid()) {
+            rows.remove(&id);
+        }
+    }
+    if let Some(new) = new {
+        rows.insert(I::from(new.string("id")?), Arc::clone(new));
+    }
+    Ok(())
+}
+
+impl Writer {
+    /// Takes in how the policy changes. `hosts` says where a port is bound.
+    pub fn apply(&mut self, delta: &PolicyDelta, hosts: impl Fn(&Port) -> BTreeSet<String>) {
+        let touched = self.wanted.apply(delta, hosts);
+        self.dirty.add(touched);
+    }
+
+    /// Takes in how the store changes, by whomever: what is not as it is wanted is to be written again.
+    ///
+    /// # Errors
+    /// See [`Held::see`].
+    pub fn see(&mut self, change: &Change) -> Result<(), RowError> {
+        self.held.see(change)?;
+        for row in [change.old_row(), change.new_row()].into_iter().flatten() {
+            match &*change.table {
+                SECURITY_GROUP => _ = self.dirty.heads.insert(row.string("id")?.into()),
+                ADDRESS_GROUP => _ = self.dirty.address_groups.insert(row.string("id")?.into()),
+                PORT => _ = self.dirty.ports.insert(row.string("id")?.into()),
+                _ => {}
+            }
+        }
+        if &*change.table == SECURITY_GROUP {
+            self.see_members(change)?;
+        }
+        Ok(())
+    }
+
+    fn see_members(&mut self, change: &Change) -> Result<(), RowError> {
+        for family in Family::BOTH {
+            let SetChange { added, removed } = SetChange::of(change, family.column())?;
+            for row in [change.old_row(), change.new_row()].into_iter().flatten() {
+                let id = GroupId::from(row.string("id")?);
+                let texts = added.iter().chain(&removed);
+                self.dirty.members.extend(texts.map(|text| (id.clone(), (family, text.clone()))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything may differ: for whoever takes over from another.
+    pub fn compare_all(&mut self) {
+        self.dirty.heads.extend(self.wanted.groups.keys().chain(self.held.groups.keys()).cloned());
+        self.dirty
+            .address_groups
+            .extend(self.wanted.address_groups.keys().chain(self.held.address_groups.keys()).cloned());
+        self.dirty.ports.extend(self.wanted.ports.keys().chain(self.held.ports.keys()).cloned());
+        for (id, row) in &self.held.groups {
+            let wanted = self.wanted.groups.get(id).map(|group| &group.members);
+            let mut held = BTreeSet::new();
+            for family in Family::BOTH {
+                let texts = row.strings(family.column()).unwrap_or_default();
+                held.extend(texts.into_iter().map(|text| (family, text.to_owned())));
+            }
+            let wanted: BTreeSet<MemberText> = wanted.into_iter().flat_map(BTreeMap::keys).cloned().collect();
+            let members = held.symmetric_difference(&wanted);
+            self.dirty.members.extend(members.map(|member| (id.clone(), member.clone())));
+        }
+    }
+
+    /// What is to be written next: all of it if that is at most `limit` rows, else a part in an order in which no port is without what it
+    /// refers to. None if the store is as it is wanted. What is in it counts as written; [`Writer::failed`] takes that back.
+    pub fn batch(&mut self, limit: usize) -> Option<Batch> {
+        let mut batch = Batch { is_last: true, ..Batch::default() };
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut left = Touched::default();
+        let mut members: BTreeMap<GroupId, Vec<MemberText>> = BTreeMap::new();
+        for (group, member) in dirty.members {
+            members.entry(group).or_default().push(member);
+        }
+        let groups: BTreeSet<GroupId> = dirty.heads.iter().chain(members.keys()).cloned().collect();
+        let (go, stay): (Vec<_>, Vec<_>) = groups
+            .into_iter()
+            .partition(|id| self.wanted.groups.get(id).is_none_or(|group| group.head.is_none()));
+        let (ports_go, ports_stay): (Vec<_>, Vec<_>) =
+            dirty.ports.into_iter().partition(|id| !self.wanted.ports.contains_key(id));
+        let mut steps: Vec<Step> = Vec::new();
+        let (addresses_go, addresses_stay): (Vec<_>, Vec<_>) =
+            dirty.address_groups.into_iter().partition(|id| !self.wanted.address_groups.contains_key(id));
+        steps.extend(addresses_stay.into_iter().map(Step::AddressGroup));
+        steps.extend(stay.into_iter().map(Step::Group));
+        steps.extend(ports_stay.into_iter().chain(ports_go).map(Step::Port));
+        steps.extend(go.into_iter().map(Step::Group));
+        steps.extend(addresses_go.into_iter().map(Step::AddressGroup));
+        for step in steps {
+            let mut of_group = Vec::new();
+            if let Step::Group(id) = &step {
+                of_group = members.remove(id).unwrap_or_default();
+            }
+            if batch.rows >= limit {
+                batch.is_last = false;
+                left.step(step, of_group);
+                continue;
+            }
+            let before = batch.operations.len();
+            match &step {
+                Step::Group(id) => self.write_group(id, &of_group, &mut batch.operations),
+                Step::AddressGroup(id) => self.write_address_group(id, &mut batch.operations),
+                Step::Port(id) => self.write_port(id, &mut batch.operations),
+            }
+            if batch.operations.len() > before {
+                batch.rows += 1;
+                batch.touched.step(step, of_group);
+            }
+        }
+        self.dirty.add(left);
+        (batch.rows > 0).then_some(batch)
+    }
+
+    /// The batch was not written, or nobody knows.
+    pub fn failed(&mut self, batch: Batch) {
+        self.dirty.add(batch.touched);
+    }
+
+    /// The rows that are in the store.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    fn write_group(&self, id: &GroupId, members: &[MemberText], operations: &mut Vec<Operation>) {
+        let wanted = self.wanted.groups.get(id);
+        let held = self.held.groups.get(id);
+        let head = wanted.and_then(|group| group.head.as_ref());
+        match (head, held) {
+            (None, None) => {}
+            (None, Some(row)) => operations.push(Delete::from(SECURITY_GROUP).filter(row.uuid()).into()),
+            (Some(head), None) => {
+                let of = |family| members_of(wanted, family);
+                let rules = Value::map(head.rules.iter().map(|(id, text)| (id.as_str(), text.as_str())));
+                let insert = Insert::into(SECURITY_GROUP)
+                    .set("id", id.as_str())
+                    .set("name", head.name.as_str())
+                    .set("stateful", head.stateful)
+                    .set("rules", rules)
+                    .set("members_ipv4", strings(&of(Family::V4)))
+                    .set("members_ipv6", strings(&of(Family::V6)));
+                operations.push(insert.into());
+            }
+            (Some(head), Some(row)) => {
+                if row.string("name").ok() != Some(&head.name)
+                    || row.boolean("stateful").ok() != Some(head.stateful)
+                {
+                    let update = Update::table(SECURITY_GROUP).filter(row.uuid());
+                    operations
+                        .push(update.set("name", head.name.as_str()).set("stateful", head.stateful).into());
+                }
+                let mutate = Mutate::table(SECURITY_GROUP).filter(row.uuid());
+                let (mutate, rules_differ) = write_rules(mutate, &head.rules, row);
+                let (mutate, members_differ) = write_members(mutate, members, wanted, row);
+                if rules_differ || members_differ {
+                    operations.push(mutate.into());
+                }
+            }
+        }
+    }
+
+    fn write_address_group(&self, id: &AddressGroupId, operations: &mut Vec<Operation>) {
+        match (self.wanted.address_groups.get(id), self.held.address_groups.get(id)) {
+            (None, None) => {}
+            (None, Some(row)) => operations.push(Delete::from(ADDRESS_GROUP).filter(row.uuid()).into()),
+            (Some((name, addresses)), None) => {
+                let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+                let insert = Insert::into(ADDRESS_GROUP).set("id", id.as_str()).set("name", name.as_str());
+                operations.push(insert.set("addresses", Value::set(addresses)).into());
+            }
+            (Some((name, addresses)), Some(row)) => {
+                if row.string("name").ok() != Some(name) {
+                    let update = Update::table(ADDRESS_GROUP).filter(row.uuid()).set("name", name.as_str());
+                    operations.push(update.into());
+                }
+                let held: BTreeSet<&str> = row.strings("addresses").unwrap_or_default().into_iter().collect();
+                let wanted: BTreeSet<&str> = addresses.iter().map(String::as_str).collect();
+                let (mutate, differs) = write_set(
+                    Mutate::table(ADDRESS_GROUP).filter(row.uuid()),
+                    "addresses",
+                    held.difference(&wanted).copied().collect(),
+                    wanted.difference(&held).copied().collect(),
+                );
+                if differs {
+                    operations.push(mutate.into());
+                }
+            }
+        }
+    }
+
+    fn write_port(&self, id: &PortId, operations: &mut Vec<Operation>) {
+        let wanted = self.wanted.ports.get(id);
+        let Some(row) = self.held.ports.get(id) else {
+            let set = wanted.map(|wanted| {
+                port_columns(wanted)
+                    .fold(Insert::into(PORT).set("id", id.as_str()), |insert, (column, value)| {
+                        insert.set(column, value)
+                    })
+            });
+            return operations.extend(set.map(Operation::from));
+        };
+        match wanted {
+            None => operations.push(Delete::from(PORT).filter(row.uuid()).into()),
+            Some(wanted) if PortRow::read(row).ok().as_ref() == Some(wanted) => {}
+            Some(wanted) => {
+                let update = Update::table(PORT).filter(row.uuid());
+                operations.push(
+                    port_columns(wanted)
+                        .fold(update, |update, (column, value)| update.set(column, value))
+                        .into(),
+                );
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// As a transaction that is made only if nobody else has written since the rows were seen that it was made of. `lock`: and only by whoever holds it.
+    /// `ask`: gives out a new number for hosts to answer, which is the result of the operation whose place is returned.
+    ///
+    /// None if nobody has prepared the store.
+    pub fn transaction(
+        &self,
+        held: &Held,
+        lock: Option<&str>,
+        ask: bool,
+    ) -> Option<(Transaction, Option<ovsdb::OperationIndex>)> {
+        let (global, revision, _) = held.global()?;
+        let mut transaction = Transaction::new(crate::schema::DATABASE);
+        if let Some(lock) = lock {
+            transaction.push(Operation::Assert { lock: lock.to_owned() });
+        }
+        let wait = Wait::until_equal(GLOBAL).timeout(std::time::Duration::ZERO).filter(global);
+        transaction.push(wait.columns(["revision"]).row([("revision", revision)]));
+        for operation in &self.operations {
+            transaction.push(operation.clone());
+        }
+        let mutate = Mutate::table(GLOBAL).filter(global).mutate("revision", Mutator::Add, 1);
+        if !ask {
+            transaction.push(mutate);
+            return Some((transaction, None));
+        }
+        transaction.push(mutate.mutate("sequence", Mutator::Add, 1));
+        let place = transaction.push(Select::from(GLOBAL).filter(global).columns(["sequence"]));
+        Some((transaction, Some(place)))
+    }
+
+    /// What it does, for people: an operation a line.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+}
+
+enum Step {
+    Group(GroupId),
+    AddressGroup(AddressGroupId),
+    Port(PortId),
+}
+
+impl Touched {
+    fn add(&mut self, mut other: Touched) {
+        self.heads.append(&mut other.heads);
+        self.members.append(&mut other.members);
+        self.address_groups.append(&mut other.address_groups);
+        self.ports.append(&mut other.ports);
+    }
+
+    fn step(&mut self, step: Step, members: Vec<MemberText>) {
+        match step {
+            Step::Group(id) => {
+                self.members.extend(members.into_iter().map(|member| (id.clone(), member)));
+                self.heads.insert(id);
+            }
+            Step::AddressGroup(id) => _ = self.address_groups.insert(id),
+            Step::Port(id) => _ = self.ports.insert(id),
+        }
+    }
+}
+
+fn members_of(group: Option<&GroupRow>, family: Family) -> Vec<String> {
+    let members = group.into_iter().flat_map(|group| group.members.keys());
+    members.filter(|(of, _)| *of == family).map(|(_, text)| text.clone()).collect()
+}
+
+fn strings(texts: &[String]) -> Value {
+    Value::set(texts.iter().map(String::as_str))
+}
+
+/// Rules that are other ones now, rule by rule.
+fn write_rules(mutate: Mutate, wanted: &BTreeMap<String, String>, row: &Row) -> (Mutate, bool) {
+    let held: BTreeMap<&str, &str> = row.map("rules").map(|rules| rules.iter().collect()).unwrap_or_default();
+    let wanted: BTreeMap<&str, &str> = wanted.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
+    let gone: Vec<&str> =
+        held.iter().filter(|(id, text)| wanted.get(*id) != Some(text)).map(|(id, _)| *id).collect();
+    let come: Vec<(&str, &str)> = wanted
+        .iter()
+        .filter(|(id, text)| held.get(*id) != Some(text))
+        .map(|(id, text)| (*id, *text))
+        .collect();
+    let differs = !gone.is_empty() || !come.is_empty();
+    // An insertion leaves the value of a key alone that is there (RFC 7047, 5.1 <mutation>).
+    let mutate =
+        if gone.is_empty() { mutate } else { mutate.mutate("rules", Mutator::Delete, Value::set(gone)) };
+    let mutate =
+        if come.is_empty() { mutate } else { mutate.mutate("rules", Mutator::Insert, Value::map(come)) };
+    (mutate, differs)
+}
+
+/// Those of `members` that are not as they are wanted.
+fn write_members(
+    mut mutate: Mutate,
+    members: &[MemberText],
+    wanted: Option<&GroupRow>,
+    row: &Row,
+) -> (Mutate, bool) {
+    let mut differs = false;
+    for family in Family::BOTH {
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        for member in members.iter().filter(|(of, _)| *of == family) {
+            let text = member.1.as_str();
+            let is_held = matches!(row.datum(family.column()), Ok(Datum::Set(held)) if held.contains(&Atom::from(text)));
+            let is_wanted = wanted.is_some_and(|group| group.members.contains_key(member));
+            match (is_held, is_wanted) {
+                (true, false) => gone.push(text),
+                (false, true) => come.push(text),
+                _ => {}
+            }
+        }
+        let changed;
+        (mutate, changed) = write_set(mutate, family.column(), gone, come);
+        differs |= changed;
+    }
+    (mutate, differs)
+}
+
+fn write_set(mut mutate: Mutate, column: &str, gone: Vec<&str>, come: Vec<&str>) -> (Mutate, bool) {
+    let differs = !gone.is_empty() || !come.is_empty();
+    if !gone.is_empty() {
+        mutate = mutate.mutate(column, Mutator::Delete, Value::set(gone));
+    }
+    if !come.is_empty() {
+        mutate = mutate.mutate(column, Mutator::Insert, Value::set(come));
+    }
+    (mutate, differs)
+}
+
+fn port_columns(row: &PortRow) -> impl Iterator<Item = (&'static str, Value)> {
+    let set = |texts: &BTreeSet<String>| Value::set(texts.iter().map(String::as_str));
+    [
+        ("hosts", set(&row.hosts)),
+        ("network_id", row.network_id.as_str().into()),
+        ("mac_address", row.mac_address.as_str().into()),
+        ("fixed_ips", set(&row.fixed_ips)),
+        ("allowed_address_pairs", set(&row.allowed_address_pairs)),
+        ("security_groups", set(&row.security_groups)),
+        ("port_security_enabled", row.port_security_enabled.into()),
+        ("device_owner", row.device_owner.as_str().into()),
+    ]
+    .into_iter()
+}
