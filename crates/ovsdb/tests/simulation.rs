@@ -11,8 +11,9 @@ use ovsdb::backoff::{BackoffRange, Jitter};
 use ovsdb::server::{ConnectionId, MemoryServer};
 use ovsdb::session::{Core, Effect, Token};
 use ovsdb::{
-    Condition, Delete, Insert, MonitorTable, Mutate, Mutator, Operation, OperationIndex, Remote, Replica,
-    Row, Select, SessionConfig, SessionEvent, Timestamp, TransactError, Transaction, Update, Value,
+    Condition, DatabaseStatus, Delete, Insert, MonitorTable, Mutate, Mutator, Operation, OperationIndex,
+    Remote, Replica, Row, Select, ServerPolicy, SessionConfig, SessionEvent, StorageModel, Timestamp,
+    TransactError, Transaction, Update, Value,
 };
 use proptest::prelude::*;
 
@@ -37,6 +38,8 @@ enum Step {
     Lock,
     Steal,
     Unlock,
+    /// The server says this of itself.
+    Status(DatabaseStatus),
 }
 
 #[derive(Debug, Clone)]
@@ -99,7 +102,18 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Lock),
         1 => Just(Step::Steal),
         1 => Just(Step::Unlock),
+        1 => status().prop_map(Step::Status),
     ]
+}
+
+fn status() -> impl Strategy<Value = DatabaseStatus> {
+    let model =
+        prop::sample::select(vec![StorageModel::Standalone, StorageModel::Clustered, StorageModel::Relay]);
+    (model, any::<bool>(), any::<bool>()).prop_map(|(model, connected, leader)| DatabaseStatus {
+        model,
+        connected,
+        leader,
+    })
 }
 
 /// The two machines, and what is between them.
@@ -122,7 +136,7 @@ struct World {
 }
 
 impl World {
-    fn new(disabled: &[&str], history: usize) -> Self {
+    fn new(disabled: &[&str], history: usize, policy: ServerPolicy) -> Self {
         let mut server = MemoryServer::new(serde_json::from_str(SCHEMA).unwrap()).unwrap();
         disabled.iter().for_each(|method| server.disable_method(method));
         server.keep_transactions(history);
@@ -131,6 +145,7 @@ impl World {
             .monitor(MonitorTable::new("Item", ["name", "tags", "ids"]));
         config.backoff =
             BackoffRange { shortest: Duration::from_millis(100), longest: Duration::from_secs(2) };
+        config.server = policy;
         Self {
             server,
             core: Core::new(config, Timestamp::default()),
@@ -184,6 +199,7 @@ impl World {
                 self.core.unlock("l");
                 (self.wants_lock, self.owns_lock) = (false, false);
             }
+            Step::Status(status) => self.server.set_status(status),
         }
         self.settle()
     }
@@ -325,9 +341,10 @@ proptest! {
     fn whatever_happens_both_sides_end_equal(
         disabled in prop::sample::select(vec![NEW, NEW, OLD, OLDEST]),
         history in prop::sample::select(vec![0_usize, 3, 1000, 1000]),
+        policy in prop::sample::select(vec![ServerPolicy::Any, ServerPolicy::Connected, ServerPolicy::Leader]),
         steps in prop::collection::vec(step(), 0..60),
     ) {
-        let mut world = World::new(disabled, history);
+        let mut world = World::new(disabled, history, policy);
         for (number, step) in steps.into_iter().enumerate() {
             match number % 16 {
                 3 => world.rival("steal"),
@@ -337,6 +354,7 @@ proptest! {
             world.step(step)?;
         }
         world.rival("unlock");
+        world.step(Step::Status(DatabaseStatus::STANDALONE))?;
         world.quiesce()?;
         world.check()?;
     }
@@ -348,7 +366,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..40),
     ) {
         let bytes = [texts.concat().into_bytes(), noise].concat();
-        let mut world = World::new(NEW, 10);
+        let mut world = World::new(NEW, 10, ServerPolicy::Leader);
         world.step(Step::Wait(Duration::ZERO))?;
         world.step(Step::Deliver(usize::MAX))?;
         let connection = world.connection.unwrap();
@@ -359,7 +377,7 @@ proptest! {
 
 /// A session that is live.
 fn live() -> World {
-    let mut world = World::new(NEW, 0);
+    let mut world = World::new(NEW, 0, ServerPolicy::Any);
     world.quiesce().unwrap();
     world
 }

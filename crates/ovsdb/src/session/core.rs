@@ -1,10 +1,12 @@
 //! The session as a state machine: no socket, no clock, no chance.
 //!
 //! ```text
-//!   Waiting ──tick──► Connecting ──connected──► Schema ──► Monitor ──► Live
-//!      ▲                  │                       │           │          │
-//!      └──────tick────── Lost ◄── closed, broken, silent, refused ───────┘
+//!   Waiting ──tick──► Connecting ──connected──► Server ──► Schema ──► Monitor ──► Live
+//!      ▲                  │                       │           │          │         │
+//!      └──────tick────── Lost ◄── closed, broken, silent, refused, not the server wanted
 //! ```
+//!
+//! "Server" asks what the server tells of itself, where the configuration wants to know ([`ServerPolicy`]).
 //!
 //! Whoever drives it feeds bytes, moments and wishes, and carries out the [`Effect`]s.
 
@@ -15,7 +17,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use thiserror::Error;
 
-use super::{SessionConfig, SessionEvent};
+use super::member::Member;
+use super::{ServerPolicy, SessionConfig, SessionEvent};
 use crate::backoff::{Backoff, Jitter};
 use crate::connection::{Connection, Incoming};
 use crate::monitor::{Call, MonitorError, Progress, Purpose, Subscription};
@@ -63,9 +66,11 @@ pub struct Core {
     config: SessionConfig,
     /// Index into `config.remotes` of the next attempt.
     next_remote: usize,
+    /// Attempts in this round of the remotes. When it is all of them, the backoff is waited for.
+    tried: usize,
     backoff: Backoff,
     state: State,
-    /// When the session was last live, and the wait that came before.
+    /// Since when the session is live, and the wait that came before.
     live_since: Option<Timestamp>,
     last_wait: Duration,
     schema: Option<Arc<DatabaseSchema>>,
@@ -81,6 +86,7 @@ enum State {
         until: Timestamp,
     },
     Connecting {
+        remote: Remote,
         until: Timestamp,
     },
     Connected(Box<Link>),
@@ -91,13 +97,17 @@ enum State {
 /// A connection, and what its requests were for.
 #[derive(Debug)]
 struct Link {
+    remote: Remote,
     connection: Connection,
+    /// What the server tells of itself, if that is to be known and the server is not too old to tell.
+    member: Option<Member>,
     pending: BTreeMap<RequestId, Pending>,
     is_live: bool,
 }
 
 #[derive(Debug)]
 enum Pending {
+    Member(Purpose),
     Schema,
     Monitor(Purpose, Option<Token>),
     Transact(Token, Transaction),
@@ -123,6 +133,7 @@ impl Core {
     pub fn new(config: SessionConfig, now: Timestamp) -> Self {
         Self {
             next_remote: 0,
+            tried: 0,
             backoff: Backoff::new(config.backoff),
             state: State::Waiting { until: now },
             live_since: None,
@@ -165,7 +176,7 @@ impl Core {
     /// When [`Core::tick`] is to be called next; `None`: not before something else happens.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         match &self.state {
-            State::Waiting { until } | State::Connecting { until } => Some(*until),
+            State::Waiting { until } | State::Connecting { until, .. } => Some(*until),
             State::Connected(link) => link.connection.next_deadline(),
             State::Lost => Some(Timestamp::default()),
         }
@@ -174,12 +185,11 @@ impl Core {
     /// Lets time pass.
     pub fn tick(&mut self, now: Timestamp, jitter: Jitter) {
         if matches!(self.state, State::Lost) {
-            self.last_wait = self.backoff.after_failure(jitter);
-            self.state = State::Waiting { until: now.after(self.last_wait) };
+            self.state = State::Waiting { until: now.after(self.wait_after_failure(jitter)) };
         }
         match &mut self.state {
             State::Waiting { until } if *until <= now => self.connect(now),
-            State::Connecting { until } if *until <= now => {
+            State::Connecting { until, .. } if *until <= now => {
                 let reason = format!("no connection within {:?}", self.config.connect_timeout);
                 self.fail(reason, now);
             }
@@ -194,10 +204,21 @@ impl Core {
 
     /// The socket is open.
     pub fn connected(&mut self, now: Timestamp) {
-        let mut connection = Connection::new(self.config.limits, self.config.probe_interval, now);
-        let id = connection.request("get_schema", json!([self.config.database]));
-        let pending = BTreeMap::from([(id, Pending::Schema)]);
-        self.state = State::Connected(Box::new(Link { connection, pending, is_live: false }));
+        let State::Connecting { remote, .. } = &self.state else { return };
+        self.state = State::Connected(Box::new(Link {
+            remote: remote.clone(),
+            connection: Connection::new(self.config.limits, self.config.probe_interval, now),
+            member: None,
+            pending: BTreeMap::new(),
+            is_live: false,
+        }));
+        let begun = match self.config.server {
+            ServerPolicy::Any => self.open(),
+            ServerPolicy::Connected | ServerPolicy::Leader => self.ask_member(),
+        };
+        if let Err(reason) = begun {
+            self.fail(reason, now);
+        }
     }
 
     /// The socket could not be opened, or was closed by the peer.
@@ -268,8 +289,20 @@ impl Core {
             return self.fail("no remote is configured".into(), now);
         };
         self.next_remote = (self.next_remote + 1) % self.config.remotes.len();
-        self.state = State::Connecting { until: now.after(self.config.connect_timeout) };
+        self.tried += 1;
+        let until = now.after(self.config.connect_timeout);
+        self.state = State::Connecting { remote: remote.clone(), until };
         self.effects.push_back(Effect::Connect(remote));
+    }
+
+    /// None while there is a remote that was not tried in this round.
+    fn wait_after_failure(&mut self, jitter: Jitter) -> Duration {
+        if self.tried < self.config.remotes.len() {
+            return Duration::ZERO;
+        }
+        self.tried = 0;
+        self.last_wait = self.backoff.after_failure(jitter);
+        self.last_wait
     }
 
     fn fail(&mut self, reason: String, now: Timestamp) {
@@ -284,9 +317,13 @@ impl Core {
         for lock in self.locks.values_mut().filter(|lock| !matches!(lock, Lock::Wanted { .. })) {
             *lock = Lock::Wanted { steal: false };
         }
-        // A connection that lasted longer than the wait before it was a good one.
-        if self.live_since.take().is_some_and(|since| now.since(since) >= self.last_wait) {
+        // A connection that lasted longer than the wait before it was a good one: a new round begins, in which its
+        // server has been tried. Any shorter one is an attempt like others, or two servers that drop us at
+        // once would have us back without end.
+        let enough = self.last_wait.max(self.config.backoff.shortest);
+        if self.live_since.take().is_some_and(|since| now.since(since) >= enough) {
             self.backoff.reset();
+            self.tried = 1;
         }
         self.events.push_back(SessionEvent::Disconnected { reason });
     }
@@ -302,7 +339,11 @@ impl Core {
                 Pending::Monitor(_, Some(token)) => {
                     self.effects.push_back(Effect::ConditionsSet(token, Ok(())))
                 }
-                Pending::Monitor(_, None) | Pending::Schema | Pending::Lock(_) | Pending::Unlock => {}
+                Pending::Monitor(_, None)
+                | Pending::Member(_)
+                | Pending::Schema
+                | Pending::Lock(_)
+                | Pending::Unlock => {}
             }
         }
     }
@@ -327,6 +368,7 @@ impl Core {
         now: Timestamp,
     ) -> Result<(), String> {
         match pending {
+            Pending::Member(purpose) => self.member_answered(purpose, outcome),
             Pending::Schema => {
                 let json =
                     outcome.map_err(|error| format!("no schema of {}: {error}", self.config.database))?;
@@ -341,6 +383,40 @@ impl Core {
             Pending::Lock(name) => self.lock_answered(id, &name, outcome),
             Pending::Unlock => Ok(()),
         }
+    }
+
+    /// Asks what the server tells of itself.
+    fn ask_member(&mut self) -> Result<(), String> {
+        let (member, call) = Member::new(&self.config.database)?;
+        let Some(link) = self.link() else { return Ok(()) };
+        link.member = Some(member);
+        link.send(call, Pending::Member);
+        Ok(())
+    }
+
+    fn member_answered(&mut self, purpose: Purpose, outcome: Result<Json, RpcError>) -> Result<(), String> {
+        let State::Connected(link) = &mut self.state else { return Ok(()) };
+        let Some(member) = &mut link.member else { return Ok(()) };
+        match member.answered(purpose, outcome) {
+            // A server older than `_Server` is taken as it is.
+            Err(MonitorError::Refused(error)) if error.is_unknown_database() => link.member = None,
+            Err(error) => return Err(format!("{}: {error}", link.remote)),
+            Ok(Progress::Fallback(call)) => {
+                link.send(call, Pending::Member);
+                return Ok(());
+            }
+            Ok(_) => member.verdict(self.config.server, &link.remote, &self.config.database)?,
+        }
+        self.open()
+    }
+
+    /// Asks for what the database's tables are followed by.
+    fn open(&mut self) -> Result<(), String> {
+        let params = json!([self.config.database]);
+        let Some(link) = self.link() else { return Ok(()) };
+        let id = link.connection.request("get_schema", params);
+        link.pending.insert(id, Pending::Schema);
+        Ok(())
     }
 
     /// With the schema, the tables can be followed.
@@ -412,6 +488,7 @@ impl Core {
         match method {
             "locked" => self.lock_is_ours(lock_name(), true),
             "stolen" => self.lock_is_ours(lock_name(), false),
+            _ if self.member_notified(method, params)? => {}
             _ => {
                 let changes =
                     self.subscription.notified(method, params).map_err(|error| error.to_string())?;
@@ -419,6 +496,17 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// True if the notification was about the server; the error says why it is left.
+    fn member_notified(&mut self, method: &str, params: &Json) -> Result<bool, String> {
+        let State::Connected(link) = &mut self.state else { return Ok(false) };
+        let Some(member) = &mut link.member else { return Ok(false) };
+        let is_ours = member.notified(method, params).map_err(|error| format!("{}: {error}", link.remote))?;
+        if is_ours {
+            member.verdict(self.config.server, &link.remote, &self.config.database)?;
+        }
+        Ok(is_ours)
     }
 
     fn ask_for_lock(&mut self, name: &str) {
@@ -471,9 +559,8 @@ impl Core {
     fn send_calls(&mut self, calls: Vec<Call>, token: Option<Token>) {
         let State::Connected(link) = &mut self.state else { return };
         let last = calls.len().saturating_sub(1);
-        for (index, Call { method, params, purpose }) in calls.into_iter().enumerate() {
-            let id = link.connection.request(method, params);
-            link.pending.insert(id, Pending::Monitor(purpose, token.filter(|_| index == last)));
+        for (index, call) in calls.into_iter().enumerate() {
+            link.send(call, |purpose| Pending::Monitor(purpose, token.filter(|_| index == last)));
         }
     }
 
@@ -483,5 +570,12 @@ impl Core {
 
     fn live_link(&mut self) -> Option<&mut Link> {
         self.link().filter(|link| link.is_live)
+    }
+}
+
+impl Link {
+    fn send(&mut self, Call { method, params, purpose }: Call, pending: impl FnOnce(Purpose) -> Pending) {
+        let id = self.connection.request(method, params);
+        self.pending.insert(id, pending(purpose));
     }
 }
