@@ -1,10 +1,12 @@
 //! What a session is to do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::BackoffRange;
 use crate::monitor::MonitorTable;
 use crate::remote::{Remote, TlsConfig};
+use crate::schema::DatabaseSchema;
 use crate::wire::Limits;
 
 /// Which servers a session stays with, by what they tell of the database (`_Server`, ovsdb-server(5)). A server
@@ -34,6 +36,11 @@ pub struct SessionConfig {
     pub database: String,
     /// Which servers to stay with. Default [`ServerPolicy::Any`].
     pub server: ServerPolicy,
+    /// The database's schema, if it is known beforehand: it is not asked for then, which saves a round trip and its
+    /// few kilobytes at each connect. Where the server refuses to have the tables followed, its own is asked for,
+    /// to tell what it lacks. A column of another type than this one says ends the connection with the first
+    /// value that does not fit. `None`: the server's is asked for.
+    pub schema: Option<Arc<DatabaseSchema>>,
     /// The tables to follow. None at all: the session serves transactions and locks only.
     pub monitors: Vec<MonitorTable>,
     /// After this much silence an echo is sent, and after as much again without any byte the connection is
@@ -56,6 +63,7 @@ impl SessionConfig {
             tls: None,
             database: database.into(),
             server: ServerPolicy::Any,
+            schema: None,
             monitors: Vec::new(),
             probe_interval: Duration::from_secs(5),
             backoff: BackoffRange::default(),

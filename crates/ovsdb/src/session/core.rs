@@ -6,9 +6,12 @@
 //!      └──────tick────── Lost ◄── closed, broken, silent, refused, not the server wanted
 //! ```
 //!
-//! "Server" asks what the server tells of itself, where the configuration wants to know ([`ServerPolicy`]).
+//! "Server" asks what the server tells of itself, where the configuration wants to know ([`ServerPolicy`]);
+//! "Schema" is left out where the configuration has it.
 //!
 //! Whoever drives it feeds bytes, moments and wishes, and carries out the [`Effect`]s.
+
+mod locks;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,6 +20,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use thiserror::Error;
 
+use self::locks::Lock;
+use super::assumed::mismatch;
 use super::member::Member;
 use super::{ServerPolicy, SessionConfig, SessionEvent};
 use crate::backoff::{Backoff, Jitter};
@@ -60,6 +65,16 @@ pub enum SetConditionsError {
     Ended,
 }
 
+/// Bytes that a session exchanged with its servers since it began, over all connections: those of the protocol,
+/// without what TLS, TCP and IP add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// From the servers.
+    pub received: u64,
+    /// To the servers; those that still wait for the socket are counted.
+    pub sent: u64,
+}
+
 /// The state of a session.
 #[derive(Debug)]
 pub struct Core {
@@ -76,6 +91,7 @@ pub struct Core {
     schema: Option<Arc<DatabaseSchema>>,
     subscription: Subscription,
     locks: BTreeMap<String, Lock>,
+    traffic: Traffic,
     events: VecDeque<SessionEvent>,
     effects: VecDeque<Effect>,
 }
@@ -109,23 +125,12 @@ struct Link {
 enum Pending {
     Member(Purpose),
     Schema,
+    /// The schema, after the monitor was refused under the assumed one.
+    Refused(RpcError),
     Monitor(Purpose, Option<Token>),
     Transact(Token, Transaction),
     Lock(String),
     Unlock,
-}
-
-/// A lock that is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lock {
-    /// To be asked for, or taken from its holder, once there is a connection.
-    Wanted { steal: bool },
-    /// The request is not answered yet. A `locked` that comes before is about an earlier wish.
-    Asked(RequestId),
-    /// Another client holds it, and we are in the server's queue.
-    Queued,
-    /// We hold it.
-    Ours,
 }
 
 impl Core {
@@ -141,6 +146,7 @@ impl Core {
             schema: None,
             subscription: Subscription::new(0, config.database.clone(), config.monitors.clone()),
             locks: BTreeMap::new(),
+            traffic: Traffic::default(),
             events: VecDeque::new(),
             effects: VecDeque::new(),
             config,
@@ -160,7 +166,14 @@ impl Core {
 
     /// Bytes for the socket; they are taken out.
     pub fn take_output(&mut self) -> Vec<u8> {
-        self.link().map(|link| link.connection.take_output()).unwrap_or_default()
+        let output = self.link().map(|link| link.connection.take_output()).unwrap_or_default();
+        self.traffic.sent += output.len() as u64;
+        output
+    }
+
+    /// The bytes that went over its connections.
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// The rows.
@@ -168,7 +181,7 @@ impl Core {
         self.subscription.replica()
     }
 
-    /// The schema of the server last connected to.
+    /// The schema of the server last connected to; the one of the configuration, if it has one.
     pub const fn schema(&self) -> Option<&Arc<DatabaseSchema>> {
         self.schema.as_ref()
     }
@@ -213,7 +226,7 @@ impl Core {
             is_live: false,
         }));
         let begun = match self.config.server {
-            ServerPolicy::Any => self.open(),
+            ServerPolicy::Any => self.open(now),
             ServerPolicy::Connected | ServerPolicy::Leader => self.ask_member(),
         };
         if let Err(reason) = begun {
@@ -228,6 +241,7 @@ impl Core {
 
     /// Bytes came from the socket.
     pub fn receive(&mut self, bytes: &[u8], now: Timestamp) {
+        self.traffic.received += bytes.len() as u64;
         let Some(link) = self.link() else { return };
         let received = link.connection.receive(bytes, now);
         while let Some(incoming) = self.link().and_then(|link| link.connection.next_incoming()) {
@@ -247,31 +261,6 @@ impl Core {
         };
         let id = link.connection.request("transact", transaction.params());
         link.pending.insert(id, Pending::Transact(token, transaction));
-    }
-
-    /// Asks for a lock, now and after each reconnect, until [`Core::unlock`]. With `steal` it is taken from
-    /// whoever holds it, once: after a reconnect it is asked for.
-    pub fn lock(&mut self, name: &str, steal: bool) {
-        match self.locks.get(name) {
-            Some(Lock::Ours) => return,
-            Some(_) if !steal => return,
-            // RFC 7047 §4.1.8: no second request for a lock without an unlock in between.
-            Some(_) => self.unlock(name),
-            None => {}
-        }
-        self.locks.insert(name.to_owned(), Lock::Wanted { steal });
-        self.ask_for_lock(name);
-    }
-
-    /// Gives a lock back, or asks for it no more.
-    pub fn unlock(&mut self, name: &str) {
-        match (self.locks.remove(name), self.live_link()) {
-            (None | Some(Lock::Wanted { .. }), _) | (_, None) => {}
-            (Some(_), Some(link)) => {
-                let id = link.connection.request("unlock", json!([name]));
-                link.pending.insert(id, Pending::Unlock);
-            }
-        }
     }
 
     /// Follows other rows of a table; [`Effect::ConditionsSet`] tells the outcome, after the changes.
@@ -314,9 +303,7 @@ impl Core {
         }
         self.effects.push_back(Effect::Close);
         self.subscription.disconnected();
-        for lock in self.locks.values_mut().filter(|lock| !matches!(lock, Lock::Wanted { .. })) {
-            *lock = Lock::Wanted { steal: false };
-        }
+        self.locks_lost();
         // A connection that lasted longer than the wait before it was a good one: a new round begins, in which its
         // server has been tried. Any shorter one is an attempt like others, or two servers that drop us at
         // once would have us back without end.
@@ -342,6 +329,7 @@ impl Core {
                 Pending::Monitor(_, None)
                 | Pending::Member(_)
                 | Pending::Schema
+                | Pending::Refused(_)
                 | Pending::Lock(_)
                 | Pending::Unlock => {}
             }
@@ -368,11 +356,14 @@ impl Core {
         now: Timestamp,
     ) -> Result<(), String> {
         match pending {
-            Pending::Member(purpose) => self.member_answered(purpose, outcome),
+            Pending::Member(purpose) => self.member_answered(purpose, outcome, now),
             Pending::Schema => {
-                let json =
-                    outcome.map_err(|error| format!("no schema of {}: {error}", self.config.database))?;
-                self.begin(&json, now)
+                let schema = self.read_schema(outcome)?;
+                self.begin(schema, now)
+            }
+            Pending::Refused(error) => {
+                let found = self.read_schema(outcome)?;
+                Err(self.why_refused(&found, &error))
             }
             Pending::Monitor(purpose, token) => self.monitor_answered(purpose, token, outcome, now),
             Pending::Transact(token, transaction) => {
@@ -394,7 +385,12 @@ impl Core {
         Ok(())
     }
 
-    fn member_answered(&mut self, purpose: Purpose, outcome: Result<Json, RpcError>) -> Result<(), String> {
+    fn member_answered(
+        &mut self,
+        purpose: Purpose,
+        outcome: Result<Json, RpcError>,
+        now: Timestamp,
+    ) -> Result<(), String> {
         let State::Connected(link) = &mut self.state else { return Ok(()) };
         let Some(member) = &mut link.member else { return Ok(()) };
         match member.answered(purpose, outcome) {
@@ -407,21 +403,40 @@ impl Core {
             }
             Ok(_) => member.verdict(self.config.server, &link.remote, &self.config.database)?,
         }
-        self.open()
+        self.open(now)
     }
 
-    /// Asks for what the database's tables are followed by.
-    fn open(&mut self) -> Result<(), String> {
-        let params = json!([self.config.database]);
-        let Some(link) = self.link() else { return Ok(()) };
-        let id = link.connection.request("get_schema", params);
-        link.pending.insert(id, Pending::Schema);
+    /// Follows the tables by the schema that is known, or asks for it.
+    fn open(&mut self, now: Timestamp) -> Result<(), String> {
+        if let Some(schema) = &self.config.schema {
+            return self.begin(schema.clone(), now);
+        }
+        self.ask_for_schema(Pending::Schema);
         Ok(())
     }
 
+    fn ask_for_schema(&mut self, pending: Pending) {
+        let params = json!([self.config.database]);
+        let Some(link) = self.link() else { return };
+        let id = link.connection.request("get_schema", params);
+        link.pending.insert(id, pending);
+    }
+
+    fn read_schema(&self, outcome: Result<Json, RpcError>) -> Result<Arc<DatabaseSchema>, String> {
+        let json = outcome.map_err(|error| format!("no schema of {}: {error}", self.config.database))?;
+        DatabaseSchema::from_json(&json).map(Arc::new).map_err(|error| error.to_string())
+    }
+
+    /// Why the monitor was refused with `error`: what the server's schema lacks of the assumed one.
+    fn why_refused(&self, found: &DatabaseSchema, error: &RpcError) -> String {
+        let assumed = self.config.schema.as_deref();
+        let reason = assumed
+            .and_then(|assumed| mismatch(&self.config.database, assumed, found, &self.config.monitors));
+        reason.unwrap_or_else(|| MonitorError::Refused(error.clone()).to_string())
+    }
+
     /// With the schema, the tables can be followed.
-    fn begin(&mut self, schema: &Json, now: Timestamp) -> Result<(), String> {
-        let schema = Arc::new(DatabaseSchema::from_json(schema).map_err(|error| error.to_string())?);
+    fn begin(&mut self, schema: Arc<DatabaseSchema>, now: Timestamp) -> Result<(), String> {
         self.schema = Some(schema.clone());
         if self.config.monitors.is_empty() {
             self.go_live(Vec::new(), now);
@@ -440,7 +455,15 @@ impl Core {
         now: Timestamp,
     ) -> Result<(), String> {
         let mut conditions = Ok(());
-        match self.subscription.answered(purpose, outcome).map_err(|error| error.to_string())? {
+        let progress = match self.subscription.answered(purpose, outcome) {
+            Ok(progress) => progress,
+            Err(error) => {
+                // They are part of the next start.
+                self.effects.extend(token.map(|token| Effect::ConditionsSet(token, Ok(()))));
+                return self.monitor_ended(error);
+            }
+        };
+        match progress {
             Progress::Fallback(call) => {
                 self.send_calls(vec![call], token);
                 return Ok(());
@@ -453,6 +476,16 @@ impl Core {
             self.effects.push_back(Effect::ConditionsSet(token, conditions));
         }
         Ok(())
+    }
+
+    fn monitor_ended(&mut self, error: MonitorError) -> Result<(), String> {
+        match error {
+            MonitorError::Refused(error) if self.config.schema.is_some() => {
+                self.ask_for_schema(Pending::Refused(error));
+                Ok(())
+            }
+            error => Err(error.to_string()),
+        }
     }
 
     fn synced(&mut self, changes: Vec<Change>, now: Timestamp) -> Result<(), String> {
@@ -473,8 +506,7 @@ impl Core {
         self.live_since = Some(now);
         self.events.push_back(SessionEvent::Connected);
         self.events.push_back(SessionEvent::Update(changes));
-        let names: Vec<String> = self.locks.keys().cloned().collect();
-        names.iter().for_each(|name| self.ask_for_lock(name));
+        self.ask_for_locks();
     }
 
     fn push_update(&mut self, changes: Vec<Change>) {
@@ -507,52 +539,6 @@ impl Core {
             member.verdict(self.config.server, &link.remote, &self.config.database)?;
         }
         Ok(is_ours)
-    }
-
-    fn ask_for_lock(&mut self, name: &str) {
-        let State::Connected(link) = &mut self.state else { return };
-        let (true, Some(lock)) = (link.is_live, self.locks.get_mut(name)) else { return };
-        let Lock::Wanted { steal } = *lock else { return };
-        let id = link.connection.request(if steal { "steal" } else { "lock" }, json!([name]));
-        link.pending.insert(id, Pending::Lock(name.to_owned()));
-        *lock = Lock::Asked(id);
-    }
-
-    fn lock_answered(
-        &mut self,
-        id: RequestId,
-        name: &str,
-        outcome: Result<Json, RpcError>,
-    ) -> Result<(), String> {
-        let result = outcome.map_err(|error| format!("lock {name} refused: {error}"))?;
-        let locked = result.get("locked").and_then(Json::as_bool);
-        let locked = locked.ok_or_else(|| format!("unreadable answer to lock {name}: {result}"))?;
-        match self.locks.get_mut(name) {
-            Some(lock) if *lock == Lock::Asked(id) => *lock = Lock::Queued,
-            // Given up since.
-            _ => return Ok(()),
-        }
-        if locked {
-            self.lock_is_ours(name, true);
-        }
-        Ok(())
-    }
-
-    fn lock_is_ours(&mut self, name: &str, is_ours: bool) {
-        let Some(lock) = self.locks.get_mut(name) else { return };
-        let name = name.to_owned();
-        match (*lock, is_ours) {
-            (Lock::Queued, true) => {
-                *lock = Lock::Ours;
-                self.events.push_back(SessionEvent::Locked(name));
-            }
-            // Who was robbed of a lock is in the queue for it again.
-            (Lock::Ours, false) => {
-                *lock = Lock::Queued;
-                self.events.push_back(SessionEvent::Stolen(name));
-            }
-            _ => {}
-        }
     }
 
     /// Sends the calls; the token belongs to the last of them.

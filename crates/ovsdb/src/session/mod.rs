@@ -2,6 +2,7 @@
 //!
 //! [`Core`] is the state machine; the feature `tokio` adds the task that drives it.
 
+mod assumed;
 mod config;
 mod core;
 mod event;
@@ -11,7 +12,7 @@ mod queue;
 #[cfg(feature = "tokio")]
 mod task;
 
-pub use self::core::{Core, Effect, SetConditionsError, Token};
+pub use self::core::{Core, Effect, SetConditionsError, Token, Traffic};
 pub use config::{ServerPolicy, SessionConfig};
 pub use event::SessionEvent;
 #[cfg(feature = "tokio")]
