@@ -171,6 +171,11 @@ impl Core {
         output
     }
 
+    /// The server that the session is live on.
+    pub fn remote(&self) -> Option<&Remote> {
+        if let State::Connected(link) = &self.state { link.is_live.then_some(&link.remote) } else { None }
+    }
+
     /// The bytes that went over its connections.
     pub const fn traffic(&self) -> Traffic {
         self.traffic

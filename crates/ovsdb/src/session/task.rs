@@ -13,6 +13,7 @@ use super::queue::{DEFAULT_BOUND, EventQueue};
 use super::{Core, Effect, SessionConfig, SessionEvent, SetConditionsError, Token, Traffic};
 use crate::backoff::Jitter;
 use crate::net::{ConnectError, Io, Pump, open};
+use crate::remote::Remote;
 use crate::replica::Replica;
 use crate::schema::DatabaseSchema;
 use crate::time::Timestamp;
@@ -74,6 +75,7 @@ enum Command {
     Replica(oneshot::Sender<Replica>),
     Schema(oneshot::Sender<Option<Arc<DatabaseSchema>>>),
     Traffic(oneshot::Sender<Traffic>),
+    Remote(oneshot::Sender<Option<Remote>>),
 }
 
 /// The events on their way from the task to the reader.
@@ -187,6 +189,13 @@ impl SessionHandle {
         reply.await.ok()
     }
 
+    /// The server that the session is live on.
+    pub async fn remote(&self) -> Option<Remote> {
+        let (sender, reply) = oneshot::channel();
+        self.send(Command::Remote(sender)).await;
+        reply.await.ok().flatten()
+    }
+
     /// The bytes exchanged with its servers since the session began; `None` when it has ended.
     pub async fn traffic(&self) -> Option<Traffic> {
         let (sender, reply) = oneshot::channel();
@@ -298,6 +307,7 @@ impl Task {
             Command::Replica(reply) => drop(reply.send(self.core.replica().clone())),
             Command::Schema(reply) => drop(reply.send(self.core.schema().cloned())),
             Command::Traffic(reply) => drop(reply.send(self.core.traffic())),
+            Command::Remote(reply) => drop(reply.send(self.core.remote().cloned())),
         }
     }
 
