@@ -26,6 +26,7 @@ pub mod row;
 pub mod schema;
 pub mod server;
 pub mod session;
+pub mod status;
 pub mod time;
 pub mod transaction;
 pub mod value;
@@ -40,7 +41,8 @@ pub use remote::{HostPort, Remote, TlsConfig};
 pub use replica::{Change, ChangeKind, Replica};
 pub use row::{Row, RowError, StringMap};
 pub use schema::DatabaseSchema;
-pub use session::{SessionConfig, SessionEvent};
+pub use session::{ServerPolicy, SessionConfig, SessionEvent};
+pub use status::{DatabaseStatus, StorageModel};
 pub use time::Timestamp;
 pub use transaction::{
     Condition, Delete, Function, Insert, Mutate, Mutator, NamedRow, Operation, OperationIndex,

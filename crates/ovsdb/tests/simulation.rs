@@ -5,14 +5,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ovsdb::backoff::{BackoffRange, Jitter};
 use ovsdb::server::{ConnectionId, MemoryServer};
 use ovsdb::session::{Core, Effect, Token};
 use ovsdb::{
-    Condition, Delete, Insert, MonitorTable, Mutate, Mutator, Operation, OperationIndex, Remote, Replica,
-    Row, Select, SessionConfig, SessionEvent, Timestamp, TransactError, Transaction, Update, Value,
+    Condition, DatabaseSchema, DatabaseStatus, Delete, Insert, MonitorTable, Mutate, Mutator, Operation,
+    OperationIndex, Remote, Replica, Row, Select, ServerPolicy, SessionConfig, SessionEvent, StorageModel,
+    Timestamp, TransactError, Transaction, Update, Value,
 };
 use proptest::prelude::*;
 
@@ -37,6 +39,8 @@ enum Step {
     Lock,
     Steal,
     Unlock,
+    /// The server says this of itself.
+    Status(DatabaseStatus),
 }
 
 #[derive(Debug, Clone)]
@@ -99,7 +103,18 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Lock),
         1 => Just(Step::Steal),
         1 => Just(Step::Unlock),
+        1 => status().prop_map(Step::Status),
     ]
+}
+
+fn status() -> impl Strategy<Value = DatabaseStatus> {
+    let model =
+        prop::sample::select(vec![StorageModel::Standalone, StorageModel::Clustered, StorageModel::Relay]);
+    (model, any::<bool>(), any::<bool>()).prop_map(|(model, connected, leader)| DatabaseStatus {
+        model,
+        connected,
+        leader,
+    })
 }
 
 /// The two machines, and what is between them.
@@ -122,7 +137,7 @@ struct World {
 }
 
 impl World {
-    fn new(disabled: &[&str], history: usize) -> Self {
+    fn new(disabled: &[&str], history: usize, policy: ServerPolicy, knows_schema: bool) -> Self {
         let mut server = MemoryServer::new(serde_json::from_str(SCHEMA).unwrap()).unwrap();
         disabled.iter().for_each(|method| server.disable_method(method));
         server.keep_transactions(history);
@@ -131,6 +146,8 @@ impl World {
             .monitor(MonitorTable::new("Item", ["name", "tags", "ids"]));
         config.backoff =
             BackoffRange { shortest: Duration::from_millis(100), longest: Duration::from_secs(2) };
+        config.server = policy;
+        config.schema = knows_schema.then(|| Arc::new(DatabaseSchema::from_text(SCHEMA).unwrap()));
         Self {
             server,
             core: Core::new(config, Timestamp::default()),
@@ -184,6 +201,7 @@ impl World {
                 self.core.unlock("l");
                 (self.wants_lock, self.owns_lock) = (false, false);
             }
+            Step::Status(status) => self.server.set_status(status),
         }
         self.settle()
     }
@@ -325,9 +343,11 @@ proptest! {
     fn whatever_happens_both_sides_end_equal(
         disabled in prop::sample::select(vec![NEW, NEW, OLD, OLDEST]),
         history in prop::sample::select(vec![0_usize, 3, 1000, 1000]),
+        policy in prop::sample::select(vec![ServerPolicy::Any, ServerPolicy::Connected, ServerPolicy::Leader]),
+        knows_schema in any::<bool>(),
         steps in prop::collection::vec(step(), 0..60),
     ) {
-        let mut world = World::new(disabled, history);
+        let mut world = World::new(disabled, history, policy, knows_schema);
         for (number, step) in steps.into_iter().enumerate() {
             match number % 16 {
                 3 => world.rival("steal"),
@@ -337,6 +357,7 @@ proptest! {
             world.step(step)?;
         }
         world.rival("unlock");
+        world.step(Step::Status(DatabaseStatus::STANDALONE))?;
         world.quiesce()?;
         world.check()?;
     }
@@ -348,7 +369,7 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..40),
     ) {
         let bytes = [texts.concat().into_bytes(), noise].concat();
-        let mut world = World::new(NEW, 10);
+        let mut world = World::new(NEW, 10, ServerPolicy::Leader, false);
         world.step(Step::Wait(Duration::ZERO))?;
         world.step(Step::Deliver(usize::MAX))?;
         let connection = world.connection.unwrap();
@@ -359,7 +380,7 @@ proptest! {
 
 /// A session that is live.
 fn live() -> World {
-    let mut world = World::new(NEW, 0);
+    let mut world = World::new(NEW, 0, ServerPolicy::Any, false);
     world.quiesce().unwrap();
     world
 }
@@ -401,6 +422,16 @@ fn a_lock_that_comes_after_it_was_given_up_is_not_taken_for_the_next_one() {
     assert!(!world.owns_lock, "the server will first see that it is given up");
     world.step(Step::Deliver(usize::MAX)).unwrap();
     assert!(world.owns_lock);
+}
+
+#[test]
+fn conditions_have_an_outcome_where_the_new_monitor_is_refused() {
+    let mut world = World::new(OLDEST, 0, ServerPolicy::Any, false);
+    world.quiesce().unwrap();
+    world.server.disable_method("monitor");
+    world.step(Step::Follow(BTreeSet::from([1]))).unwrap();
+    world.step(Step::Deliver(usize::MAX)).unwrap();
+    assert!(!world.is_connected && world.waiting.is_empty(), "{:?}", world.waiting);
 }
 
 /// Messages that look right at first sight.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::schema::{DatabaseSchema, TableSchema};
+use serde_json::Value as Json;
+
+use crate::schema::{DatabaseSchema, SchemaError, TableSchema};
 use crate::value::{Datum, Uuid};
 
 /// The columns of a row.
@@ -26,11 +28,21 @@ pub(super) struct RowChange {
     pub(super) new: Option<Arc<Record>>,
 }
 
+/// Which of the server's databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DatabaseName {
+    /// The one it was made for.
+    Own,
+    /// `_Server`, which clients only read.
+    Server,
+}
+
 type Rows = BTreeMap<Uuid, Arc<Record>>;
 
 /// A database: its schema, its rows, and its last transactions.
 #[derive(Debug)]
 pub(super) struct Database {
+    pub(super) schema_json: Json,
     pub(super) schema: Arc<DatabaseSchema>,
     tables: BTreeMap<Arc<str>, Arc<Rows>>,
     identities: Identities,
@@ -67,15 +79,16 @@ impl Identities {
 }
 
 impl Database {
-    pub(super) fn new(schema: DatabaseSchema) -> Self {
-        Self {
-            schema: Arc::new(schema),
+    pub(super) fn new(schema_json: Json) -> Result<Self, SchemaError> {
+        Ok(Self {
+            schema: Arc::new(DatabaseSchema::from_json(&schema_json)?),
+            schema_json,
             tables: BTreeMap::new(),
             identities: Identities(0),
             history: VecDeque::new(),
             keep_transactions: 0,
             last_transaction: Uuid::ZERO,
-        }
+        })
     }
 
     pub(super) fn keep_transactions(&mut self, count: usize) {

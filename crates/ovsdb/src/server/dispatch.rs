@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::database::{Database, DatabaseName, RowChange};
 use super::execute::{Context, Execution, execute};
 use super::follower::Follower;
 use super::{Blocked, ConnectionId, MemoryServer};
@@ -42,8 +43,11 @@ impl MemoryServer {
     fn call(&mut self, client: ConnectionId, method: &str, params: &Json, id: &Json) -> Answer {
         match method {
             "echo" => Ok(Some(params.clone())),
-            "list_dbs" => Ok(Some(json!([&*self.database.schema.name]))),
-            "get_schema" => self.check_database(&params[0]).map(|()| Some(self.schema_json.clone())),
+            "list_dbs" => Ok(Some(json!(self.database_names()))),
+            "get_schema" => {
+                let name = self.database_name(method, &params[0])?;
+                Ok(Some(self.database(name).schema_json.clone()))
+            }
             "get_server_id" => Ok(Some(self.server_id.to_string().into())),
             "set_db_change_aware" => Ok(Some(json!({}))),
             "transact" => self.transact_for(client, params, id),
@@ -57,20 +61,34 @@ impl MemoryServer {
         }
     }
 
-    fn check_database(&self, name: &Json) -> Result<(), RpcError> {
-        if name.as_str() == Some(&*self.database.schema.name) {
-            return Ok(());
+    fn database_names(&self) -> Vec<&str> {
+        let status = self.has_status.then_some(&*self.status.schema.name);
+        std::iter::once(&*self.database.schema.name).chain(status).collect()
+    }
+
+    const fn database(&self, name: DatabaseName) -> &Database {
+        match name {
+            DatabaseName::Own => &self.database,
+            DatabaseName::Server => &self.status,
         }
-        Err(RpcError::new(
-            "unknown database",
-            format!("get_schema request specifies unknown database {name}"),
-        ))
+    }
+
+    fn database_name(&self, method: &str, name: &Json) -> Result<DatabaseName, RpcError> {
+        let name = name.as_str().unwrap_or_default();
+        match self.database_names().iter().position(|known| *known == name) {
+            Some(0) => Ok(DatabaseName::Own),
+            Some(_) => Ok(DatabaseName::Server),
+            None => {
+                let details = format!("{method} request specifies unknown database {name}");
+                Err(RpcError::new("unknown database", details))
+            }
+        }
     }
 
     fn transact_for(&mut self, client: ConnectionId, params: &Json, id: &Json) -> Answer {
-        self.check_database(&params[0])?;
+        let name = self.database_name("transact", &params[0])?;
         let operations = params.as_array().and_then(|params| params.get(1..)).unwrap_or_default().to_vec();
-        let blocked = Blocked { client, id: id.clone(), operations, since: self.now, deadline: None };
+        let blocked = Blocked { client, id: id.clone(), name, operations, since: self.now, deadline: None };
         match self.attempt(&blocked) {
             Attempt::Done(results) => Ok(Some(results.into())),
             Attempt::Wait(deadline) => {
@@ -82,10 +100,11 @@ impl MemoryServer {
 
     pub(super) fn run_local(&mut self, transaction: &Transaction) -> Result<Json, RpcError> {
         let params = transaction.params();
-        self.check_database(&params[0])?;
+        let name = self.database_name("transact", &params[0])?;
         let operations = params.as_array().and_then(|params| params.get(1..)).unwrap_or_default().to_vec();
         let nobody = ConnectionId(u64::MAX);
-        let local = Blocked { client: nobody, id: Json::Null, operations, since: self.now, deadline: None };
+        let local =
+            Blocked { client: nobody, id: Json::Null, name, operations, since: self.now, deadline: None };
         let outcome = match self.attempt(&local) {
             Attempt::Done(results) => Ok(results.into()),
             Attempt::Wait(_) => Err(RpcError::new("timed out", "a \"wait\" does not hold")),
@@ -97,26 +116,35 @@ impl MemoryServer {
     /// Runs a transaction; if it commits, the followers are told before the client is answered.
     fn attempt(&mut self, transaction: &Blocked) -> Attempt {
         let owns_lock = |name: &str| self.locks.owner(name) == Some(transaction.client);
-        let context = Context { owns_lock: &owns_lock, waited: self.now.since(transaction.since) };
-        match execute(&self.database, &transaction.operations, &context) {
+        let context = Context {
+            owns_lock: &owns_lock,
+            waited: self.now.since(transaction.since),
+            is_read_only: transaction.name == DatabaseName::Server,
+        };
+        match execute(self.database(transaction.name), &transaction.operations, &context) {
             Execution::Blocked { timeout } => {
                 Attempt::Wait(timeout.map(|timeout| transaction.since.after(timeout)))
             }
             Execution::Done { results, draft } => {
                 if let Some(draft) = draft {
-                    let changes = self.database.commit(draft);
-                    self.tell(&changes);
+                    let database = match transaction.name {
+                        DatabaseName::Own => &mut self.database,
+                        DatabaseName::Server => &mut self.status,
+                    };
+                    let changes = database.commit(draft);
+                    self.tell(transaction.name, &changes);
                 }
                 Attempt::Done(results)
             }
         }
     }
 
-    fn tell(&mut self, changes: &[super::database::RowChange]) {
-        let transaction = self.database.last_transaction();
+    /// Tells the followers of a database what changed in it.
+    pub(super) fn tell(&mut self, name: DatabaseName, changes: &[RowChange]) {
+        let transaction = self.database(name).last_transaction();
         let mut notifications = Vec::new();
         for (client, peer) in &self.clients {
-            for follower in &peer.followers {
+            for follower in peer.followers.iter().filter(|follower| follower.name == name) {
                 let updates = follower.updates(changes);
                 if !updates.is_empty() {
                     let params = follower.notification(updates, transaction);
@@ -160,22 +188,23 @@ impl MemoryServer {
     }
 
     fn monitor(&mut self, client: ConnectionId, method: MonitorMethod, params: &Json) -> Answer {
-        self.check_database(&params[0])?;
+        let name = self.database_name(method.request(), &params[0])?;
+        let database = self.database(name);
         let id = params[1].clone();
         if self.follower(client, &id).is_some() {
             return Err(RpcError::new("syntax error", "duplicate monitor ID"));
         }
-        let follower = Follower::read(id, method, &params[2], &self.database.schema)
+        let follower = Follower::read(id, name, method, &params[2], &database.schema)
             .map_err(|reason| RpcError::new("syntax error", reason))?;
         let result = match method {
-            MonitorMethod::Plain | MonitorMethod::Cond => follower.snapshot(&self.database).into(),
+            MonitorMethod::Plain | MonitorMethod::Cond => follower.snapshot(database).into(),
             MonitorMethod::CondSince => {
                 let last: Option<Uuid> = params[3].as_str().and_then(|text| text.parse().ok());
                 let last = last.ok_or_else(|| RpcError::new("syntax error", "no last transaction"))?;
-                let current = self.database.last_transaction().to_string();
-                match self.database.changes_since(last) {
+                let current = database.last_transaction().to_string();
+                match database.changes_since(last) {
                     Some(changes) => json!([true, current, follower.updates(&changes)]),
-                    None => json!([false, current, follower.snapshot(&self.database)]),
+                    None => json!([false, current, follower.snapshot(database)]),
                 }
             }
         };
@@ -186,7 +215,6 @@ impl MemoryServer {
     }
 
     fn monitor_cond_change(&mut self, client: ConnectionId, params: &Json) -> Answer {
-        let transaction = self.database.last_transaction();
         let unknown = || RpcError::new("unknown monitor", "monitor session not found");
         let peer = self.clients.get_mut(&client).ok_or_else(unknown)?;
         let follower =
@@ -194,8 +222,13 @@ impl MemoryServer {
         if follower.method == MonitorMethod::Plain {
             return Err(unknown());
         }
+        let database = match follower.name {
+            DatabaseName::Own => &self.database,
+            DatabaseName::Server => &self.status,
+        };
+        let transaction = database.last_transaction();
         let updates = follower
-            .change_conditions(&params[2], &self.database)
+            .change_conditions(&params[2], database)
             .map_err(|reason| RpcError::new("syntax error", reason))?;
         follower.id = params[1].clone();
         if !updates.is_empty() {

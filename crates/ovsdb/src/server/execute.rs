@@ -30,6 +30,8 @@ pub(super) struct Context<'a> {
     pub(super) owns_lock: &'a dyn Fn(&str) -> bool,
     /// How long ago the transaction came.
     pub(super) waited: Duration,
+    /// Whether the rows are not the clients' to change.
+    pub(super) is_read_only: bool,
 }
 
 /// Runs `operations` (the parameters of `transact` without the database's name).
@@ -116,6 +118,10 @@ impl Run<'_> {
     fn operation(&mut self, json: &Json) -> Result<Json, Stop> {
         let object = json.as_object().ok_or_else(|| syntax_error("an operation is no object"))?;
         match object.get("op").and_then(Json::as_str) {
+            Some(op @ ("insert" | "update" | "mutate" | "delete")) if self.context.is_read_only => {
+                let details = format!("{op} operation not allowed on table in reserved database _Server");
+                Err(RpcError::new("not allowed", details).into())
+            }
             Some("insert") => Ok(self.insert(object)?),
             Some("select") => Ok(self.select(object)?),
             Some("update") => Ok(self.update(object)?),

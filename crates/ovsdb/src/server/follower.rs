@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::database::{Columns, Database, RowChange};
+use super::database::{Columns, Database, DatabaseName, RowChange};
 use crate::matching::Matcher;
 use crate::monitor::{MonitorMethod, algebra};
 use crate::schema::{DatabaseSchema, TableSchema};
@@ -17,6 +17,7 @@ use crate::wire::value::{NO_NAMES, datum_to_json};
 pub(super) struct Follower {
     /// The `<json-value>` that the client gave.
     pub(super) id: Json,
+    pub(super) name: DatabaseName,
     pub(super) method: MonitorMethod,
     tables: BTreeMap<Arc<str>, TableFollower>,
 }
@@ -44,18 +45,19 @@ type Updates = Map<String, Json>;
 impl Follower {
     pub(super) fn read(
         id: Json,
+        name: DatabaseName,
         method: MonitorMethod,
         requests: &Json,
         schema: &DatabaseSchema,
     ) -> Result<Self, String> {
         let requests = requests.as_object().ok_or("the monitor requests are no object")?;
         let mut tables = BTreeMap::new();
-        for (name, request) in requests {
-            let table = schema.table(name).ok_or_else(|| format!("no table named {name}"))?;
+        for (table, request) in requests {
+            let table = schema.table(table).ok_or_else(|| format!("no table named {table}"))?;
             let request = single_request(request)?;
             tables.insert(table.name.clone(), TableFollower::read(request, table, method)?);
         }
-        Ok(Self { id, method, tables })
+        Ok(Self { id, name, method, tables })
     }
 
     /// Takes new conditions; gives the updates that rows appear or go by.

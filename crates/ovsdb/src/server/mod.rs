@@ -3,7 +3,8 @@
 //! One database, held in memory, that does what ovsdb-server does to its clients: transactions with all
 //! operations and constraints, the three kinds of monitors, locks, echo. Beyond that it does what a test wants of
 //! a server: it can be as old as one likes ([`MemoryServer::disable_method`]), resume or not
-//! ([`MemoryServer::keep_transactions`]), and drop its clients. It is pure; the feature `tokio` adds
+//! ([`MemoryServer::keep_transactions`]), say of itself what one likes ([`MemoryServer::set_status`]), and drop
+//! its clients. It is pure; the feature `tokio` adds
 //! a listener.
 
 mod database;
@@ -15,17 +16,19 @@ mod integrity;
 mod listener;
 mod locks;
 mod mutation;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Json, json};
 
-use self::database::Database;
+use self::database::{Database, DatabaseName};
 use self::follower::Follower;
 #[cfg(feature = "tokio")]
 pub use self::listener::{Listener, ServerGuard};
 use self::locks::Locks;
-use crate::schema::{DatabaseSchema, SchemaError};
+use crate::schema::SchemaError;
+use crate::status::{DatabaseStatus, server_schema_json};
 use crate::time::Timestamp;
 use crate::transaction::{TransactError, TransactReply, Transaction};
 use crate::value::Uuid;
@@ -38,8 +41,10 @@ pub struct ConnectionId(u64);
 /// The state of the server.
 #[derive(Debug)]
 pub struct MemoryServer {
-    schema_json: Json,
     database: Database,
+    /// The `_Server` database, and whether the server is new enough to have it.
+    status: Database,
+    has_status: bool,
     server_id: Uuid,
     disabled: BTreeSet<String>,
     locks: Locks,
@@ -64,6 +69,7 @@ struct Blocked {
     client: ConnectionId,
     /// `id` of the request.
     id: Json,
+    name: DatabaseName,
     operations: Vec<Json>,
     since: Timestamp,
     deadline: Option<Timestamp>,
@@ -81,10 +87,11 @@ impl MemoryServer {
     /// # Errors
     /// The schema cannot be read.
     pub fn new(schema: Json) -> Result<Self, SchemaError> {
-        let mut database = Database::new(DatabaseSchema::from_json(&schema)?);
-        Ok(Self {
-            schema_json: schema,
+        let mut database = Database::new(schema)?;
+        let mut server = Self {
             server_id: database.new_identity(),
+            status: Database::new(server_schema_json())?,
+            has_status: true,
             database,
             disabled: BTreeSet::new(),
             locks: Locks::default(),
@@ -92,7 +99,9 @@ impl MemoryServer {
             clients: BTreeMap::new(),
             blocked: Vec::new(),
             now: Timestamp::default(),
-        })
+        };
+        server.set_status(DatabaseStatus::STANDALONE);
+        Ok(server)
     }
 
     /// Answers the method with "unknown method", as a server does that is older than it.

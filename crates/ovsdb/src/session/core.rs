@@ -1,12 +1,17 @@
 //! The session as a state machine: no socket, no clock, no chance.
 //!
 //! ```text
-//!   Waiting ──tick──► Connecting ──connected──► Schema ──► Monitor ──► Live
-//!      ▲                  │                       │           │          │
-//!      └──────tick────── Lost ◄── closed, broken, silent, refused ───────┘
+//!   Waiting ──tick──► Connecting ──connected──► Server ──► Schema ──► Monitor ──► Live
+//!      ▲                  │                       │           │          │         │
+//!      └──────tick────── Lost ◄── closed, broken, silent, refused, not the server wanted
 //! ```
 //!
+//! "Server" asks what the server tells of itself, where the configuration wants to know ([`ServerPolicy`]);
+//! "Schema" is left out where the configuration has it.
+//!
 //! Whoever drives it feeds bytes, moments and wishes, and carries out the [`Effect`]s.
+
+mod locks;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,7 +20,10 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use thiserror::Error;
 
-use super::{SessionConfig, SessionEvent};
+use self::locks::Lock;
+use super::assumed::mismatch;
+use super::member::Member;
+use super::{ServerPolicy, SessionConfig, SessionEvent};
 use crate::backoff::{Backoff, Jitter};
 use crate::connection::{Connection, Incoming};
 use crate::monitor::{Call, MonitorError, Progress, Purpose, Subscription};
@@ -57,20 +65,33 @@ pub enum SetConditionsError {
     Ended,
 }
 
+/// Bytes that a session exchanged with its servers since it began, over all connections: those of the protocol,
+/// without what TLS, TCP and IP add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// From the servers.
+    pub received: u64,
+    /// To the servers; those that still wait for the socket are counted.
+    pub sent: u64,
+}
+
 /// The state of a session.
 #[derive(Debug)]
 pub struct Core {
     config: SessionConfig,
     /// Index into `config.remotes` of the next attempt.
     next_remote: usize,
+    /// Attempts in this round of the remotes. When it is all of them, the backoff is waited for.
+    tried: usize,
     backoff: Backoff,
     state: State,
-    /// When the session was last live, and the wait that came before.
+    /// Since when the session is live, and the wait that came before.
     live_since: Option<Timestamp>,
     last_wait: Duration,
     schema: Option<Arc<DatabaseSchema>>,
     subscription: Subscription,
     locks: BTreeMap<String, Lock>,
+    traffic: Traffic,
     events: VecDeque<SessionEvent>,
     effects: VecDeque<Effect>,
 }
@@ -81,6 +102,7 @@ enum State {
         until: Timestamp,
     },
     Connecting {
+        remote: Remote,
         until: Timestamp,
     },
     Connected(Box<Link>),
@@ -91,31 +113,24 @@ enum State {
 /// A connection, and what its requests were for.
 #[derive(Debug)]
 struct Link {
+    remote: Remote,
     connection: Connection,
+    /// What the server tells of itself, if that is to be known and the server is not too old to tell.
+    member: Option<Member>,
     pending: BTreeMap<RequestId, Pending>,
     is_live: bool,
 }
 
 #[derive(Debug)]
 enum Pending {
+    Member(Purpose),
     Schema,
+    /// The schema, after the monitor was refused under the assumed one.
+    Refused(RpcError),
     Monitor(Purpose, Option<Token>),
     Transact(Token, Transaction),
     Lock(String),
     Unlock,
-}
-
-/// A lock that is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lock {
-    /// To be asked for, or taken from its holder, once there is a connection.
-    Wanted { steal: bool },
-    /// The request is not answered yet. A `locked` that comes before is about an earlier wish.
-    Asked(RequestId),
-    /// Another client holds it, and we are in the server's queue.
-    Queued,
-    /// We hold it.
-    Ours,
 }
 
 impl Core {
@@ -123,6 +138,7 @@ impl Core {
     pub fn new(config: SessionConfig, now: Timestamp) -> Self {
         Self {
             next_remote: 0,
+            tried: 0,
             backoff: Backoff::new(config.backoff),
             state: State::Waiting { until: now },
             live_since: None,
@@ -130,6 +146,7 @@ impl Core {
             schema: None,
             subscription: Subscription::new(0, config.database.clone(), config.monitors.clone()),
             locks: BTreeMap::new(),
+            traffic: Traffic::default(),
             events: VecDeque::new(),
             effects: VecDeque::new(),
             config,
@@ -149,7 +166,19 @@ impl Core {
 
     /// Bytes for the socket; they are taken out.
     pub fn take_output(&mut self) -> Vec<u8> {
-        self.link().map(|link| link.connection.take_output()).unwrap_or_default()
+        let output = self.link().map(|link| link.connection.take_output()).unwrap_or_default();
+        self.traffic.sent += output.len() as u64;
+        output
+    }
+
+    /// The server that the session is live on.
+    pub fn remote(&self) -> Option<&Remote> {
+        if let State::Connected(link) = &self.state { link.is_live.then_some(&link.remote) } else { None }
+    }
+
+    /// The bytes that went over its connections.
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// The rows.
@@ -157,7 +186,7 @@ impl Core {
         self.subscription.replica()
     }
 
-    /// The schema of the server last connected to.
+    /// The schema of the server last connected to; the one of the configuration, if it has one.
     pub const fn schema(&self) -> Option<&Arc<DatabaseSchema>> {
         self.schema.as_ref()
     }
@@ -165,7 +194,7 @@ impl Core {
     /// When [`Core::tick`] is to be called next; `None`: not before something else happens.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         match &self.state {
-            State::Waiting { until } | State::Connecting { until } => Some(*until),
+            State::Waiting { until } | State::Connecting { until, .. } => Some(*until),
             State::Connected(link) => link.connection.next_deadline(),
             State::Lost => Some(Timestamp::default()),
         }
@@ -174,12 +203,11 @@ impl Core {
     /// Lets time pass.
     pub fn tick(&mut self, now: Timestamp, jitter: Jitter) {
         if matches!(self.state, State::Lost) {
-            self.last_wait = self.backoff.after_failure(jitter);
-            self.state = State::Waiting { until: now.after(self.last_wait) };
+            self.state = State::Waiting { until: now.after(self.wait_after_failure(jitter)) };
         }
         match &mut self.state {
             State::Waiting { until } if *until <= now => self.connect(now),
-            State::Connecting { until } if *until <= now => {
+            State::Connecting { until, .. } if *until <= now => {
                 let reason = format!("no connection within {:?}", self.config.connect_timeout);
                 self.fail(reason, now);
             }
@@ -194,10 +222,21 @@ impl Core {
 
     /// The socket is open.
     pub fn connected(&mut self, now: Timestamp) {
-        let mut connection = Connection::new(self.config.limits, self.config.probe_interval, now);
-        let id = connection.request("get_schema", json!([self.config.database]));
-        let pending = BTreeMap::from([(id, Pending::Schema)]);
-        self.state = State::Connected(Box::new(Link { connection, pending, is_live: false }));
+        let State::Connecting { remote, .. } = &self.state else { return };
+        self.state = State::Connected(Box::new(Link {
+            remote: remote.clone(),
+            connection: Connection::new(self.config.limits, self.config.probe_interval, now),
+            member: None,
+            pending: BTreeMap::new(),
+            is_live: false,
+        }));
+        let begun = match self.config.server {
+            ServerPolicy::Any => self.open(now),
+            ServerPolicy::Connected | ServerPolicy::Leader => self.ask_member(),
+        };
+        if let Err(reason) = begun {
+            self.fail(reason, now);
+        }
     }
 
     /// The socket could not be opened, or was closed by the peer.
@@ -207,6 +246,7 @@ impl Core {
 
     /// Bytes came from the socket.
     pub fn receive(&mut self, bytes: &[u8], now: Timestamp) {
+        self.traffic.received += bytes.len() as u64;
         let Some(link) = self.link() else { return };
         let received = link.connection.receive(bytes, now);
         while let Some(incoming) = self.link().and_then(|link| link.connection.next_incoming()) {
@@ -228,31 +268,6 @@ impl Core {
         link.pending.insert(id, Pending::Transact(token, transaction));
     }
 
-    /// Asks for a lock, now and after each reconnect, until [`Core::unlock`]. With `steal` it is taken from
-    /// whoever holds it, once: after a reconnect it is asked for.
-    pub fn lock(&mut self, name: &str, steal: bool) {
-        match self.locks.get(name) {
-            Some(Lock::Ours) => return,
-            Some(_) if !steal => return,
-            // RFC 7047 §4.1.8: no second request for a lock without an unlock in between.
-            Some(_) => self.unlock(name),
-            None => {}
-        }
-        self.locks.insert(name.to_owned(), Lock::Wanted { steal });
-        self.ask_for_lock(name);
-    }
-
-    /// Gives a lock back, or asks for it no more.
-    pub fn unlock(&mut self, name: &str) {
-        match (self.locks.remove(name), self.live_link()) {
-            (None | Some(Lock::Wanted { .. }), _) | (_, None) => {}
-            (Some(_), Some(link)) => {
-                let id = link.connection.request("unlock", json!([name]));
-                link.pending.insert(id, Pending::Unlock);
-            }
-        }
-    }
-
     /// Follows other rows of a table; [`Effect::ConditionsSet`] tells the outcome, after the changes.
     /// Without a connection the conditions are taken for the next one.
     pub fn set_conditions(&mut self, token: Token, table: &str, conditions: Vec<Condition>) {
@@ -268,8 +283,20 @@ impl Core {
             return self.fail("no remote is configured".into(), now);
         };
         self.next_remote = (self.next_remote + 1) % self.config.remotes.len();
-        self.state = State::Connecting { until: now.after(self.config.connect_timeout) };
+        self.tried += 1;
+        let until = now.after(self.config.connect_timeout);
+        self.state = State::Connecting { remote: remote.clone(), until };
         self.effects.push_back(Effect::Connect(remote));
+    }
+
+    /// None while there is a remote that was not tried in this round.
+    fn wait_after_failure(&mut self, jitter: Jitter) -> Duration {
+        if self.tried < self.config.remotes.len() {
+            return Duration::ZERO;
+        }
+        self.tried = 0;
+        self.last_wait = self.backoff.after_failure(jitter);
+        self.last_wait
     }
 
     fn fail(&mut self, reason: String, now: Timestamp) {
@@ -281,12 +308,14 @@ impl Core {
         }
         self.effects.push_back(Effect::Close);
         self.subscription.disconnected();
-        for lock in self.locks.values_mut().filter(|lock| !matches!(lock, Lock::Wanted { .. })) {
-            *lock = Lock::Wanted { steal: false };
-        }
-        // A connection that lasted longer than the wait before it was a good one.
-        if self.live_since.take().is_some_and(|since| now.since(since) >= self.last_wait) {
+        self.locks_lost();
+        // A connection that lasted longer than the wait before it was a good one: a new round begins, in which its
+        // server has been tried. Any shorter one is an attempt like others, or two servers that drop us at
+        // once would have us back without end.
+        let enough = self.last_wait.max(self.config.backoff.shortest);
+        if self.live_since.take().is_some_and(|since| now.since(since) >= enough) {
             self.backoff.reset();
+            self.tried = 1;
         }
         self.events.push_back(SessionEvent::Disconnected { reason });
     }
@@ -302,7 +331,12 @@ impl Core {
                 Pending::Monitor(_, Some(token)) => {
                     self.effects.push_back(Effect::ConditionsSet(token, Ok(())))
                 }
-                Pending::Monitor(_, None) | Pending::Schema | Pending::Lock(_) | Pending::Unlock => {}
+                Pending::Monitor(_, None)
+                | Pending::Member(_)
+                | Pending::Schema
+                | Pending::Refused(_)
+                | Pending::Lock(_)
+                | Pending::Unlock => {}
             }
         }
     }
@@ -327,10 +361,14 @@ impl Core {
         now: Timestamp,
     ) -> Result<(), String> {
         match pending {
+            Pending::Member(purpose) => self.member_answered(purpose, outcome, now),
             Pending::Schema => {
-                let json =
-                    outcome.map_err(|error| format!("no schema of {}: {error}", self.config.database))?;
-                self.begin(&json, now)
+                let schema = self.read_schema(outcome)?;
+                self.begin(schema, now)
+            }
+            Pending::Refused(error) => {
+                let found = self.read_schema(outcome)?;
+                Err(self.why_refused(&found, &error))
             }
             Pending::Monitor(purpose, token) => self.monitor_answered(purpose, token, outcome, now),
             Pending::Transact(token, transaction) => {
@@ -343,9 +381,67 @@ impl Core {
         }
     }
 
+    /// Asks what the server tells of itself.
+    fn ask_member(&mut self) -> Result<(), String> {
+        let (member, call) = Member::new(&self.config.database)?;
+        let Some(link) = self.link() else { return Ok(()) };
+        link.member = Some(member);
+        link.send(call, Pending::Member);
+        Ok(())
+    }
+
+    fn member_answered(
+        &mut self,
+        purpose: Purpose,
+        outcome: Result<Json, RpcError>,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let State::Connected(link) = &mut self.state else { return Ok(()) };
+        let Some(member) = &mut link.member else { return Ok(()) };
+        match member.answered(purpose, outcome) {
+            // A server older than `_Server` is taken as it is.
+            Err(MonitorError::Refused(error)) if error.is_unknown_database() => link.member = None,
+            Err(error) => return Err(format!("{}: {error}", link.remote)),
+            Ok(Progress::Fallback(call)) => {
+                link.send(call, Pending::Member);
+                return Ok(());
+            }
+            Ok(_) => member.verdict(self.config.server, &link.remote, &self.config.database)?,
+        }
+        self.open(now)
+    }
+
+    /// Follows the tables by the schema that is known, or asks for it.
+    fn open(&mut self, now: Timestamp) -> Result<(), String> {
+        if let Some(schema) = &self.config.schema {
+            return self.begin(schema.clone(), now);
+        }
+        self.ask_for_schema(Pending::Schema);
+        Ok(())
+    }
+
+    fn ask_for_schema(&mut self, pending: Pending) {
+        let params = json!([self.config.database]);
+        let Some(link) = self.link() else { return };
+        let id = link.connection.request("get_schema", params);
+        link.pending.insert(id, pending);
+    }
+
+    fn read_schema(&self, outcome: Result<Json, RpcError>) -> Result<Arc<DatabaseSchema>, String> {
+        let json = outcome.map_err(|error| format!("no schema of {}: {error}", self.config.database))?;
+        DatabaseSchema::from_json(&json).map(Arc::new).map_err(|error| error.to_string())
+    }
+
+    /// Why the monitor was refused with `error`: what the server's schema lacks of the assumed one.
+    fn why_refused(&self, found: &DatabaseSchema, error: &RpcError) -> String {
+        let assumed = self.config.schema.as_deref();
+        let reason = assumed
+            .and_then(|assumed| mismatch(&self.config.database, assumed, found, &self.config.monitors));
+        reason.unwrap_or_else(|| MonitorError::Refused(error.clone()).to_string())
+    }
+
     /// With the schema, the tables can be followed.
-    fn begin(&mut self, schema: &Json, now: Timestamp) -> Result<(), String> {
-        let schema = Arc::new(DatabaseSchema::from_json(schema).map_err(|error| error.to_string())?);
+    fn begin(&mut self, schema: Arc<DatabaseSchema>, now: Timestamp) -> Result<(), String> {
         self.schema = Some(schema.clone());
         if self.config.monitors.is_empty() {
             self.go_live(Vec::new(), now);
@@ -364,7 +460,15 @@ impl Core {
         now: Timestamp,
     ) -> Result<(), String> {
         let mut conditions = Ok(());
-        match self.subscription.answered(purpose, outcome).map_err(|error| error.to_string())? {
+        let progress = match self.subscription.answered(purpose, outcome) {
+            Ok(progress) => progress,
+            Err(error) => {
+                // They are part of the next start.
+                self.effects.extend(token.map(|token| Effect::ConditionsSet(token, Ok(()))));
+                return self.monitor_ended(error);
+            }
+        };
+        match progress {
             Progress::Fallback(call) => {
                 self.send_calls(vec![call], token);
                 return Ok(());
@@ -377,6 +481,16 @@ impl Core {
             self.effects.push_back(Effect::ConditionsSet(token, conditions));
         }
         Ok(())
+    }
+
+    fn monitor_ended(&mut self, error: MonitorError) -> Result<(), String> {
+        match error {
+            MonitorError::Refused(error) if self.config.schema.is_some() => {
+                self.ask_for_schema(Pending::Refused(error));
+                Ok(())
+            }
+            error => Err(error.to_string()),
+        }
     }
 
     fn synced(&mut self, changes: Vec<Change>, now: Timestamp) -> Result<(), String> {
@@ -397,8 +511,7 @@ impl Core {
         self.live_since = Some(now);
         self.events.push_back(SessionEvent::Connected);
         self.events.push_back(SessionEvent::Update(changes));
-        let names: Vec<String> = self.locks.keys().cloned().collect();
-        names.iter().for_each(|name| self.ask_for_lock(name));
+        self.ask_for_locks();
     }
 
     fn push_update(&mut self, changes: Vec<Change>) {
@@ -412,6 +525,7 @@ impl Core {
         match method {
             "locked" => self.lock_is_ours(lock_name(), true),
             "stolen" => self.lock_is_ours(lock_name(), false),
+            _ if self.member_notified(method, params)? => {}
             _ => {
                 let changes =
                     self.subscription.notified(method, params).map_err(|error| error.to_string())?;
@@ -421,59 +535,23 @@ impl Core {
         Ok(())
     }
 
-    fn ask_for_lock(&mut self, name: &str) {
-        let State::Connected(link) = &mut self.state else { return };
-        let (true, Some(lock)) = (link.is_live, self.locks.get_mut(name)) else { return };
-        let Lock::Wanted { steal } = *lock else { return };
-        let id = link.connection.request(if steal { "steal" } else { "lock" }, json!([name]));
-        link.pending.insert(id, Pending::Lock(name.to_owned()));
-        *lock = Lock::Asked(id);
-    }
-
-    fn lock_answered(
-        &mut self,
-        id: RequestId,
-        name: &str,
-        outcome: Result<Json, RpcError>,
-    ) -> Result<(), String> {
-        let result = outcome.map_err(|error| format!("lock {name} refused: {error}"))?;
-        let locked = result.get("locked").and_then(Json::as_bool);
-        let locked = locked.ok_or_else(|| format!("unreadable answer to lock {name}: {result}"))?;
-        match self.locks.get_mut(name) {
-            Some(lock) if *lock == Lock::Asked(id) => *lock = Lock::Queued,
-            // Given up since.
-            _ => return Ok(()),
+    /// True if the notification was about the server; the error says why it is left.
+    fn member_notified(&mut self, method: &str, params: &Json) -> Result<bool, String> {
+        let State::Connected(link) = &mut self.state else { return Ok(false) };
+        let Some(member) = &mut link.member else { return Ok(false) };
+        let is_ours = member.notified(method, params).map_err(|error| format!("{}: {error}", link.remote))?;
+        if is_ours {
+            member.verdict(self.config.server, &link.remote, &self.config.database)?;
         }
-        if locked {
-            self.lock_is_ours(name, true);
-        }
-        Ok(())
-    }
-
-    fn lock_is_ours(&mut self, name: &str, is_ours: bool) {
-        let Some(lock) = self.locks.get_mut(name) else { return };
-        let name = name.to_owned();
-        match (*lock, is_ours) {
-            (Lock::Queued, true) => {
-                *lock = Lock::Ours;
-                self.events.push_back(SessionEvent::Locked(name));
-            }
-            // Who was robbed of a lock is in the queue for it again.
-            (Lock::Ours, false) => {
-                *lock = Lock::Queued;
-                self.events.push_back(SessionEvent::Stolen(name));
-            }
-            _ => {}
-        }
+        Ok(is_ours)
     }
 
     /// Sends the calls; the token belongs to the last of them.
     fn send_calls(&mut self, calls: Vec<Call>, token: Option<Token>) {
         let State::Connected(link) = &mut self.state else { return };
         let last = calls.len().saturating_sub(1);
-        for (index, Call { method, params, purpose }) in calls.into_iter().enumerate() {
-            let id = link.connection.request(method, params);
-            link.pending.insert(id, Pending::Monitor(purpose, token.filter(|_| index == last)));
+        for (index, call) in calls.into_iter().enumerate() {
+            link.send(call, |purpose| Pending::Monitor(purpose, token.filter(|_| index == last)));
         }
     }
 
@@ -483,5 +561,12 @@ impl Core {
 
     fn live_link(&mut self) -> Option<&mut Link> {
         self.link().filter(|link| link.is_live)
+    }
+}
+
+impl Link {
+    fn send(&mut self, Call { method, params, purpose }: Call, pending: impl FnOnce(Purpose) -> Pending) {
+        let id = self.connection.request(method, params);
+        self.pending.insert(id, pending(purpose));
     }
 }

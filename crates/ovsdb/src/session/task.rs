@@ -10,9 +10,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::queue::{DEFAULT_BOUND, EventQueue};
-use super::{Core, Effect, SessionConfig, SessionEvent, SetConditionsError, Token};
+use super::{Core, Effect, SessionConfig, SessionEvent, SetConditionsError, Token, Traffic};
 use crate::backoff::Jitter;
 use crate::net::{ConnectError, Io, Pump, open};
+use crate::remote::Remote;
 use crate::replica::Replica;
 use crate::schema::DatabaseSchema;
 use crate::time::Timestamp;
@@ -73,6 +74,8 @@ enum Command {
     Unlock(String),
     Replica(oneshot::Sender<Replica>),
     Schema(oneshot::Sender<Option<Arc<DatabaseSchema>>>),
+    Traffic(oneshot::Sender<Traffic>),
+    Remote(oneshot::Sender<Option<Remote>>),
 }
 
 /// The events on their way from the task to the reader.
@@ -186,7 +189,21 @@ impl SessionHandle {
         reply.await.ok()
     }
 
-    /// The schema of the server last connected to.
+    /// The server that the session is live on.
+    pub async fn remote(&self) -> Option<Remote> {
+        let (sender, reply) = oneshot::channel();
+        self.send(Command::Remote(sender)).await;
+        reply.await.ok().flatten()
+    }
+
+    /// The bytes exchanged with its servers since the session began; `None` when it has ended.
+    pub async fn traffic(&self) -> Option<Traffic> {
+        let (sender, reply) = oneshot::channel();
+        self.send(Command::Traffic(sender)).await;
+        reply.await.ok()
+    }
+
+    /// The schema of the server last connected to; the one of the configuration, if it has one.
     pub async fn schema(&self) -> Option<Arc<DatabaseSchema>> {
         let (sender, reply) = oneshot::channel();
         self.send(Command::Schema(sender)).await;
@@ -289,6 +306,8 @@ impl Task {
             // Who asked may have gone since; then nobody misses the answer.
             Command::Replica(reply) => drop(reply.send(self.core.replica().clone())),
             Command::Schema(reply) => drop(reply.send(self.core.schema().cloned())),
+            Command::Traffic(reply) => drop(reply.send(self.core.traffic())),
+            Command::Remote(reply) => drop(reply.send(self.core.remote().cloned())),
         }
     }
 

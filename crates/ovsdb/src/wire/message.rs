@@ -137,6 +137,11 @@ impl RpcError {
     pub fn is_unknown_method(&self) -> bool {
         self.error == "unknown method"
     }
+
+    /// Whether the peer does not have the database that was named.
+    pub fn is_unknown_database(&self) -> bool {
+        self.error == "unknown database"
+    }
 }
 
 impl fmt::Display for RpcError {

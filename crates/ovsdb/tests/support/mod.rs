@@ -1,6 +1,8 @@
 //! Servers to test with: the in-memory one, and real ovsdb-servers of the test's own.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod cluster;
+
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -86,6 +88,11 @@ impl Process {
             .expect("setpriv is part of util-linux");
         Self(child)
     }
+
+    /// Stops it, or lets it go on: "STOP", "CONT".
+    pub(crate) fn signal(&self, name: &str) {
+        run("kill", &[format!("-{name}"), self.0.id().to_string()]);
+    }
 }
 
 impl Drop for Process {
@@ -132,22 +139,8 @@ impl<const CLUSTER: bool> Real<CLUSTER> {
         Self { directory, process }
     }
 
-    /// Waits until the database serves.
     async fn ready(self) -> Self {
-        let remote = self.remote();
-        within(async {
-            loop {
-                if let Ok(mut client) = Client::connect(&remote, &ConnectOptions::default()).await {
-                    let names = client.list_dbs().await.unwrap_or_default();
-                    // A member of a cluster has no schema before it has joined.
-                    if names.iter().any(|name| name == "Test") && client.schema("Test").await.is_ok() {
-                        return;
-                    }
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+        ready(&self.remote()).await;
         self
     }
 }
@@ -187,6 +180,23 @@ impl Real<false> {
         let remote = format!("ssl:127.0.0.1:{port}").parse().expect("a remote");
         (server, remote)
     }
+}
+
+/// Waits until the database serves.
+async fn ready(remote: &Remote) {
+    within(async {
+        loop {
+            if let Ok(mut client) = Client::connect(remote, &ConnectOptions::default()).await {
+                let names = client.list_dbs().await.unwrap_or_default();
+                // A member of a cluster has no schema before it has joined.
+                if names.iter().any(|name| name == "Test") && client.schema("Test").await.is_ok() {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 /// Fails the test, instead of hanging, where something never comes.
