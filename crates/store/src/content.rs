@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::{Row, RowError};
 use policy::{AddressGroup, AddressGroupId, GroupId, Member, PolicyDelta, Port, PortId, SecurityGroup};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::member_text::{Family, write_member, write_net, write_pair};
@@ -11,7 +12,7 @@ use crate::rule_text;
 use crate::sight::GroupHead;
 
 /// A row of table Port.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PortRow {
     /// Where it is bound: during a live migration in two places.
     pub hosts: BTreeSet<String>,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ovsdb::{Condition, MonitorTable, RowError, SessionEvent};
 use policy::{PolicyDelta, PortId};
 
+use crate::memory::Memory;
 use crate::sight::{Seen, Sight};
 use crate::view::View;
 use crate::wants::Wants;
@@ -23,18 +24,28 @@ pub struct Follower {
     is_connected: bool,
     /// Something was seen since the last commit.
     has_news: bool,
+    /// What the view has from before the session, until the session has begun.
+    remembered: Option<Memory>,
 }
 
 impl Follower {
     /// Of this host.
     pub fn new(host: &str) -> Self {
-        Self::with(View::new(host))
+        Self::remembering(host, Memory::default()).0
     }
 
-    /// With what is known from before: a session that begins with [`Follower::tables`] has all of it in its first answer.
-    pub fn with(mut view: View) -> Self {
+    /// Of this host, with what it knows from before, and the policy that this comes to. A session that begins with [`Follower::tables`] has in
+    /// its first answer what is wanted by then.
+    pub fn remembering(host: &str, memory: Memory) -> (Self, PolicyDelta) {
+        let mut view = View::new(host);
+        Memory::default().until(&memory).into_iter().for_each(|seen| view.see(seen));
+        let delta = view.commit();
         let wanted = view.new_wants().unwrap_or_else(|| view.wants());
-        Follower { view, answered: wanted.clone(), asked: None, wanted, is_connected: false, has_news: false }
+        let answered = wanted.clone();
+        let (asked, remembered) = (None, Some(memory));
+        let follower =
+            Follower { view, answered, asked, wanted, is_connected: false, has_news: false, remembered };
+        (follower, delta)
     }
 
     /// The tables of the session, with the conditions to begin with.
@@ -47,29 +58,28 @@ impl Follower {
         Sight::tables().into_iter().map(table).collect()
     }
 
-    /// Something happened to the session. What concerns others than the policy is given back: the host's own row.
+    /// Something happened to the session; what was seen is given back, for whoever remembers it.
     ///
     /// # Errors
     /// A row that cannot be read: the store is of another version.
     pub fn event(&mut self, event: &SessionEvent) -> Result<Vec<Seen>, RowError> {
-        let mut others = Vec::new();
+        let mut seen = Vec::new();
         match event {
             SessionEvent::Connected => self.is_connected = true,
             SessionEvent::Disconnected { .. } => self.is_connected = false,
             SessionEvent::Update(changes) => {
                 self.has_news = true;
                 for change in changes {
-                    for seen in Sight::read(change)? {
-                        match seen {
-                            Seen::Host(..) => others.push(seen),
-                            seen => self.view.see(seen),
-                        }
-                    }
+                    seen.extend(Sight::read(change)?);
                 }
+                if let Some(memory) = self.remembered.take() {
+                    seen = since(&memory, seen);
+                }
+                seen.iter().cloned().for_each(|seen| self.view.see(seen));
             }
             SessionEvent::Locked(_) | SessionEvent::Stolen(_) => {}
         }
-        Ok(others)
+        Ok(seen)
     }
 
     /// Ports that are plugged in here; see [`View::ask_for`].
@@ -96,12 +106,14 @@ impl Follower {
         self.has_news = true;
     }
 
-    /// How the policy changes, if everything that is wanted is in sight and something was seen since the last time.
+    /// How the policy changes, if everything that is wanted is in sight and something was seen since the last time. Of a store in which nobody has
+    /// finished writing a policy (its number is 0) nothing is taken: it would close every port.
     pub fn commit(&mut self) -> Option<PolicyDelta> {
         if let Some(wants) = self.view.new_wants() {
             self.wanted = wants;
         }
-        let is_complete = self.is_connected && self.wanted.is_within(&self.answered);
+        let is_complete =
+            self.is_connected && self.wanted.is_within(&self.answered) && self.view.sequence() > 0;
         if !is_complete || !self.has_news {
             return None;
         }
@@ -118,4 +130,12 @@ impl Follower {
     pub fn view(&self) -> &View {
         &self.view
     }
+}
+
+/// The first rows of a session, as changes of what is remembered.
+fn since(memory: &Memory, first: Vec<Seen>) -> Vec<Seen> {
+    let mut now = Memory::default();
+    first.iter().for_each(|seen| now.see(seen));
+    let others = first.into_iter().filter(|seen| matches!(seen, Seen::Host(..) | Seen::Sequence(_)));
+    memory.until(&now).into_iter().chain(others).collect()
 }

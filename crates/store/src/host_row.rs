@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use ovsdb::{Insert, Operation, Row, RowError, Update, Uuid, Value};
 
+use serde::{Deserialize, Serialize};
+
 use crate::schema::HOST;
 
 /// A row of table Host.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct HostRow {
     /// Everything that was written before this number was given out is in force there.
     pub applied: i64,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ovsdb::{Change, Row, RowError};
 use policy::{AddressGroupId, GroupId, PortId};
+use serde::{Deserialize, Serialize};
 
 use crate::HostRow;
 use crate::content::PortRow;
@@ -12,7 +13,7 @@ use crate::member_text::Family;
 use crate::schema::{ADDRESS_GROUP, GLOBAL, HOST, PORT, SECURITY_GROUP};
 
 /// Elements of a set column that came and went.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct SetChange {
     /// Came.
     pub added: Vec<String>,
@@ -30,11 +31,7 @@ impl SetChange {
             let Some(row) = row else { return Ok(BTreeSet::new()) };
             Ok(row.strings(column)?.into_iter().map(str::to_owned).collect())
         };
-        let (old, new) = (strings(change.old_row())?, strings(change.new_row())?);
-        Ok(SetChange {
-            added: new.difference(&old).cloned().collect(),
-            removed: old.difference(&new).cloned().collect(),
-        })
+        Ok(SetChange::between(&strings(change.old_row())?, &strings(change.new_row())?))
     }
 
     /// Nothing came, nothing went.
@@ -44,7 +41,7 @@ impl SetChange {
 }
 
 /// The part of a security group that is no member.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct GroupHead {
     /// For people.
     pub name: String,
@@ -54,15 +51,24 @@ pub struct GroupHead {
     pub rules: BTreeMap<String, String>,
 }
 
+/// What something is now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Now<T> {
+    /// The row is out of sight.
+    Gone,
+    /// As it is.
+    Is(T),
+}
+
 /// A row that came into sight, changed, or went out of it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Seen {
     /// A security group.
     Group {
         /// Which.
         id: GroupId,
-        /// What it is now, if it changed; inside, none if the row is out of sight.
-        head: Option<Option<GroupHead>>,
+        /// What it is now, if that is something else.
+        head: Option<Now<GroupHead>>,
         /// Members, in words.
         members: SetChange,
     },
@@ -70,8 +76,8 @@ pub enum Seen {
     AddressGroup {
         /// Which.
         id: AddressGroupId,
-        /// Its name, if it changed; inside, none if the row is out of sight.
-        name: Option<Option<String>>,
+        /// Its name, if that is something else.
+        name: Option<Now<String>>,
         /// Addresses, in words.
         addresses: SetChange,
     },
@@ -164,9 +170,10 @@ fn read_group(id: &str, change: &Change, old: Option<&Row>, new: Option<&Row>) -
         (Some(old), Some(new)) => {
             let is_same =
                 ["name", "stateful", "rules"].iter().all(|column| old.datum(column) == new.datum(column));
-            (!is_same).then(|| group_head(new)).transpose()?.map(Some)
+            (!is_same).then(|| group_head(new)).transpose()?.map(Now::Is)
         }
-        (_, new) => Some(new.map(group_head).transpose()?),
+        (_, Some(new)) => Some(Now::Is(group_head(new)?)),
+        (_, None) => Some(Now::Gone),
     };
     Ok(Seen::Group { id: id.into(), head, members })
 }
@@ -189,6 +196,6 @@ fn read_address_group(
     let addresses = SetChange::of(change, "addresses")?;
     let before = old.map(|row| row.string("name")).transpose()?;
     let now = new.map(|row| row.string("name")).transpose()?;
-    let name = (before != now).then(|| now.map(str::to_owned));
+    let name = (before != now).then(|| now.map_or(Now::Gone, |name| Now::Is(name.to_owned())));
     Ok(Seen::AddressGroup { id: id.into(), name, addresses })
 }

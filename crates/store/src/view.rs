@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::content::PortRow;
 use crate::member_text::{read_member, read_net};
 use crate::rule_text::{self, NamedRemote};
-use crate::sight::{GroupHead, Seen, SetChange};
+use crate::sight::{GroupHead, Now, Seen, SetChange};
 use crate::wants::{Uses, Wants};
 
 /// An object of the store that is refused: it stays as it was, or closed if it is new (semantics, "Change").
@@ -146,6 +146,11 @@ impl View {
         delta.into()
     }
 
+    /// The number that is to be answered.
+    pub fn sequence(&self) -> i64 {
+        self.sequence
+    }
+
     /// The number in force as of the last commit.
     pub fn committed(&self) -> i64 {
         self.committed
@@ -186,7 +191,11 @@ impl View {
         }
     }
 
-    fn see_group(&mut self, id: GroupId, head: Option<GroupHead>) {
+    fn see_group(&mut self, id: GroupId, head: Now<GroupHead>) {
+        let head = match head {
+            Now::Is(head) => Some(head),
+            Now::Gone => None,
+        };
         let is_carried = self.carried.contains(&id);
         let old = match &head {
             Some(head) => self.groups.insert(id.clone(), head.clone()),
@@ -202,16 +211,16 @@ impl View {
     fn see_address_group(
         &mut self,
         id: AddressGroupId,
-        name: Option<Option<String>>,
+        name: Option<Now<String>>,
         SetChange { added, removed }: SetChange,
     ) {
-        if matches!(name, Some(None)) {
+        if name == Some(Now::Gone) {
             self.address_groups.remove(&id);
             self.faults.retain(|about, _| !matches!(about, About::Address(group, _) if *group == id));
         } else {
             let mut bad = Vec::new();
             let (told, nets) = self.address_groups.entry(id.clone()).or_default();
-            if let Some(name) = name.flatten() {
+            if let Some(Now::Is(name)) = name {
                 *told = name;
             }
             for (text, is_there) in removed

@@ -234,7 +234,9 @@ impl Writer {
             }
         }
         self.dirty.add(left);
-        (batch.rows > 0).then_some(batch)
+        // The first policy is to be told of as finished, also an empty one.
+        let is_first = self.held.global().is_some_and(|(_, _, sequence)| sequence == 0);
+        (batch.rows > 0 || is_first).then_some(batch)
     }
 
     /// The batch was not written, or nobody knows.
@@ -341,7 +343,8 @@ impl Writer {
 
 impl Batch {
     /// As a transaction that is made only if nobody else has written since the rows were seen that it was made of. `lock`: and only by whoever holds it.
-    /// `ask`: gives out a new number for hosts to answer, which is the result of the operation whose place is returned.
+    /// `ask`: gives out a new number for hosts to answer, which is the result of the operation whose place is returned; so does the first policy when it is
+    /// finished, before which no host takes anything from the store.
     ///
     /// None if nobody has prepared the store.
     pub fn transaction(
@@ -350,7 +353,7 @@ impl Batch {
         lock: Option<&str>,
         ask: bool,
     ) -> Option<(Transaction, Option<ovsdb::OperationIndex>)> {
-        let (global, revision, _) = held.global()?;
+        let (global, revision, sequence) = held.global()?;
         let mut transaction = Transaction::new(crate::schema::DATABASE);
         if let Some(lock) = lock {
             transaction.push(Operation::Assert { lock: lock.to_owned() });
@@ -361,7 +364,7 @@ impl Batch {
             transaction.push(operation.clone());
         }
         let mutate = Mutate::table(GLOBAL).filter(global).mutate("revision", Mutator::Add, 1);
-        if !ask {
+        if !ask && !(sequence == 0 && self.is_last) {
             transaction.push(mutate);
             return Some((transaction, None));
         }

@@ -131,3 +131,19 @@ fn members_that_are_none_are_named_until_they_go() {
     }
     faults(&world, expect![""]);
 }
+
+#[test]
+fn nothing_is_taken_of_a_store_that_is_not_finished() {
+    let mut world = world();
+    let policy = world.policy.clone();
+    let mut other = World::new(&["h"]);
+    other.write_by(policy.clone(), 1);
+    // One row a transaction: the port comes last, and with it the number.
+    other.run();
+    assert_eq!(other.hosts[0].deltas.len(), 1);
+    let unfinished = World::new(&["h"]);
+    assert_eq!(unfinished.hosts[0].deltas, []);
+    world.write(policy::Policy::default());
+    world.run();
+    assert!(world.hosts[0].policy.ports.is_empty(), "an empty policy is one");
+}
