@@ -77,11 +77,13 @@ pub enum SourceKind {
     File,
     /// The driver `sgflow` of Neutron's agent on this host, by the API's socket.
     NeutronDriver,
+    /// The shared policy store.
+    Store,
 }
 
 /// A source that cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("policy source {0:?} is not in this version; file and neutron-driver are")]
+#[error("policy source {0:?} is not in this version; file, neutron-driver and store are")]
 pub struct SourceError(String);
 
 impl FromStr for SourceKind {
@@ -91,6 +93,7 @@ impl FromStr for SourceKind {
         match text {
             "file" => Ok(SourceKind::File),
             "neutron-driver" => Ok(SourceKind::NeutronDriver),
+            "store" => Ok(SourceKind::Store),
             _ => Err(SourceError(text.to_owned())),
         }
     }
@@ -172,6 +175,8 @@ pub struct Config {
     pub takeover_timeout: Duration,
     /// A document or a directory of documents.
     pub policy_path: PathBuf,
+    /// The shared policy store, if it is said where it is.
+    pub store: Option<Store>,
     /// The Unix socket of the daemon's API.
     pub api_socket: PathBuf,
 }
@@ -180,7 +185,7 @@ impl Config {
     /// Where frames enter the firewall: beside Neutron's agent its tables come first.
     pub fn hook(&self) -> Hook {
         match self.policy_source {
-            SourceKind::File => Hook::Bridge,
+            SourceKind::File | SourceKind::Store => Hook::Bridge,
             SourceKind::NeutronDriver => Hook::Transient,
         }
     }
@@ -195,6 +200,17 @@ pub struct Ovsdb {
     pub tls: Option<TlsConfig>,
 }
 
+/// How to reach the policy store, and where to keep what was seen of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// The members of the cluster, or its relays.
+    pub remotes: Vec<Remote>,
+    /// Certificates, for `ssl:`.
+    pub tls: Option<TlsConfig>,
+    /// Where to keep it; none: nowhere.
+    pub cache: Option<PathBuf>,
+}
+
 /// The settings of one origin: what it does not say is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -205,6 +221,8 @@ pub struct Settings {
     pub ovsdb: OvsdbSettings,
     /// `[policy]`.
     pub policy: PolicySettings,
+    /// `[store]`.
+    pub store: StoreSettings,
     /// `[api]`.
     pub api: ApiSettings,
 }
@@ -265,6 +283,22 @@ pub struct PolicySettings {
     pub path: Option<PathBuf>,
 }
 
+/// `[store]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSettings {
+    /// One or several of `unix:PATH`, `tcp:HOST:PORT` and `ssl:HOST:PORT`, separated by commas.
+    pub connection: Option<String>,
+    /// For `ssl:`: who signed the servers' certificates.
+    pub ca_certificate: Option<PathBuf>,
+    /// For `ssl:`: ours.
+    pub certificate: Option<PathBuf>,
+    /// For `ssl:`: the key of ours.
+    pub private_key: Option<PathBuf>,
+    /// See [`Store::cache`].
+    pub cache: Option<PathBuf>,
+}
+
 /// `[api]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -292,14 +326,24 @@ pub enum ConfigError {
         /// Line, key and what is wrong.
         reason: String,
     },
-    /// The database's address.
-    #[error("ovsdb connection: {0}")]
-    Connection(#[from] RemoteError),
+    /// A database's address.
+    #[error("{section} connection: {reason}")]
+    Connection {
+        /// Whose.
+        section: &'static str,
+        /// What is wrong with it.
+        reason: RemoteError,
+    },
+    /// The policy is to come from the store, and nobody says where that is.
+    #[error("store connection is not set: policy source store takes it")]
+    NoStore,
     /// `ssl:` without what it takes.
     #[error(
-        "ovsdb connection {connection}: {missing} is not set; ssl takes ca_certificate, certificate and private_key"
+        "{section} connection {connection}: {missing} is not set; ssl takes ca_certificate, certificate and private_key"
     )]
     IncompleteTls {
+        /// Whose connection.
+        section: &'static str,
         /// The connection.
         connection: String,
         /// The first key that is missing.
@@ -327,6 +371,7 @@ impl Settings {
     pub fn or(self, other: Settings) -> Settings {
         let (a, b) = (self.agent, other.agent);
         let (o, p) = (self.ovsdb, other.ovsdb);
+        let (s, t) = (self.store, other.store);
         Settings {
             agent: AgentSettings {
                 firewall_driver: a.firewall_driver.or(b.firewall_driver),
@@ -351,14 +396,26 @@ impl Settings {
                 source: self.policy.source.or(other.policy.source),
                 path: self.policy.path.or(other.policy.path),
             },
+            store: StoreSettings {
+                connection: s.connection.or(t.connection),
+                ca_certificate: s.ca_certificate.or(t.ca_certificate),
+                certificate: s.certificate.or(t.certificate),
+                private_key: s.private_key.or(t.private_key),
+                cache: s.cache.or(t.cache),
+            },
             api: ApiSettings { socket: self.api.socket.or(other.api.socket) },
         }
     }
 
     /// The complete settings: what nobody said is the default.
     pub fn complete(self) -> Result<Config, ConfigError> {
-        let Settings { agent, ovsdb, policy, api } = self;
+        let Settings { agent, ovsdb, policy, store, api } = self;
         let ovsdb = ovsdb.complete()?;
+        let store = store.complete()?;
+        let policy_source = policy.source.unwrap_or(SourceKind::File);
+        if policy_source == SourceKind::Store && store.is_none() {
+            return Err(ConfigError::NoStore);
+        }
         Ok(Config {
             firewall_driver: agent.firewall_driver.unwrap_or(FirewallDriver::OpenvSwitch),
             integration_bridge: agent.integration_bridge.unwrap_or_else(|| "br-int".to_owned()),
@@ -377,8 +434,9 @@ impl Settings {
             iptables_variant: agent.iptables_variant.unwrap_or_default(),
             takeover_timeout: Duration::from_secs(agent.takeover_timeout.unwrap_or(TAKEOVER_TIMEOUT).into()),
             ovsdb,
-            policy_source: policy.source.unwrap_or(SourceKind::File),
+            policy_source,
             policy_path: policy.path.unwrap_or_else(|| PathBuf::from("/etc/sgflow/policy.d")),
+            store,
             api_socket: api.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_API_SOCKET)),
         })
     }
@@ -387,19 +445,48 @@ impl Settings {
 impl OvsdbSettings {
     fn complete(self) -> Result<Ovsdb, ConfigError> {
         let connection = self.connection.unwrap_or_else(|| "unix:/var/run/openvswitch/db.sock".to_owned());
-        let remote: Remote = connection.parse()?;
-        if !matches!(remote, Remote::Ssl(_)) {
-            return Ok(Ovsdb { remote, tls: None });
-        }
-        let missing = |missing| ConfigError::IncompleteTls { connection: connection.clone(), missing };
-        let tls = TlsConfig {
-            ca: self.ca_certificate.ok_or_else(|| missing("ca_certificate"))?,
-            cert: self.certificate.ok_or_else(|| missing("certificate"))?,
-            key: self.private_key.ok_or_else(|| missing("private_key"))?,
-            server_name: None,
-        };
-        Ok(Ovsdb { remote, tls: Some(tls) })
+        let section = "ovsdb";
+        let remote: Remote =
+            connection.parse().map_err(|reason| ConfigError::Connection { section, reason })?;
+        let files = [self.ca_certificate, self.certificate, self.private_key];
+        let tls = complete_tls(section, &connection, std::slice::from_ref(&remote), files)?;
+        Ok(Ovsdb { remote, tls })
     }
+}
+
+impl StoreSettings {
+    fn complete(self) -> Result<Option<Store>, ConfigError> {
+        let Some(connection) = self.connection else { return Ok(None) };
+        let section = "store";
+        let remotes = connection.split(',').map(|remote| remote.trim().parse());
+        let remotes: Vec<Remote> = remotes
+            .collect::<Result<_, _>>()
+            .map_err(|reason| ConfigError::Connection { section, reason })?;
+        let files = [self.ca_certificate, self.certificate, self.private_key];
+        let tls = complete_tls(section, &connection, &remotes, files)?;
+        Ok(Some(Store { remotes, tls, cache: self.cache }))
+    }
+}
+
+/// Who signed the servers' certificates, our certificate, and its key: if one of `remotes` takes them.
+fn complete_tls(
+    section: &'static str,
+    connection: &str,
+    remotes: &[Remote],
+    files: [Option<PathBuf>; 3],
+) -> Result<Option<TlsConfig>, ConfigError> {
+    if !remotes.iter().any(|remote| matches!(remote, Remote::Ssl(_))) {
+        return Ok(None);
+    }
+    let missing =
+        |missing| ConfigError::IncompleteTls { section, connection: connection.to_owned(), missing };
+    let [ca, cert, key] = files;
+    Ok(Some(TlsConfig {
+        ca: ca.ok_or_else(|| missing("ca_certificate"))?,
+        cert: cert.ok_or_else(|| missing("certificate"))?,
+        key: key.ok_or_else(|| missing("private_key"))?,
+        server_name: None,
+    }))
 }
 
 /// A value that is written as text and read by [`FromStr`].
@@ -463,7 +550,9 @@ mod tests {
         );
         refused(
             "[agnet]\n",
-            &expect!["line 1: unknown field `agnet`, expected one of `agent`, `ovsdb`, `policy`, `api`"],
+            &expect![
+                "line 1: unknown field `agnet`, expected one of `agent`, `ovsdb`, `policy`, `store`, `api`"
+            ],
         );
         refused(
             "[agent]\nfirewall_driver = \"iptables\"",
@@ -491,6 +580,26 @@ mod tests {
         let config = option.or(file).complete().unwrap();
         assert_eq!((config.host.as_str(), config.integration_bridge.as_str()), ("option", "br-file"));
         assert_eq!(config.ovsdb.remote.to_string(), "unix:/var/run/openvswitch/db.sock");
+    }
+
+    #[test]
+    fn a_store_has_several_servers_and_must_be_somewhere() {
+        let settings = |text: &str| Settings::parse(text).unwrap().complete();
+        let store = settings("[store]\nconnection = \"tcp:a:6640, unix:/b\"").unwrap().store.unwrap();
+        assert_eq!(
+            store.remotes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["tcp:a:6640", "unix:/b"]
+        );
+        let refused = |text: &str| settings(text).unwrap_err().to_string();
+        assert_eq!(
+            refused("[policy]\nsource = \"store\""),
+            "store connection is not set: policy source store takes it"
+        );
+        assert_eq!(
+            refused("[store]\nconnection = \"ssl:a:6640\""),
+            "store connection ssl:a:6640: ca_certificate is not set; ssl takes ca_certificate, certificate and private_key"
+        );
+        assert!(refused("[store]\nconnection = \"a:6640\"").starts_with("store connection: "));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::api::{Condition, Request, Status, Totals};
 use crate::driver::Driver;
 use crate::engine::{self, Consequence, Fault, Report, SecurityEffect};
 use crate::service::Service;
-use crate::source::{DocumentsError, DriverCalls, Update};
+use crate::source::{DocumentsError, DriverCalls, Store, Told, Update};
 
 /// Where the policy comes from.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub enum Source {
     Documents(mpsc::Receiver<Result<Update, DocumentsError>>),
     /// The driver of Neutron's agent, by the API. What no other run of the daemon is called.
     NeutronDriver(String),
+    /// The shared policy store.
+    Store(Box<Store>),
 }
 
 /// Keeps the datapath as the source says, and answers `requests`, until `shutdown`. The datapath stays as it is then.
@@ -30,11 +32,13 @@ pub async fn run<D: Driver>(
     shutdown: impl Future<Output = ()>,
 ) {
     tokio::pin!(shutdown);
-    let (mut updates, mut calls) = match source {
-        Source::Documents(updates) => (Some(updates), None),
-        Source::NeutronDriver(daemon) => (None, Some(DriverCalls::new(daemon))),
+    let (mut updates, mut calls, mut store) = match source {
+        Source::Documents(updates) => (Some(updates), None, None),
+        Source::NeutronDriver(daemon) => (None, Some(DriverCalls::new(daemon)), None),
+        Source::Store(store) => (None, None, Some(store)),
     };
     let mut api_lives = true;
+    let mut has_policy = false;
     let mut documents = DocumentFaults::default();
     let mut service = Service::new();
     loop {
@@ -63,7 +67,7 @@ pub async fn run<D: Driver>(
             },
             request = requests.recv(), if api_lives => match request {
                 // Who asked may be gone, here and below.
-                Some(Request::Status(answer)) => _ = answer.send(status(driver, &faults(&documents, calls.as_ref()))),
+                Some(Request::Status(answer)) => _ = answer.send(status(driver, &faults(&documents, calls.as_ref(), store.as_deref()))),
                 Some(Request::DriverState(answer)) => {
                     _ = calls.as_mut().map(|calls| answer.send(calls.state(driver)));
                 }
@@ -74,6 +78,14 @@ pub async fn run<D: Driver>(
                 }
                 None => api_lives = false,
             },
+            told = next_of(&mut store) => {
+                if let Told::Policy(delta) = told && (!has_policy || !delta.is_empty()) {
+                    has_policy = true;
+                    driver.policy(delta);
+                }
+                note_in_force(store.as_deref_mut(), driver);
+                service.tell(&status(driver, &faults(&documents, calls.as_ref(), store.as_deref())));
+            }
             () = until(calls.as_ref().and_then(DriverCalls::next_answer)) => answer(calls.as_mut(), driver),
             report = driver.report() => {
                 match &report {
@@ -83,8 +95,12 @@ pub async fn run<D: Driver>(
                     }
                     report => tell(report),
                 }
+                if let (Report::NoPolicy(port), Some(store)) = (&report, &mut store) {
+                    store.look_for(port.clone());
+                }
+                note_in_force(store.as_deref_mut(), driver);
                 if matches!(report, Report::Settled | Report::Waiting(_) | Report::Resumed) {
-                    service.tell(&status(driver, &faults(&documents, calls.as_ref())));
+                    service.tell(&status(driver, &faults(&documents, calls.as_ref(), store.as_deref())));
                 }
                 answer(calls.as_mut(), driver);
             }
@@ -102,6 +118,22 @@ async fn next(
     }
 }
 
+async fn next_of(store: &mut Option<Box<Store>>) -> Told {
+    match store {
+        Some(store) => store.next().await,
+        None => pending().await,
+    }
+}
+
+/// What the store has told of is in force, if it is.
+fn note_in_force<D: Driver>(store: Option<&mut Store>, driver: &D) {
+    let Some(store) = store else { return };
+    let health = driver.health();
+    if health.settled && health.waiting.is_none() {
+        store.in_force(|port| driver.is_plugged(port));
+    }
+}
+
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -116,8 +148,10 @@ fn answer<D: Driver>(calls: Option<&mut DriverCalls>, driver: &mut D) {
 }
 
 /// What is wrong with the policy, wherever it comes from.
-fn faults(documents: &DocumentFaults, calls: Option<&DriverCalls>) -> Vec<Fault> {
-    documents.faults.iter().chain(calls.into_iter().flat_map(DriverCalls::faults)).cloned().collect()
+fn faults(documents: &DocumentFaults, calls: Option<&DriverCalls>, store: Option<&Store>) -> Vec<Fault> {
+    let of_calls = calls.into_iter().flat_map(DriverCalls::faults);
+    let of_store = store.into_iter().flat_map(Store::faults);
+    documents.faults.iter().chain(of_calls).cloned().chain(of_store).collect()
 }
 
 /// How the daemon is.

@@ -32,6 +32,7 @@
 //! Only one ovs-vswitchd with a userspace datapath fits in a network namespace (both would make the tap device
 //! `ovs-netdev`; seen with 3.1.0), so every [`Ovs`] brings its own namespace, and any number of them run side by side.
 
+mod databases;
 mod dummy;
 mod error;
 mod hybrid;
@@ -51,6 +52,7 @@ mod trace;
 mod unixctl;
 mod vm;
 
+pub use databases::Databases;
 pub use dummy::{DummyPort, DummySpec};
 pub use error::Error;
 pub use hybrid::{Emerged, HybridHost, HybridPort, HybridSpec, Stations, at_access_port};

@@ -525,7 +525,11 @@ impl Drop for Ovs {
 }
 
 /// Waits until a daemon that was just started answers.
-fn wait_for(name: &'static str, daemon: &mut Daemon, ready: impl Fn() -> bool) -> Result<(), Error> {
+pub(crate) fn wait_for(
+    name: &'static str,
+    daemon: &mut Daemon,
+    ready: impl Fn() -> bool,
+) -> Result<(), Error> {
     let deadline = Instant::now() + READY_WITHIN;
     while !ready() {
         if daemon.ended().is_some() {

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent::api::{Request, Server};
-use agent::config::{Config, FirewallDriver, SourceKind};
+use agent::config::{self, Config, FirewallDriver, SourceKind};
 use agent::daemon::{self, Source};
 use agent::driver::{Hybrid, Noop, OpenvSwitch};
-use agent::source;
+use agent::source::{self, Store, StoreSetup};
 use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,6 +45,7 @@ impl AgentCommand {
         let source = match config.policy_source {
             SourceKind::File => Source::Documents(source::updates(source::watch(config.policy_path.clone()))),
             SourceKind::NeutronDriver => Source::NeutronDriver(new_name()?),
+            SourceKind::Store => Source::Store(Box::new(Store::begin(store_setup(&config)?))),
         };
         let requests = serve(&config.api_socket).await;
         match config.firewall_driver {
@@ -72,7 +73,14 @@ fn shown(config: &Config) -> String {
     match config.policy_source {
         SourceKind::File => config.policy_path.display().to_string(),
         SourceKind::NeutronDriver => "neutron-driver".to_owned(),
+        SourceKind::Store => "store".to_owned(),
     }
+}
+
+fn store_setup(config: &Config) -> anyhow::Result<StoreSetup> {
+    // Settings of this source without it are not complete.
+    let config::Store { remotes, tls, cache } = config.store.clone().context("where the policy store is")?;
+    Ok(StoreSetup { remotes, tls, host: config.host.clone(), cache })
 }
 
 /// What no other run of the daemon is called (proc(5), `/proc/sys/kernel/random/uuid`: another at each reading).

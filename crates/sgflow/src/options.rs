@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use agent::config::{
     AgentSettings, ApiSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, OvsdbSettings,
-    PolicySettings, Settings, SourceKind,
+    PolicySettings, Settings, SourceKind, StoreSettings,
 };
 use agent::driver::{HybridSetup, MirrorOptions, Setup, Variant};
 use agent::engine;
@@ -96,13 +96,16 @@ pub(crate) struct SettingsOptions {
     #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_PRIVATE_KEY")]
     ovsdb_private_key: Option<PathBuf>,
 
-    /// Where the policy comes from: file, or neutron-driver (the driver of Neutron's agent on this host)
+    /// Where the policy comes from: file, neutron-driver (the driver of Neutron's agent on this host), or store
     #[arg(long, value_name = "SOURCE", env = "SGFLOW_POLICY_SOURCE")]
     policy_source: Option<SourceKind>,
 
     /// A document, or a directory of *.yaml, *.yml and *.json [default: /etc/sgflow/policy.d]
     #[arg(long, visible_alias = "policy", value_name = "PATH", env = "SGFLOW_POLICY_PATH")]
     policy_path: Option<PathBuf>,
+
+    #[command(flatten)]
+    store: StoreOptions,
 
     /// Beside Neutron's agent, how long connections that its own driver has admitted go on by that driver's tracking, in seconds [default: 300]
     #[arg(long, value_name = "SECONDS", env = "SGFLOW_TAKEOVER_TIMEOUT")]
@@ -111,6 +114,42 @@ pub(crate) struct SettingsOptions {
     /// The Unix socket of the agent's API [default: /run/sgflow/sgflow.sock]
     #[arg(long, value_name = "PATH", env = "SGFLOW_API_SOCKET")]
     api_socket: Option<PathBuf>,
+}
+
+/// Where the policy store is.
+#[derive(Args, Debug, Default)]
+pub(crate) struct StoreOptions {
+    /// The shared policy store, unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT; several members of a cluster with commas between
+    #[arg(long, visible_alias = "store", value_name = "ADDRESS,…", env = "SGFLOW_STORE_CONNECTION")]
+    store_connection: Option<String>,
+
+    /// For ssl: who signed the certificates of the store's servers
+    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CA_CERTIFICATE")]
+    store_ca_certificate: Option<PathBuf>,
+
+    /// For ssl: our certificate, whose common name is the name of this host
+    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CERTIFICATE")]
+    store_certificate: Option<PathBuf>,
+
+    /// For ssl: the key of our certificate
+    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_PRIVATE_KEY")]
+    store_private_key: Option<PathBuf>,
+
+    /// Where to keep what was seen of the store, for a host that begins without it [default: nowhere]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CACHE")]
+    store_cache: Option<PathBuf>,
+}
+
+impl StoreOptions {
+    fn settings(self) -> StoreSettings {
+        StoreSettings {
+            connection: self.store_connection,
+            ca_certificate: self.store_ca_certificate,
+            certificate: self.store_certificate,
+            private_key: self.store_private_key,
+            cache: self.store_cache,
+        }
+    }
 }
 
 impl SettingsOptions {
@@ -146,6 +185,7 @@ impl SettingsOptions {
                 private_key: self.ovsdb_private_key,
             },
             policy: PolicySettings { source: self.policy_source, path: self.policy_path },
+            store: self.store.settings(),
             api: ApiSettings { socket: self.api_socket },
         }
     }

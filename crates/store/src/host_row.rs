@@ -35,7 +35,11 @@ impl HostRow {
             .extend(left_out.map(|left_out| (MORE.to_owned(), format!("{} objects", left_out.len()))));
     }
 
-    pub(crate) fn read(row: &Row) -> Result<Self, RowError> {
+    /// The row as it is in the store.
+    ///
+    /// # Errors
+    /// A column is not there or of another type.
+    pub fn read(row: &Row) -> Result<Self, RowError> {
         let refused = row.map("refused")?;
         Ok(HostRow {
             applied: row.integer("applied")?,

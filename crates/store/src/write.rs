@@ -364,7 +364,8 @@ impl Batch {
             transaction.push(operation.clone());
         }
         let mutate = Mutate::table(GLOBAL).filter(global).mutate("revision", Mutator::Add, 1);
-        if !ask && !(sequence == 0 && self.is_last) {
+        let is_first = sequence == 0 && self.is_last;
+        if !ask && !is_first {
             transaction.push(mutate);
             return Some((transaction, None));
         }
