@@ -1,0 +1,68 @@
+//! One element comes to a set column of many, or goes: read, applied, and read by who follows it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use criterion::Criterion;
+use ovsdb::monitor::Purpose;
+use ovsdb::{Atom, Change, DatabaseSchema, MonitorTable, Subscription};
+use serde_json::{Value as Json, json};
+
+const GROUP: &str = "00000000-0000-0000-0000-000000000001";
+const TRANSACTION: &str = "00000000-0000-0000-0000-00000000000a";
+
+fn member(number: usize) -> String {
+    format!("10.{}.{}.{}", number >> 16, number >> 8 & 255, number & 255)
+}
+
+fn schema() -> Arc<DatabaseSchema> {
+    let json = json!({"name": "D", "tables": {"Group": {"columns": {
+        "name": {"type": "string"},
+        "members": {"type": {"key": "string", "min": 0, "max": "unlimited"}}}}}});
+    Arc::new(DatabaseSchema::from_json(&json).expect("a schema"))
+}
+
+/// Follows one group of that many members.
+fn followed(members: usize) -> Subscription {
+    let mut subscription = Subscription::new(0, "D", vec![MonitorTable::all_columns("Group")]);
+    subscription.start(&schema()).expect("it fits the schema");
+    let members: Vec<String> = (0..members).map(member).collect();
+    let rows = json!({"Group": {GROUP: {"initial": {"name": "g", "members": ["set", members]}}}});
+    subscription.answered(Purpose::Start, Ok(json!([false, TRANSACTION, rows]))).expect("a good answer");
+    subscription
+}
+
+/// Toggles a member.
+fn update(number: usize) -> Json {
+    json!([[0, 1], TRANSACTION, {"Group": {GROUP: {"modify": {"members": member(number)}}}}])
+}
+
+fn apply(subscription: &mut Subscription, update: &Json) -> Vec<Change> {
+    subscription.notified("update3", update).expect("a good update").expect("for this monitor")
+}
+
+fn read(change: &Change) -> usize {
+    let members = |row: &ovsdb::Row| -> BTreeSet<Atom> {
+        row.datum("members").expect("it is followed").atoms().cloned().collect()
+    };
+    let old = members(change.old_row().expect("it was there"));
+    let new = members(change.new_row().expect("it is there"));
+    old.symmetric_difference(&new).count()
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    for members in [100, 20_000, 200_000] {
+        let mut subscription = followed(members);
+        let update = update(members / 2);
+        let mut group = criterion.benchmark_group(format!("1 of {members}"));
+        group.bench_function("apply", |bencher| {
+            bencher.iter(|| apply(&mut subscription, &update));
+        });
+        group.bench_function("apply and read", |bencher| {
+            bencher.iter(|| read(&apply(&mut subscription, &update)[0]));
+        });
+        group.finish();
+    }
+    criterion.final_summary();
+}
