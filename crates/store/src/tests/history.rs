@@ -8,7 +8,7 @@ use policy::{GroupId, Member, Policy, Port, Remote, SecurityGroup};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::world::World;
+use super::world::{Host, World};
 
 /// A policy of up to four groups, two address groups and eight ports on three hosts, all small.
 fn document() -> impl Strategy<Value = Value> {
@@ -134,23 +134,25 @@ fn policy_of(document: &Value) -> Policy {
 }
 
 fn check(world: &World) -> Result<(), TestCaseError> {
-    for (n, host) in world.hosts.iter().enumerate() {
-        let name = format!("h{n}");
-        let expected = part(&world.policy, |port| port.host.as_deref() == Some(&name));
-        let stands_for_member = |port: &Port| port.id.as_str().contains("/member/");
-        let mut found = part(&host.policy, |port| !stands_for_member(port));
-        // A host is not told where its ports are bound: they are here.
-        for port in found.ports.values_mut() {
-            prop_assert_eq!(&port.host, &None);
-            Arc::make_mut(port).host = Some(name.clone());
-        }
-        prop_assert_eq!(found, expected, "host {}", n);
-        prop_assert_eq!(host.follower.view().faults().collect::<Vec<_>>(), Vec::<&crate::Fault>::new());
-        // Nothing is told of that concerns others only.
-        let wants = host.follower.view().wants();
-        prop_assert!(host.policy.groups.keys().all(|id| wants.groups.contains(id)));
-        prop_assert!(host.policy.address_groups.keys().all(|id| wants.address_groups.contains(id)));
+    world.hosts.iter().enumerate().try_for_each(|(n, host)| check_host(host, &format!("h{n}"), &world.policy))
+}
+
+/// A host has its part of the policy, and nothing else.
+pub(super) fn check_host(host: &Host, name: &str, policy: &Policy) -> Result<(), TestCaseError> {
+    let expected = part(policy, |port| port.host.as_deref() == Some(name));
+    let stands_for_member = |port: &Port| port.id.as_str().contains("/member/");
+    let mut found = part(&host.policy, |port| !stands_for_member(port));
+    // A host is not told where its ports are bound: they are here.
+    for port in found.ports.values_mut() {
+        prop_assert_eq!(&port.host, &None);
+        Arc::make_mut(port).host = Some(name.to_owned());
     }
+    prop_assert_eq!(found, expected, "host {}", name);
+    prop_assert_eq!(host.follower.view().faults().collect::<Vec<_>>(), Vec::<&crate::Fault>::new());
+    // Nothing is told of that concerns others only.
+    let wants = host.follower.view().wants();
+    prop_assert!(host.policy.groups.keys().all(|id| wants.groups.contains(id)));
+    prop_assert!(host.policy.address_groups.keys().all(|id| wants.address_groups.contains(id)));
     Ok(())
 }
 
@@ -167,7 +169,7 @@ proptest! {
                     hosts[host].session.lose(server, now);
                     continue;
                 }
-                Step::Restart(host) => world.hosts[host] = super::world::Host::new(&format!("h{host}"), world.now),
+                Step::Restart(host) => world.hosts[host] = Host::new(&format!("h{host}"), world.now),
             }
             world.run();
             check(&world)?;

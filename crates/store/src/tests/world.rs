@@ -33,6 +33,7 @@ impl Session {
     pub(super) fn new(tables: Vec<MonitorTable>, now: Timestamp) -> Self {
         let mut config = SessionConfig::new(remote(), DATABASE);
         config.monitors = tables;
+        config.backoff.longest = Duration::from_secs(1);
         Session { core: Core::new(config, now), connection: None, is_cut: false, effects: Vec::new() }
     }
 
@@ -73,6 +74,13 @@ impl Session {
             if is_quiet {
                 return told;
             }
+        }
+    }
+
+    /// What was sent arrives; nothing comes back.
+    pub(super) fn deliver(&mut self, server: &mut MemoryServer, now: Timestamp) {
+        if let Some(connection) = self.connection {
+            server.receive(connection, &self.core.take_output(), now);
         }
     }
 

@@ -1,0 +1,142 @@
+//! One writer that keeps the store as somebody else's policy is: it leads or stands by, and writes what is different.
+//!
+//! Several may run. Whoever holds the lock writes, and says so in each transaction (`assert`): a lock is of one server, so the session is with the
+//! leader of the cluster alone, and what a leader that is none any more would take is not committed.
+//!
+//! Whoever stands by may know less than whoever led before has written already. So who has got the lock writes nothing before all of the policy was
+//! asked for once more, after that: an object never goes back to what it was.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ovsdb::{MonitorTable, RowError, SessionEvent, TransactError, Transaction};
+use policy::{PolicyDelta, Port};
+
+use crate::schema::{ADDRESS_GROUP, GLOBAL, PORT, PUBLISHER_LOCK, SECURITY_GROUP};
+use crate::write::{Batch, Writer};
+
+/// Rows of a transaction at most: more of them would keep a cluster from its heartbeats.
+const ROWS: usize = 2_000;
+/// Changes that come within so much time after a transaction become one: they come by the hundred.
+const PACE: Duration = Duration::from_millis(20);
+/// How long to wait after a transaction that was not committed.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// See the module's documentation. Whoever drives it gives it what happens, and sends what [`Publication::next`] says; times are from any beginning.
+#[derive(Clone, Debug, Default)]
+pub struct Publication {
+    writer: Writer,
+    /// All of the policy was asked for and told of since the lock is ours.
+    is_verified: bool,
+    /// How often the lock has become ours, and whether that was told of.
+    terms: u64,
+    has_begun: bool,
+    is_connected: bool,
+    leads: bool,
+    under_way: Option<Batch>,
+    not_before: Duration,
+    written: u64,
+}
+
+impl Publication {
+    /// The tables of the session; its lock is [`PUBLISHER_LOCK`].
+    pub fn tables() -> Vec<MonitorTable> {
+        [GLOBAL, SECURITY_GROUP, ADDRESS_GROUP, PORT].into_iter().map(MonitorTable::all_columns).collect()
+    }
+
+    /// The policy changed. `hosts` says where a port is bound.
+    pub fn policy(&mut self, delta: &PolicyDelta, hosts: impl Fn(&Port) -> BTreeSet<String>) {
+        self.writer.apply(delta, hosts);
+    }
+
+    /// The lock has become ours since this was asked last: all of the policy is to be asked for now. When it has been told of,
+    /// [`Publication::verified`] is to be called with this number.
+    pub fn new_term(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.has_begun).then_some(self.terms)
+    }
+
+    /// The policy is what it was at some moment after this term began, and has been told of.
+    pub fn verified(&mut self, term: u64) {
+        self.is_verified = self.leads && self.terms == term;
+    }
+
+    /// Something happened to the session.
+    ///
+    /// # Errors
+    /// A row that cannot be read: the store is of another version.
+    pub fn event(&mut self, event: &SessionEvent) -> Result<(), RowError> {
+        match event {
+            SessionEvent::Connected => self.is_connected = true,
+            SessionEvent::Disconnected { .. } => {
+                (self.is_connected, self.leads, self.is_verified) = (false, false, false);
+            }
+            SessionEvent::Locked(lock) if lock == PUBLISHER_LOCK => {
+                (self.leads, self.has_begun) = (true, true);
+                self.terms += 1;
+            }
+            SessionEvent::Stolen(lock) if lock == PUBLISHER_LOCK => {
+                (self.leads, self.is_verified) = (false, false);
+            }
+            SessionEvent::Locked(_) | SessionEvent::Stolen(_) => {}
+            SessionEvent::Update(changes) => changes.iter().try_for_each(|change| self.writer.see(change))?,
+        }
+        Ok(())
+    }
+
+    /// The transaction to be made now; its outcome goes to [`Publication::outcome`].
+    pub fn next(&mut self, now: Duration) -> Option<Transaction> {
+        let may = self.is_connected && self.leads && self.is_verified;
+        if !may || self.under_way.is_some() || now < self.not_before {
+            return None;
+        }
+        let batch = self.writer.batch(ROWS)?;
+        let Some((transaction, _)) = batch.transaction(self.writer.held(), Some(PUBLISHER_LOCK), false)
+        else {
+            // Nobody has prepared the store.
+            self.writer.failed(batch);
+            return None;
+        };
+        self.under_way = Some(batch);
+        Some(transaction)
+    }
+
+    /// What became of the transaction; the rows that it changed were told before.
+    pub fn outcome(&mut self, now: Duration, outcome: &Result<(), TransactError>) {
+        let Some(batch) = self.under_way.take() else { return };
+        match outcome {
+            Ok(()) => {
+                self.written += 1;
+                self.not_before = if batch.is_last { now + PACE } else { now };
+            }
+            Err(_) => {
+                self.writer.failed(batch);
+                self.not_before = now + RETRY;
+            }
+        }
+    }
+
+    /// When [`Publication::next`] is to be asked again, if nothing happens before.
+    pub fn next_time(&self) -> Duration {
+        self.not_before
+    }
+
+    /// Whether it is this one that writes.
+    pub fn leads(&self) -> bool {
+        self.leads
+    }
+
+    /// Whether there is a store that somebody has prepared.
+    pub fn is_prepared(&self) -> bool {
+        self.writer.held().global().is_some()
+    }
+
+    /// How many transactions were made.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// How many security groups, address groups and ports are in the store.
+    pub fn counts(&self) -> [usize; 3] {
+        self.writer.held().counts()
+    }
+}
