@@ -1,9 +1,8 @@
 //! What a change of a row says, in the words of the store.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use ovsdb::{Change, Row, RowError};
+use ovsdb::{Atom, Change, Datum, Row, RowError};
 use policy::{AddressGroupId, GroupId, PortId};
 use serde::{Deserialize, Serialize};
 
@@ -27,11 +26,13 @@ impl SetChange {
     /// # Errors
     /// The column is not there or is no set of strings.
     pub(crate) fn of(change: &Change, column: &str) -> Result<Self, RowError> {
-        let strings = |row: Option<&Arc<Row>>| -> Result<BTreeSet<String>, RowError> {
-            let Some(row) = row else { return Ok(BTreeSet::new()) };
-            Ok(row.strings(column)?.into_iter().map(str::to_owned).collect())
-        };
-        Ok(SetChange::between(&strings(change.old_row())?, &strings(change.new_row())?))
+        let difference = change.column_difference(column).ok_or_else(|| RowError {
+            table: change.table.clone(),
+            column: column.to_owned(),
+            reason: "not in this row (not monitored or not in the schema)".to_owned(),
+        })?;
+        let strings = |datum: &Datum| datum.atoms().filter_map(Atom::as_str).map(str::to_owned).collect();
+        Ok(SetChange { added: strings(&difference.added), removed: strings(&difference.removed) })
     }
 
     /// Nothing came, nothing went.
