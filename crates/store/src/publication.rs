@@ -4,13 +4,13 @@
 //! leader of the cluster alone, and what a leader that is none any more would take is not committed.
 //!
 //! Whoever stands by may know less than whoever led before has written already. So who has got the lock writes nothing before all of the policy was
-//! asked for once more, after that: an object never goes back to what it was.
+//! asked for once more, after that: an object never goes back to what it was. Who has written last himself knows all that was written.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ovsdb::{MonitorTable, RowError, SessionEvent, TransactError, Transaction};
-use policy::{PolicyDelta, Port};
+use policy::{PolicyDelta, Port, PortId};
 
 use crate::schema::{ADDRESS_GROUP, GLOBAL, PORT, PUBLISHER_LOCK, SECURITY_GROUP};
 use crate::write::{Batch, Writer};
@@ -23,10 +23,14 @@ const PACE: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// See the module's documentation. Whoever drives it gives it what happens, and sends what [`Publication::next`] says; times are from any beginning.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Publication {
+    /// What no other run of a publisher is called.
+    name: String,
     writer: Writer,
-    /// All of the policy was asked for and told of since the lock is ours.
+    /// All of the policy was told of once.
+    is_whole: bool,
+    /// Nobody else can have written what we do not know.
     is_verified: bool,
     /// How often the lock has become ours, and whether that was told of.
     terms: u64,
@@ -39,6 +43,23 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// `name` is what no other run of a publisher is called.
+    pub fn new(name: String) -> Self {
+        Publication {
+            name,
+            writer: Writer::default(),
+            is_whole: false,
+            is_verified: false,
+            terms: 0,
+            has_begun: false,
+            is_connected: false,
+            leads: false,
+            under_way: None,
+            not_before: Duration::ZERO,
+            written: 0,
+        }
+    }
+
     /// The tables of the session; its lock is [`PUBLISHER_LOCK`].
     pub fn tables() -> Vec<MonitorTable> {
         [GLOBAL, SECURITY_GROUP, ADDRESS_GROUP, PORT].into_iter().map(MonitorTable::all_columns).collect()
@@ -49,7 +70,7 @@ impl Publication {
         self.writer.apply(delta, hosts);
     }
 
-    /// The lock has become ours since this was asked last: all of the policy is to be asked for now. When it has been told of,
+    /// The lock has become ours since this was asked last, and somebody else may have written: all of the policy is to be asked for now. When it has been told of,
     /// [`Publication::verified`] is to be called with this number.
     pub fn new_term(&mut self) -> Option<u64> {
         std::mem::take(&mut self.has_begun).then_some(self.terms)
@@ -57,7 +78,14 @@ impl Publication {
 
     /// The policy is what it was at some moment after this term began, and has been told of.
     pub fn verified(&mut self, term: u64) {
-        self.is_verified = self.leads && self.terms == term;
+        let is_this = self.leads && self.terms == term;
+        self.is_verified |= is_this;
+        self.is_whole |= is_this;
+    }
+
+    /// A port is bound to other hosts now.
+    pub fn bind(&mut self, port: &PortId, hosts: &BTreeSet<String>) {
+        self.writer.bind(port, hosts);
     }
 
     /// Something happened to the session.
@@ -71,16 +99,30 @@ impl Publication {
                 (self.is_connected, self.leads, self.is_verified) = (false, false, false);
             }
             SessionEvent::Locked(lock) if lock == PUBLISHER_LOCK => {
-                (self.leads, self.has_begun) = (true, true);
-                self.terms += 1;
+                self.leads = true;
+                self.begin_term(self.writer.held().publisher() == Some(&self.name));
             }
             SessionEvent::Stolen(lock) if lock == PUBLISHER_LOCK => {
                 (self.leads, self.is_verified) = (false, false);
             }
             SessionEvent::Locked(_) | SessionEvent::Stolen(_) => {}
-            SessionEvent::Update(changes) => changes.iter().try_for_each(|change| self.writer.see(change))?,
+            SessionEvent::Update(changes) => {
+                let before = self.writer.held().publisher().map(str::to_owned);
+                changes.iter().try_for_each(|change| self.writer.see(change))?;
+                let now = self.writer.held().publisher();
+                // Word of what the one before has written last may come after word of the lock.
+                if self.leads && now != before.as_deref() && now != Some(&self.name) {
+                    self.begin_term(false);
+                }
+            }
         }
         Ok(())
+    }
+
+    fn begin_term(&mut self, wrote_last: bool) {
+        self.terms += 1;
+        self.is_verified = self.is_whole && wrote_last;
+        self.has_begun = !self.is_verified;
     }
 
     /// The transaction to be made now; its outcome goes to [`Publication::outcome`].
@@ -90,8 +132,7 @@ impl Publication {
             return None;
         }
         let batch = self.writer.batch(ROWS)?;
-        let Some((transaction, _)) = batch.transaction(self.writer.held(), Some(PUBLISHER_LOCK), false)
-        else {
+        let Some((transaction, _)) = batch.transaction(self.writer.held(), Some(&self.name), false) else {
             // Nobody has prepared the store.
             self.writer.failed(batch);
             return None;

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ovsdb::{
-    Atom, Change, Datum, Delete, Insert, Mutate, Mutator, Operation, Row, RowError, Select, Transaction,
-    Update, Uuid, Value, Wait,
+    Atom, Change, Datum, Delete, Insert, Mutate, Mutator, Operation, OperationIndex, Row, RowError, Select,
+    Transaction, Update, Uuid, Value, Wait,
 };
 use policy::{AddressGroupId, GroupId, PolicyDelta, Port, PortId};
 use serde_json::json;
@@ -13,8 +14,11 @@ use serde_json::json;
 use crate::content::{Content, GroupRow, MemberText, PortRow, Touched};
 use crate::member_text::Family;
 use crate::rule_text;
-use crate::schema::{ADDRESS_GROUP, GLOBAL, PORT, SECURITY_GROUP};
+use crate::schema::{ADDRESS_GROUP, DATABASE, GLOBAL, PORT, PUBLISHER_LOCK, SECURITY_GROUP};
 use crate::sight::SetChange;
+
+/// In `external_ids` of the row Global.
+const PUBLISHER: &str = "publisher";
 
 /// The rows that are in the store, as a session has them that follows every column.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +81,11 @@ impl Held {
         Some((row.uuid(), row.integer("revision").ok()?, row.integer("sequence").ok()?))
     }
 
+    /// The name of the publisher that wrote last, if one did.
+    pub fn publisher(&self) -> Option<&str> {
+        self.global.as_ref()?.map("external_ids").ok()?.get(PUBLISHER)
+    }
+
     /// Everything as a document, in the words of the API. A rule that is none is left out, and named.
     ///
     /// # Errors
@@ -134,6 +143,14 @@ impl Writer {
     pub fn apply(&mut self, delta: &PolicyDelta, hosts: impl Fn(&Port) -> BTreeSet<String>) {
         let touched = self.wanted.apply(delta, hosts);
         self.dirty.add(touched);
+    }
+
+    /// A port is bound to other hosts now.
+    pub fn bind(&mut self, port: &PortId, hosts: &BTreeSet<String>) {
+        if let Some(row) = self.wanted.ports.get_mut(port).filter(|row| row.hosts != *hosts) {
+            row.hosts.clone_from(hosts);
+            self.dirty.ports.insert(port.clone());
+        }
     }
 
     /// Takes in how the store changes, by whomever: what is not as it is wanted is to be written again.
@@ -342,28 +359,32 @@ impl Writer {
 }
 
 impl Batch {
-    /// As a transaction that is made only if nobody else has written since the rows were seen that it was made of. `lock`: and only by whoever holds it.
-    /// `ask`: gives out a new number for hosts to answer, which is the result of the operation whose place is returned; so does the first policy when it is
-    /// finished, before which no host takes anything from the store.
+    /// As a transaction that is made only if nobody else has written since the rows were seen that it was made of.
+    /// `publisher`: and only by whoever holds the lock, who leaves this name.
+    /// `ask`: gives out a new number for hosts to answer, which is the result of the operation whose place is returned;
+    /// so does the first policy when it is finished, before which no host takes anything from the store.
     ///
     /// None if nobody has prepared the store.
     pub fn transaction(
         &self,
         held: &Held,
-        lock: Option<&str>,
+        publisher: Option<&str>,
         ask: bool,
-    ) -> Option<(Transaction, Option<ovsdb::OperationIndex>)> {
+    ) -> Option<(Transaction, Option<OperationIndex>)> {
         let (global, revision, sequence) = held.global()?;
-        let mut transaction = Transaction::new(crate::schema::DATABASE);
-        if let Some(lock) = lock {
-            transaction.push(Operation::Assert { lock: lock.to_owned() });
+        let mut transaction = Transaction::new(DATABASE);
+        if publisher.is_some() {
+            transaction.push(Operation::Assert { lock: PUBLISHER_LOCK.to_owned() });
         }
-        let wait = Wait::until_equal(GLOBAL).timeout(std::time::Duration::ZERO).filter(global);
+        let wait = Wait::until_equal(GLOBAL).timeout(Duration::ZERO).filter(global);
         transaction.push(wait.columns(["revision"]).row([("revision", revision)]));
         for operation in &self.operations {
             transaction.push(operation.clone());
         }
-        let mutate = Mutate::table(GLOBAL).filter(global).mutate("revision", Mutator::Add, 1);
+        let mut mutate = Mutate::table(GLOBAL).filter(global).mutate("revision", Mutator::Add, 1);
+        if let Some(name) = publisher.filter(|name| held.publisher() != Some(name)) {
+            mutate = mutate.set_key("external_ids", PUBLISHER, name);
+        }
         let is_first = sequence == 0 && self.is_last;
         if !ask && !is_first {
             transaction.push(mutate);

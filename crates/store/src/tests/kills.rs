@@ -63,12 +63,12 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn new(now: Timestamp) -> Self {
+    fn new(name: String, now: Timestamp) -> Self {
         let mut session = Session::new(Publication::tables(), now);
         session.core.lock(PUBLISHER_LOCK, false);
         Publisher {
             session,
-            publication: Publication::default(),
+            publication: Publication::new(name),
             known: Policy::default(),
             on_their_way: VecDeque::new(),
             answer_at: None,
@@ -152,7 +152,7 @@ impl Cloud {
             now,
             truth,
             version: 0,
-            publishers: (0..publishers).map(|_| Publisher::new(now)).collect(),
+            publishers: (0..publishers).map(|who| Publisher::new(who.to_string(), now)).collect(),
             hosts: names.map(|name| Host::new(&name, now)).collect(),
             of_hosts: (0..HOSTS).map(|_| Versions::default()).collect(),
             watcher: Session::new(tables.into(), now),
@@ -200,7 +200,7 @@ impl Cloud {
             Step::KillPublisher(who) => {
                 let (now, who) = (self.now, who % self.publishers.len());
                 self.publishers[who].session.lose(&mut self.server, now);
-                self.publishers[who] = Publisher::new(now);
+                self.publishers[who] = Publisher::new(format!("{who} {}", self.version), now);
             }
             Step::KillServer(forgets) => {
                 self.server.keep_transactions(if *forgets { 0 } else { 100 });
