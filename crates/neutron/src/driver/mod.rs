@@ -6,8 +6,6 @@
 //! is to this host.
 
 mod call;
-mod edit;
-mod refused;
 
 #[cfg(test)]
 mod tests;
@@ -24,10 +22,10 @@ use policy::{
 use serde_json::{Value, json};
 use thiserror::Error;
 
+pub use crate::Refused;
 pub use call::{Change, MemberChange, PortDict, RuleDict};
-pub use refused::Refused;
 
-use edit::Edit;
+use crate::edit::Edit;
 
 /// A change that does not follow on what was taken: everything is to be told again, as change 1 of a new session.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]

@@ -10,7 +10,7 @@ use policy::{AddressGroup, AddressGroupId, GroupId, Policy, PolicyDelta, Port, P
 type Before<I, T> = BTreeMap<I, Option<Arc<T>>>;
 
 /// See the module's documentation.
-pub(super) struct Edit<'p> {
+pub(crate) struct Edit<'p> {
     policy: &'p mut Policy,
     groups: Before<GroupId, SecurityGroup>,
     address_groups: Before<AddressGroupId, AddressGroup>,
@@ -18,29 +18,29 @@ pub(super) struct Edit<'p> {
 }
 
 impl<'p> Edit<'p> {
-    pub(super) fn new(policy: &'p mut Policy) -> Self {
+    pub(crate) fn new(policy: &'p mut Policy) -> Self {
         Edit { policy, groups: BTreeMap::new(), address_groups: BTreeMap::new(), ports: BTreeMap::new() }
     }
 
     /// As it is by now.
-    pub(super) fn policy(&self) -> &Policy {
+    pub(crate) fn policy(&self) -> &Policy {
         self.policy
     }
 
-    pub(super) fn set_group(&mut self, id: &GroupId, group: Option<SecurityGroup>) {
+    pub(crate) fn set_group(&mut self, id: &GroupId, group: Option<SecurityGroup>) {
         set(&mut self.policy.groups, &mut self.groups, id, group.map(Arc::new));
     }
 
-    pub(super) fn set_address_group(&mut self, id: &AddressGroupId, group: Option<AddressGroup>) {
+    pub(crate) fn set_address_group(&mut self, id: &AddressGroupId, group: Option<AddressGroup>) {
         set(&mut self.policy.address_groups, &mut self.address_groups, id, group.map(Arc::new));
     }
 
-    pub(super) fn set_port(&mut self, id: &PortId, port: Option<Port>) {
+    pub(crate) fn set_port(&mut self, id: &PortId, port: Option<Port>) {
         set(&mut self.policy.ports, &mut self.ports, id, port.map(Arc::new));
     }
 
     /// Changes the addresses of a group that is there.
-    pub(super) fn change_addresses(
+    pub(crate) fn change_addresses(
         &mut self,
         id: &AddressGroupId,
         change: impl FnOnce(&mut BTreeSet<IpNet>),
@@ -50,7 +50,7 @@ impl<'p> Edit<'p> {
         change(&mut Arc::make_mut(group).addresses);
     }
 
-    pub(super) fn apply(&mut self, delta: PolicyDelta) {
+    pub(crate) fn apply(&mut self, delta: PolicyDelta) {
         for (id, group) in delta.groups {
             set(&mut self.policy.groups, &mut self.groups, &id, group);
         }
@@ -63,7 +63,7 @@ impl<'p> Edit<'p> {
     }
 
     /// What is not as it was.
-    pub(super) fn delta(self) -> PolicyDelta {
+    pub(crate) fn delta(self) -> PolicyDelta {
         PolicyDelta {
             groups: changed(&self.policy.groups, self.groups),
             address_groups: changed(&self.policy.address_groups, self.address_groups),

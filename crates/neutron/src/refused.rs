@@ -17,7 +17,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    pub(super) fn new(object: String, field: &str, reason: impl fmt::Display) -> Self {
+    pub(crate) fn new(object: String, field: &str, reason: impl fmt::Display) -> Self {
         Refused { object, field: field.to_owned(), reason: reason.to_string() }
     }
 }
