@@ -48,5 +48,5 @@ pub use transaction::{
     Condition, Delete, Function, Insert, Mutate, Mutator, NamedRow, Operation, OperationIndex,
     OperationResult, Select, TransactError, TransactReply, Transaction, Update, Value, Wait,
 };
-pub use value::{Atom, AtomType, Datum, Real, Uuid};
+pub use value::{Atom, AtomMap, AtomSet, AtomType, ColumnDifference, Datum, Real, Uuid};
 pub use wire::{Limits, RpcError};

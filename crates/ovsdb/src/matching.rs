@@ -135,9 +135,9 @@ fn compare(datum: &Datum, function: Function, value: &Datum) -> bool {
 fn common(datum: &Datum, value: &Datum) -> usize {
     match (datum, value) {
         (Datum::Map(pairs), Datum::Map(wanted)) => {
-            wanted.iter().filter(|(key, value)| pairs.get(*key) == Some(*value)).count()
+            wanted.iter().filter(|(key, value)| pairs.get(key) == Some(*value)).count()
         }
-        (Datum::Set(atoms), wanted) => wanted.atoms().filter(|atom| atoms.contains(*atom)).count(),
+        (Datum::Set(atoms), wanted) => wanted.atoms().filter(|atom| atoms.contains(atom)).count(),
         (single, wanted) => {
             wanted.atoms().filter(|atom| single.atoms().any(|present| present == *atom)).count()
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::row::Row;
-use crate::value::Uuid;
+use crate::value::{ColumnDifference, Uuid};
 
 /// One row that appeared, changed or went. Rows are shared with the replica, not copied.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +61,34 @@ impl Change {
             ChangeKind::Deleted { old } | ChangeKind::Modified { old, .. } => Some(old),
             ChangeKind::Inserted { .. } => None,
         }
+    }
+
+    /// What went from a column and what came to it: all of it where the row appeared or went. `None`: the row has
+    /// no such column. The time is that of what differs, and not of all that the column holds, unless the server
+    /// sent the whole row anew after a reconnect.
+    ///
+    /// ```
+    /// # fn follow(change: &ovsdb::Change) {
+    /// if let Some(difference) = change.column_difference("members") {
+    ///     for member in difference.added.atoms().filter_map(ovsdb::Atom::as_str) {
+    ///         println!("{member} has come");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn column_difference(&self, column: &str) -> Option<ColumnDifference> {
+        let (old, new) = match &self.kind {
+            ChangeKind::Inserted { new } => {
+                let new = new.datum(column).ok()?;
+                (&new.nothing(), new)
+            }
+            ChangeKind::Modified { old, new } => (old.datum(column).ok()?, new.datum(column).ok()?),
+            ChangeKind::Deleted { old } => {
+                let old = old.datum(column).ok()?;
+                (old, &old.nothing())
+            }
+        };
+        Some(old.difference(new))
     }
 
     /// The change from `old` to `new`; `None` if there is none.

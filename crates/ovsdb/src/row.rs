@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::value::{Atom, Datum, Uuid};
+use crate::value::{Atom, AtomMap, Datum, Uuid};
 
 /// A row of a table, with the columns that were monitored or selected.
 ///
@@ -38,7 +38,7 @@ pub struct RowError {
 
 /// A map column of strings to strings, such as `external_ids`.
 #[derive(Debug, Clone, Copy)]
-pub struct StringMap<'a>(&'a BTreeMap<Atom, Atom>);
+pub struct StringMap<'a>(&'a AtomMap);
 
 impl Row {
     /// A row of `table` with the given columns.
@@ -256,17 +256,16 @@ impl<'a> StringMap<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
+    use crate::value::AtomSet;
 
     fn row() -> Row {
-        let pairs = BTreeMap::from([(Atom::from("iface-id"), Atom::from("p-1"))]);
+        let pairs = AtomMap::from([(Atom::from("iface-id"), Atom::from("p-1"))]);
         let columns = [
             ("name", Datum::Scalar("tap1".into())),
             ("tag", Datum::Optional(None)),
             ("ofport", Datum::Optional(Some(7.into()))),
-            ("ports", Datum::Set(BTreeSet::from([Uuid::from_u128(2).into(), Uuid::from_u128(1).into()]))),
+            ("ports", Datum::Set(AtomSet::from([Uuid::from_u128(2).into(), Uuid::from_u128(1).into()]))),
             ("external_ids", Datum::Map(pairs)),
         ];
         let columns = columns.into_iter().map(|(name, datum)| (name.into(), datum)).collect();

@@ -11,8 +11,8 @@ use ovsdb::backoff::BackoffRange;
 use ovsdb::monitor::MonitorMethod;
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{
-    Change, ChangeKind, Client, Condition, DatabaseSchema, Delete, Insert, Mutate, Mutator, NamedRow,
-    Operation, OperationIndex, Real as RealNumber, Replica, Select, ServerPolicy, SessionConfig,
+    Change, ChangeKind, Client, Condition, DatabaseSchema, Delete, Function, Insert, Mutate, Mutator,
+    NamedRow, Operation, OperationIndex, Real as RealNumber, Replica, Select, ServerPolicy, SessionConfig,
     SessionEvent, Transaction, Update, Value,
 };
 use support::{Memory, TestServer, memory_server, within};
@@ -24,6 +24,7 @@ on_every_server!(
     a_reconnect_tells_only_what_changed,
     a_client_resumes_where_the_server_can,
     conditions_choose_rows_and_can_change,
+    conditions_of_a_monitor_are_those_of_a_select,
     a_lock_is_asked_for_again_after_a_reconnect,
     locks_pass_between_sessions,
     random_transactions_leave_both_sides_equal,
@@ -235,6 +236,59 @@ async fn conditions_choose_rows_and_can_change<S: TestServer>() {
     // The column of the condition is not one of those that are followed.
     let table = MonitorTable::new("Item", ["name"]).matching(Condition::equal("level", 1));
     conditions_hold(&mut client, config(&server).monitor(table)).await;
+}
+
+/// Whatever the function and the column, and although no column but the name is followed.
+async fn conditions_of_a_monitor_are_those_of_a_select<S: TestServer>() {
+    let server = S::start().await;
+    let mut client = server.client().await;
+    for (name, level, tags, id) in
+        [("a", 1, &["x"][..], "1"), ("b", 2, &["x", "y"], "2"), ("c", 3, &[], "1"), ("d", 3, &["y"], "3")]
+    {
+        let ids = Value::map([("k", id), ("l", "1")]);
+        run(
+            &mut client,
+            new_item(name).set("level", level).set("tags", Value::set(tags.to_vec())).set("ids", ids),
+        )
+        .await;
+    }
+    run(&mut client, new_item("empty")).await;
+    let table = MonitorTable::new("Item", ["name"]).matching(Condition::Always(false));
+    let (handle, mut events) = session::spawn(config(&server).monitor(table));
+    assert!(connected(&mut events).await.is_empty());
+    let all = [
+        Condition::equal("name", "b"),
+        Condition::new("level", Function::Less, 2),
+        Condition::new("level", Function::GreaterOrEqual, 3),
+        Condition::new("level", Function::NotEqual, 3),
+        Condition::equal("level", Value::set::<i64>([])),
+        Condition::includes("tags", Value::set(["x", "y"])),
+        Condition::new("tags", Function::Excludes, Value::set(["x"])),
+        Condition::equal("tags", Value::set(["y"])),
+        Condition::includes("ids", Value::map([("k", "1"), ("l", "1")])),
+        Condition::new("ids", Function::Excludes, Value::map([("k", "1")])),
+        Condition::equal("count", 0),
+        Condition::Always(true),
+    ];
+    for condition in all {
+        let mut select = Select::from("Item").columns(["_uuid", "name"]);
+        if condition != Condition::Always(true) {
+            select = select.filter(condition.clone());
+        }
+        let reply = within(client.transact(&Transaction::new("Test").with(select))).await.unwrap();
+        let mut expected = reply.rows(OperationIndex(0)).unwrap().to_vec();
+        expected.sort_by_key(ovsdb::Row::uuid);
+        assert!(!expected.is_empty(), "{condition:?} would show nothing");
+        within(handle.set_conditions("Item", vec![condition.clone()])).await.unwrap();
+        let replica = within(handle.replica()).await.unwrap();
+        let followed: Vec<ovsdb::Row> = replica.rows("Item").map(|row| (**row).clone()).collect();
+        assert_eq!(followed, expected, "{condition:?}");
+    }
+    let replica = within(handle.replica()).await.unwrap();
+    let one = replica.rows("Item").next().unwrap().uuid();
+    within(handle.set_conditions("Item", vec![one.into()])).await.unwrap();
+    let replica = within(handle.replica()).await.unwrap();
+    assert_eq!(replica.rows("Item").map(|row| row.uuid()).collect::<Vec<_>>(), [one]);
 }
 
 async fn conditions_hold(client: &mut Client, config: SessionConfig) {

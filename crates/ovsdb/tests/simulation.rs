@@ -4,7 +4,7 @@
 //! hold the same rows; every change fits what the reader held before; and every transaction has one outcome.
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use ovsdb::backoff::{BackoffRange, Jitter};
 use ovsdb::server::{ConnectionId, MemoryServer};
 use ovsdb::session::{Core, Effect, Token};
 use ovsdb::{
-    Condition, DatabaseSchema, DatabaseStatus, Delete, Insert, MonitorTable, Mutate, Mutator, Operation,
-    OperationIndex, Remote, Replica, Row, Select, ServerPolicy, SessionConfig, SessionEvent, StorageModel,
-    Timestamp, TransactError, Transaction, Update, Value,
+    Atom, AtomMap, Condition, DatabaseSchema, DatabaseStatus, Datum, Delete, Insert, MonitorTable, Mutate,
+    Mutator, Operation, OperationIndex, Remote, Replica, Row, Select, ServerPolicy, SessionConfig,
+    SessionEvent, StorageModel, Timestamp, TransactError, Transaction, Update, Uuid, Value,
 };
 use proptest::prelude::*;
 
@@ -117,6 +117,12 @@ fn status() -> impl Strategy<Value = DatabaseStatus> {
     })
 }
 
+/// The atoms or pairs of a value, as text.
+fn elements(datum: &Datum) -> BTreeSet<String> {
+    let pairs = datum.as_map().into_iter().flat_map(AtomMap::iter);
+    datum.atoms().map(Atom::to_string).chain(pairs.map(|(key, value)| format!("{key}: {value}"))).collect()
+}
+
 /// The two machines, and what is between them.
 struct World {
     server: MemoryServer,
@@ -128,6 +134,7 @@ struct World {
     /// A client of its own, who competes for the lock.
     rival: ConnectionId,
     reader: Replica,
+    elements: BTreeMap<(Uuid, &'static str), BTreeSet<String>>,
     is_connected: bool,
     owns_lock: bool,
     wants_lock: bool,
@@ -157,6 +164,7 @@ impl World {
             to_core: Vec::new(),
             rival,
             reader: Replica::new(),
+            elements: BTreeMap::new(),
             is_connected: false,
             owns_lock: false,
             wants_lock: false,
@@ -270,6 +278,7 @@ impl World {
                 for change in &changes {
                     prop_assert_eq!(change.old_row(), self.reader.row(&change.table, change.uuid));
                     prop_assert_ne!(change.old_row(), change.new_row());
+                    self.read_differences(change)?;
                     self.reader.apply([change]);
                 }
             }
@@ -281,6 +290,23 @@ impl World {
                 prop_assert!(self.owns_lock);
                 self.owns_lock = false;
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps the columns by what is told of their differences alone.
+    fn read_differences(&mut self, change: &ovsdb::Change) -> Result<(), TestCaseError> {
+        for column in ["name", "tags", "ids"] {
+            let difference = change.column_difference(column).unwrap();
+            let known = self.elements.entry((change.uuid, column)).or_default();
+            for element in elements(&difference.removed) {
+                prop_assert!(known.remove(&element), "{column}: {element} was not there");
+            }
+            for element in elements(&difference.added) {
+                prop_assert!(known.insert(element), "{column}: it was there already");
+            }
+            let new = change.new_row().map(|row| elements(row.datum(column).unwrap())).unwrap_or_default();
+            prop_assert_eq!(&*known, &new, "{}", column);
         }
         Ok(())
     }

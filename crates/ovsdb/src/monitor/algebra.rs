@@ -11,12 +11,11 @@
 //!
 //! 1. `apply(a, difference(a, b)) = b`.
 //! 2. `difference(a, a)` is empty, for sets and maps; and for sets `difference(a, b) = difference(b, a)`.
-//! 3. The size of a set's or map's difference is bounded by the change, not by the value.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! 3. The size of a set's or map's difference is bounded by the change, not by the value. So is the time that
+//!    it takes to apply it (see [`AtomSet`]).
 
 use crate::schema::ColumnType;
-use crate::value::{Atom, Datum};
+use crate::value::{AtomMap, AtomSet, Datum};
 
 /// What a server sends when a column changes from `old` to `new`.
 pub(crate) fn difference(old: &Datum, new: &Datum, column: &ColumnType) -> Datum {
@@ -24,7 +23,10 @@ pub(crate) fn difference(old: &Datum, new: &Datum, column: &ColumnType) -> Datum
         return new.clone();
     }
     match (old, new) {
-        (Datum::Set(old), Datum::Set(new)) => Datum::Set(old.symmetric_difference(new).cloned().collect()),
+        (Datum::Set(old), Datum::Set(new)) => {
+            let (gone, come) = old.difference(new);
+            Datum::Set(gone.iter().chain(come.iter()).cloned().collect())
+        }
         (Datum::Map(old), Datum::Map(new)) => Datum::Map(map_difference(old, new)),
         _ => new.clone(),
     }
@@ -35,10 +37,10 @@ pub(crate) fn difference(old: &Datum, new: &Datum, column: &ColumnType) -> Datum
 pub(crate) fn apply(old: &Datum, difference: Datum, column: &ColumnType) -> Option<Datum> {
     let new = match (old, difference) {
         (Datum::Set(old), Datum::Set(difference)) if !column.holds_at_most_one() => {
-            return column.shape_set(toggle(old, difference));
+            return column.shape_set(toggle(old, &difference));
         }
         (Datum::Map(old), Datum::Map(difference)) if !column.holds_at_most_one() => {
-            Datum::Map(patch(old, difference))
+            Datum::Map(patch(old, &difference))
         }
         (_, Datum::Set(new)) => return column.shape_set(new),
         (_, new) => new,
@@ -46,30 +48,30 @@ pub(crate) fn apply(old: &Datum, difference: Datum, column: &ColumnType) -> Opti
     column.allows_count(new.len()).then_some(new)
 }
 
-fn map_difference(old: &BTreeMap<Atom, Atom>, new: &BTreeMap<Atom, Atom>) -> BTreeMap<Atom, Atom> {
-    let gone = old.iter().filter(|(key, _)| !new.contains_key(*key));
-    let come_or_changed = new.iter().filter(|(key, value)| old.get(*key) != Some(*value));
-    gone.chain(come_or_changed).map(|(key, value)| (key.clone(), value.clone())).collect()
+fn map_difference(old: &AtomMap, new: &AtomMap) -> AtomMap {
+    let (gone, come) = old.difference(new);
+    // Where a value changed, the new pair holds, for it is the last.
+    gone.iter().chain(come.iter()).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-fn toggle(old: &BTreeSet<Atom>, difference: BTreeSet<Atom>) -> BTreeSet<Atom> {
+fn toggle(old: &AtomSet, difference: &AtomSet) -> AtomSet {
     let mut new = old.clone();
-    for atom in difference {
-        if !new.remove(&atom) {
-            new.insert(atom);
+    for atom in difference.iter() {
+        if !new.remove(atom) {
+            new.insert(atom.clone());
         }
     }
     new
 }
 
 /// A pair that is there as it is goes; a pair with another value is changed; a pair that is not there comes.
-fn patch(old: &BTreeMap<Atom, Atom>, difference: BTreeMap<Atom, Atom>) -> BTreeMap<Atom, Atom> {
+fn patch(old: &AtomMap, difference: &AtomMap) -> AtomMap {
     let mut new = old.clone();
-    for (key, value) in difference {
-        if new.get(&key) == Some(&value) {
-            new.remove(&key);
+    for (key, value) in difference.iter() {
+        if new.get(key) == Some(value) {
+            new.remove(key);
         } else {
-            new.insert(key, value);
+            new.insert(key.clone(), value.clone());
         }
     }
     new
@@ -82,7 +84,7 @@ mod tests {
 
     use super::*;
     use crate::schema::{BaseType, MaxElements};
-    use crate::value::AtomType;
+    use crate::value::{Atom, AtomType};
     use crate::wire::value::{NO_NAMES, datum_from_json, datum_of_any_count, datum_to_json};
 
     fn column(is_map: bool, min: u32, max: MaxElements) -> ColumnType {
@@ -109,11 +111,13 @@ mod tests {
         };
         let atom = || (0_i64..12).prop_map(Atom::Integer);
         if column.is_map() {
-            prop::collection::btree_map(atom(), atom(), least..=most).prop_map(Datum::Map).boxed()
+            prop::collection::btree_map(atom(), atom(), least..=most)
+                .prop_map(|pairs| Datum::Map(pairs.into_iter().collect()))
+                .boxed()
         } else {
             let column = column.clone();
             prop::collection::btree_set(atom(), least..=most)
-                .prop_map(move |atoms| column.shape_set(atoms).unwrap())
+                .prop_map(move |atoms| column.shape_set(atoms.into_iter().collect()).unwrap())
                 .boxed()
         }
     }
@@ -147,9 +151,9 @@ mod tests {
             (column, old, _) in column_and_two_values(),
             atoms in prop::collection::btree_set(0_i64..12, 0..8),
         ) {
-            let atoms: BTreeSet<Atom> = atoms.into_iter().map(Atom::Integer).collect();
+            let atoms: AtomSet = atoms.into_iter().map(Atom::Integer).collect();
             let difference = if column.is_map() {
-                Datum::Map(atoms.into_iter().map(|atom| (atom.clone(), atom)).collect())
+                Datum::Map(atoms.iter().map(|atom| (atom.clone(), atom.clone())).collect())
             } else {
                 Datum::Set(atoms)
             };

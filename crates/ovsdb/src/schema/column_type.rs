@@ -1,10 +1,10 @@
 //! The type of a column: `<type>` and `<base-type>` of RFC 7047 §3.2.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::value::{Atom, AtomType, Datum, Real};
+use crate::value::{Atom, AtomMap, AtomSet, AtomType, Datum, Real};
 
 /// A column's type: what its atoms are and how many it holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,24 +99,24 @@ impl ColumnType {
     pub fn default_datum(&self) -> Datum {
         let default = || self.key.atom_type.default_atom();
         match (&self.value, self.min, self.holds_at_most_one()) {
-            (Some(value), 1, _) => Datum::Map(BTreeMap::from([(default(), value.atom_type.default_atom())])),
-            (Some(_), _, _) => Datum::Map(BTreeMap::new()),
+            (Some(value), 1, _) => Datum::Map(AtomMap::from([(default(), value.atom_type.default_atom())])),
+            (Some(_), _, _) => Datum::Map(AtomMap::new()),
             (None, 1, true) => Datum::Scalar(default()),
             (None, _, true) => Datum::Optional(None),
-            (None, 1, false) => Datum::Set(BTreeSet::from([default()])),
-            (None, _, false) => Datum::Set(BTreeSet::new()),
+            (None, 1, false) => Datum::Set(AtomSet::from([default()])),
+            (None, _, false) => Datum::Set(AtomSet::new()),
         }
     }
 
     /// A set of `atoms` in the shape of this type; `None` if the count does not fit, or for a map type.
-    pub fn shape_set(&self, mut atoms: BTreeSet<Atom>) -> Option<Datum> {
+    pub fn shape_set(&self, atoms: AtomSet) -> Option<Datum> {
         if self.is_map() || !self.allows_count(atoms.len()) {
             return None;
         }
         if !self.holds_at_most_one() {
             return Some(Datum::Set(atoms));
         }
-        let atom = atoms.pop_first();
+        let atom = atoms.iter().next().cloned();
         if self.min == 0 { Some(Datum::Optional(atom)) } else { atom.map(Datum::Scalar) }
     }
 

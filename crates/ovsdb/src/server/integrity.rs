@@ -2,12 +2,12 @@
 //!
 //! It looks at all rows each time: this server is for tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::database::{Columns, Draft};
 use crate::schema::{BaseType, ColumnType, RefStrength, TableSchema};
-use crate::value::{Atom, Datum, Uuid};
+use crate::value::{Atom, AtomMap, Datum, Uuid};
 use crate::wire::RpcError;
 
 /// Deletes rows that nothing refers to, removes weak references to rows that are gone, and checks the rest.
@@ -31,7 +31,7 @@ fn references<'a>(
     let keys = target(&column.key);
     let values = column.value.as_ref().and_then(target);
     let set = datum.atoms().map(move |atom| (keys, atom));
-    let pairs = datum.as_map().into_iter().flatten();
+    let pairs = datum.as_map().into_iter().flat_map(AtomMap::iter);
     let pairs = pairs.flat_map(move |(key, value)| [(keys, key), (values, value)]);
     set.chain(pairs).filter_map(|(table, atom)| table.zip(atom.as_uuid()))
 }
@@ -128,7 +128,7 @@ fn without_dangling(draft: &Draft, datum: &Datum, column: &ColumnType) -> Option
         (Datum::Map(pairs), Some(value_type)) => {
             let alive =
                 |(key, value): &(&Atom, &Atom)| is_alive(&column.key, key) && is_alive(value_type, value);
-            let pairs: BTreeMap<Atom, Atom> =
+            let pairs: AtomMap =
                 pairs.iter().filter(alive).map(|(key, value)| (key.clone(), value.clone())).collect();
             column.allows_count(pairs.len()).then_some(Datum::Map(pairs))
         }

@@ -1,12 +1,10 @@
 //! The mutators of RFC 7047 §5.1 on a column's value.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value as Json;
 
 use crate::schema::{ColumnSchema, ColumnType, MaxElements};
 use crate::transaction::Mutator;
-use crate::value::{Atom, Datum, Real};
+use crate::value::{Atom, AtomMap, AtomSet, Datum, Real};
 use crate::wire::RpcError;
 use crate::wire::value::{Names, datum_from_json, datum_of_any_count};
 
@@ -53,19 +51,23 @@ pub(super) fn mutate(
     }
 }
 
-fn as_set(datum: &Datum) -> BTreeSet<Atom> {
-    datum.atoms().cloned().collect()
-}
-
 /// A pair whose key is there already is left as it is.
 fn insert(old: &Datum, argument: &Datum) -> Datum {
     match (old, argument) {
         (Datum::Map(old), Datum::Map(more)) => {
-            let mut pairs = more.clone();
-            pairs.extend(old.clone());
+            let mut pairs = old.clone();
+            for (key, value) in more.iter().filter(|(key, _)| !old.contains_key(key)) {
+                pairs.insert(key.clone(), value.clone());
+            }
             Datum::Map(pairs)
         }
-        _ => Datum::Set(as_set(old).union(&as_set(argument)).cloned().collect()),
+        _ => {
+            let mut atoms = old.to_set();
+            for atom in argument.atoms() {
+                atoms.insert(atom.clone());
+            }
+            Datum::Set(atoms)
+        }
     }
 }
 
@@ -73,14 +75,22 @@ fn insert(old: &Datum, argument: &Datum) -> Datum {
 fn delete(old: &Datum, argument: &Json, column: &ColumnType, names: Names<'_>) -> Result<Datum, String> {
     let Datum::Map(pairs) = old else {
         let argument = datum_of_any_count(argument, column, names)?;
-        return Ok(Datum::Set(as_set(old).difference(&as_set(&argument)).cloned().collect()));
+        let mut atoms = old.to_set();
+        for atom in argument.atoms() {
+            atoms.remove(atom);
+        }
+        return Ok(Datum::Set(atoms));
     };
     let keys = ColumnType { value: None, min: 0, max: MaxElements::Unlimited, ..column.clone() };
-    let mut left = pairs.clone();
+    let mut left: AtomMap = pairs.clone();
     if let Ok(Datum::Set(gone)) = datum_of_any_count(argument, &keys, names) {
-        left.retain(|key, _| !gone.contains(key));
+        for key in gone.iter() {
+            left.remove(key);
+        }
     } else if let Datum::Map(gone) = datum_of_any_count(argument, column, names)? {
-        left.retain(|key, value| gone.get(key) != Some(value));
+        for (key, _) in gone.iter().filter(|(key, value)| pairs.get(key) == Some(value)) {
+            left.remove(key);
+        }
     }
     Ok(Datum::Map(left))
 }
@@ -100,7 +110,7 @@ fn arithmetic(
     if column.is_map() {
         return Err(("syntax error", format!("{} does not apply to {column}", mutator.name())));
     }
-    let mut results = BTreeSet::new();
+    let mut results = AtomSet::new();
     for atom in old.atoms() {
         let result = match (atom, &argument) {
             (Atom::Integer(left), Atom::Integer(right)) => {

@@ -121,7 +121,7 @@ impl MergedRows {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
     use proptest::prelude::*;
@@ -129,10 +129,16 @@ mod tests {
     use super::*;
     use crate::replica::Replica;
     use crate::row::Row;
-    use crate::value::{Atom, Datum, Uuid};
+    use crate::value::{Atom, AtomMap, ColumnDifference, Datum, Uuid};
 
-    fn row(uuid: Uuid, value: i64) -> Arc<Row> {
-        let columns = BTreeMap::from([("n".into(), Datum::Scalar(Atom::Integer(value)))]);
+    /// With a scalar, and a set and a map of those of 64 numbers that have a bit in `members`.
+    fn row(uuid: Uuid, (value, members): (i64, u64)) -> Arc<Row> {
+        let numbers = || (0..64).filter(|bit| members >> bit & 1 == 1).map(Atom::Integer);
+        let columns = BTreeMap::from([
+            ("n".into(), Datum::Scalar(Atom::Integer(value))),
+            ("set".into(), Datum::Set(numbers().collect())),
+            ("map".into(), Datum::Map(numbers().map(|key| (key, Atom::Integer(value))).collect())),
+        ]);
         Arc::new(Row::new("T".into(), uuid, columns))
     }
 
@@ -173,12 +179,12 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is merged, a reader that applies what it gets ends with the same rows, and each change fits
-        /// what the reader holds.
+        /// Whatever is merged, a reader that applies what it gets ends with the same rows, and each change and each
+        /// difference of a column fits what the reader holds.
         #[test]
         fn merged_changes_lead_to_the_same_rows(
             bound in 1_usize..12,
-            steps in prop::collection::vec((0_u128..4, prop::option::of(0_i64..3), any::<bool>()), 0..60),
+            steps in prop::collection::vec((0_u128..4, prop::option::of((0_i64..3, any::<u64>())), any::<bool>()), 0..60),
         ) {
             let mut truth = Replica::new();
             let mut reader = Replica::new();
@@ -201,10 +207,29 @@ mod tests {
         }
     }
 
+    /// The new value is the old one without what went and with what came; and nothing else went or came.
+    fn fits(change: &Change, column: &str, difference: &ColumnDifference) -> bool {
+        let elements = |datum: &Datum| -> BTreeSet<(Atom, Option<Atom>)> {
+            let pairs = datum.as_map().into_iter().flat_map(AtomMap::iter);
+            let pairs = pairs.map(|(key, value)| (key.clone(), Some(value.clone())));
+            datum.atoms().map(|atom| (atom.clone(), None)).chain(pairs).collect()
+        };
+        let of =
+            |row: Option<&Arc<Row>>| row.map(|row| elements(row.datum(column).unwrap())).unwrap_or_default();
+        let (old, new) = (of(change.old_row()), of(change.new_row()));
+        elements(&difference.removed) == &old - &new && elements(&difference.added) == &new - &old
+    }
+
     fn deliver(queue: &mut EventQueue, reader: &mut Replica) -> Result<(), TestCaseError> {
         let Some(SessionEvent::Update(changes)) = queue.pop() else { return Ok(()) };
         for change in &changes {
             prop_assert_eq!(change.old_row(), reader.row("T", change.uuid));
+            for column in ["n", "set", "map"] {
+                prop_assert!(
+                    change.column_difference(column).is_some_and(|found| fits(change, column, &found))
+                );
+            }
+            prop_assert_eq!(change.column_difference("none"), None);
             reader.apply([change]);
         }
         Ok(())

@@ -1,9 +1,8 @@
 //! The value of one column of one row: the `<value>` of RFC 7047 §5.1, shaped by the column's type.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::Atom;
+use super::{Atom, AtomMap, AtomSet};
 
 /// A column's value.
 ///
@@ -16,12 +15,63 @@ pub enum Datum {
     /// At most one atom (`min` 0, `max` 1).
     Optional(Option<Atom>),
     /// A set of atoms (`max` above 1).
-    Set(BTreeSet<Atom>),
+    Set(AtomSet),
     /// A map, whatever its `min` and `max`.
-    Map(BTreeMap<Atom, Atom>),
+    Map(AtomMap),
+}
+
+/// What went from a column's value and what came to it: `new` is `old` without the one and with the other. Both are
+/// sets, or maps where the column holds a map; a pair whose value changed went with the old value, and came with
+/// the new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnDifference {
+    /// What is there now, and was not.
+    pub added: Datum,
+    /// What was there, and is not.
+    pub removed: Datum,
+}
+
+impl ColumnDifference {
+    /// The value is what it was.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
 }
 
 impl Datum {
+    /// What goes and what comes from this value to `new`, in a time as [`AtomSet::difference`] tells.
+    pub fn difference(&self, new: &Self) -> ColumnDifference {
+        let (removed, added) = match (self, new) {
+            (Self::Map(old), Self::Map(new)) => {
+                let (gone, come) = old.difference(new);
+                (Self::Map(gone), Self::Map(come))
+            }
+            (Self::Set(old), Self::Set(new)) => {
+                let (gone, come) = old.difference(new);
+                (Self::Set(gone), Self::Set(come))
+            }
+            (Self::Map(_), _) | (_, Self::Map(_)) => (self.clone(), new.clone()),
+            _ => {
+                let (gone, come) = self.to_set().difference(&new.to_set());
+                (Self::Set(gone), Self::Set(come))
+            }
+        };
+        ColumnDifference { added, removed }
+    }
+
+    /// Nothing, of the same kind: a set or a map.
+    pub(crate) const fn nothing(&self) -> Self {
+        match self {
+            Self::Map(_) => Self::Map(AtomMap::new()),
+            _ => Self::Set(AtomSet::new()),
+        }
+    }
+
+    /// The atoms as a set; none for a map.
+    pub(crate) fn to_set(&self) -> AtomSet {
+        if let Self::Set(atoms) = self { atoms.clone() } else { self.atoms().cloned().collect() }
+    }
+
     /// The atoms of a scalar, optional or set, in order; nothing for a map.
     pub fn atoms(&self) -> Box<dyn Iterator<Item = &Atom> + '_> {
         match self {
@@ -33,7 +83,7 @@ impl Datum {
     }
 
     /// The pairs of a map; `None` for anything else.
-    pub const fn as_map(&self) -> Option<&BTreeMap<Atom, Atom>> {
+    pub const fn as_map(&self) -> Option<&AtomMap> {
         if let Self::Map(pairs) = self { Some(pairs) } else { None }
     }
 
@@ -69,8 +119,8 @@ impl fmt::Display for Datum {
             Self::Scalar(atom) => write!(f, "{atom}"),
             Self::Optional(Some(atom)) => write!(f, "{atom}"),
             Self::Optional(None) => f.write_str("[]"),
-            Self::Set(atoms) => f.debug_list().entries(atoms).finish(),
-            Self::Map(pairs) => f.debug_map().entries(pairs).finish(),
+            Self::Set(atoms) => write!(f, "{atoms:?}"),
+            Self::Map(pairs) => write!(f, "{pairs:?}"),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Values: what a column of a row holds. The JSON forms stand in `wire::value`.
 
 mod atom;
+mod chunks;
+mod collection;
 mod datum;
 mod uuid;
 
 pub use atom::{Atom, AtomType, Real};
-pub use datum::Datum;
+pub use collection::{AtomMap, AtomSet};
+pub use datum::{ColumnDifference, Datum};
 pub use uuid::{Uuid, UuidError};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Number, Value, json};
 
 use crate::schema::{ColumnType, TableSchema};
-use crate::value::{Atom, AtomType, Datum, Real, Uuid};
+use crate::value::{Atom, AtomMap, AtomSet, AtomType, Datum, Real, Uuid};
 
 /// How `["named-uuid", name]` is read: the identity given to that name, if the context knows one.
 pub(crate) type Names<'a> = &'a dyn Fn(&str) -> Option<Uuid>;
@@ -69,17 +69,17 @@ pub(crate) fn datum_of_any_count(
     }
 }
 
-fn set_from_json(json: &Value, atom_type: AtomType, names: Names<'_>) -> Result<BTreeSet<Atom>, String> {
+fn set_from_json(json: &Value, atom_type: AtomType, names: Names<'_>) -> Result<AtomSet, String> {
     let Some(members) = tagged(json, "set") else {
-        return named_atom_from_json(json, atom_type, names).map(|atom| BTreeSet::from([atom]));
+        return named_atom_from_json(json, atom_type, names).map(|atom| AtomSet::from([atom]));
     };
-    let mut set = BTreeSet::new();
-    for member in members {
-        let atom = named_atom_from_json(member, atom_type, names)?;
-        if set.contains(&atom) {
-            return Err(format!("{atom} stands twice in a set"));
-        }
-        set.insert(atom);
+    let atoms: Vec<Atom> = members
+        .iter()
+        .map(|member| named_atom_from_json(member, atom_type, names))
+        .collect::<Result<_, _>>()?;
+    let set: AtomSet = atoms.iter().cloned().collect();
+    if set.len() != atoms.len() {
+        return Err(format!("{} stands twice in a set", first_repeated(&atoms)));
     }
     Ok(set)
 }
@@ -89,21 +89,29 @@ fn map_from_json(
     key_type: AtomType,
     value_type: AtomType,
     names: Names<'_>,
-) -> Result<BTreeMap<Atom, Atom>, String> {
+) -> Result<AtomMap, String> {
     let pairs = tagged(json, "map").ok_or_else(|| format!("{} is not a map", shown(json)))?;
-    let mut map = BTreeMap::new();
+    let mut map = Vec::with_capacity(pairs.len());
     for pair in pairs {
         let Some([key, value]) = pair.as_array().map(Vec::as_slice) else {
             return Err(format!("{} is no pair of a map", shown(pair)));
         };
         let key = named_atom_from_json(key, key_type, names)?;
         let value = named_atom_from_json(value, value_type, names)?;
-        if map.contains_key(&key) {
-            return Err(format!("key {key} stands twice in a map"));
-        }
-        map.insert(key, value);
+        map.push((key, value));
+    }
+    let keys: Vec<Atom> = map.iter().map(|(key, _)| key.clone()).collect();
+    let map: AtomMap = map.into_iter().collect();
+    if map.len() != keys.len() {
+        return Err(format!("key {} stands twice in a map", first_repeated(&keys)));
     }
     Ok(map)
+}
+
+/// For the message.
+fn first_repeated(atoms: &[Atom]) -> String {
+    let mut seen = BTreeSet::new();
+    atoms.iter().find(|atom| !seen.insert(*atom)).map(Atom::to_string).unwrap_or_default()
 }
 
 fn tagged<'a>(json: &'a Value, tag: &str) -> Option<&'a [Value]> {

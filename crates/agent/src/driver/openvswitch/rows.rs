@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ovsdb::{Change, MonitorTable, Row, RowError};
+use ovsdb::{AtomMap, Change, MonitorTable, Row, RowError};
 use pipeline::{OfPort, Zone};
 use policy::MacAddr;
 use tracing::warn;
@@ -77,7 +77,7 @@ fn bridge(row: &Row) -> Result<BridgeRow, RowError> {
         ports: row.uuids("ports")?.into_iter().collect(),
         fail_mode: row.optional_string("fail_mode")?.map(str::to_owned),
         generation: row.map("external_ids")?.get(GENERATION).map(str::to_owned),
-        flow_tables: tables.into_iter().flatten().filter_map(flow_table).collect(),
+        flow_tables: tables.into_iter().flat_map(AtomMap::iter).filter_map(flow_table).collect(),
     })
 }
 
