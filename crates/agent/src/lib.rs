@@ -8,6 +8,7 @@
 //! - [`daemon`] and [`apply`]: source and driver put together, for good or for once.
 //! - [`api`]: the socket at which the commands of this host ask the daemon.
 //! - [`audit`]: what a switch holds, proved against the policy.
+//! - [`publisher`]: what Neutron says, written to the shared store.
 //! - [`config`]: the settings; [`bindings`] and [`render`]: the same without a switch.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ pub mod driver;
 pub mod engine;
 pub mod host;
 pub mod mirror;
+pub mod publisher;
 pub mod render;
 mod service;
 pub mod source;

@@ -171,6 +171,11 @@ impl Publication {
         self.writer.held().global().is_some()
     }
 
+    /// Whether nothing is being written.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_none() && self.is_verified
+    }
+
     /// How many transactions were made.
     pub fn written(&self) -> u64 {
         self.written
