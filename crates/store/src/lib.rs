@@ -33,7 +33,7 @@ pub use content::PortRow;
 pub use follower::Follower;
 pub use host_row::HostRow;
 pub use memory::Memory;
-pub use roles::{HOST_ROLE, prepare};
+pub use roles::{HOST_ROLE, ask, prepare};
 pub use sight::{GroupHead, Now, Seen, SetChange, Sight};
 pub use view::{Fault, View};
 pub use wants::Wants;
