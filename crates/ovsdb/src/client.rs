@@ -194,6 +194,16 @@ impl Client {
         self.call("set_db_change_aware", json!([aware])).await.map(drop)
     }
 
+    /// Converts a database to another schema of the same name (ovsdb-server(7), 4.1.19): what the schema has no place for is lost, what it has
+    /// more is made. Other clients are told, or disconnected, and read it anew.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn convert(&mut self, database: &str, schema: &Json) -> Result<(), ClientError> {
+        self.schemas.remove(database);
+        self.call("convert", json!([database, schema])).await.map(drop)
+    }
+
     /// Runs a transaction.
     ///
     /// # Errors

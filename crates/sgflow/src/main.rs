@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod migrate;
 mod options;
+mod policy;
 mod render;
 mod status;
 mod verify;
@@ -40,6 +41,7 @@ enum Command {
     Verify(verify::VerifyCommand),
     Status(status::StatusCommand),
     Migrate(migrate::MigrateCommand),
+    Policy(policy::PolicyCommand),
     Demo(demo::DemoArgs),
     Bench(bench::BenchArgs),
 }
@@ -70,6 +72,7 @@ fn init_log(cli: &Cli) -> anyhow::Result<()> {
         | Command::Verify(_)
         | Command::Status(_)
         | Command::Migrate(_)
+        | Command::Policy(_)
         | Command::Demo(_)
         | Command::Bench(_) => "warn",
     };
@@ -92,6 +95,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Verify(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
         Command::Migrate(command) => runtime.block_on(command.run()),
+        Command::Policy(command) => runtime.block_on(command.run()),
         Command::Bench(args) => bench::run(&args).map(|()| Exit::Done),
         Command::Demo(args) => demo::run(&args).map(|()| Exit::Done),
     }

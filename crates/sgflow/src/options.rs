@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use agent::config::{
     AgentSettings, ApiSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, OvsdbSettings,
-    PolicySettings, Settings, SourceKind, StoreSettings,
+    PolicySettings, Settings, SourceKind, Store, StoreSettings,
 };
 use agent::driver::{HybridSetup, MirrorOptions, Setup, Variant};
 use agent::engine;
+use anyhow::Context as _;
 use clap::Args;
 
 /// Where the bridge is and how it is to be kept. An option wins over its variable, that over the file, that over the
@@ -107,6 +108,10 @@ pub(crate) struct SettingsOptions {
     #[command(flatten)]
     store: StoreOptions,
 
+    /// Where to keep what was seen of the store, for a host that begins without it [default: nowhere]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CACHE")]
+    store_cache: Option<PathBuf>,
+
     /// Beside Neutron's agent, how long connections that its own driver has admitted go on by that driver's tracking, in seconds [default: 300]
     #[arg(long, value_name = "SECONDS", env = "SGFLOW_TAKEOVER_TIMEOUT")]
     takeover_timeout: Option<u32>,
@@ -127,17 +132,13 @@ pub(crate) struct StoreOptions {
     #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CA_CERTIFICATE")]
     store_ca_certificate: Option<PathBuf>,
 
-    /// For ssl: our certificate, whose common name is the name of this host
+    /// For ssl: our certificate; an agent's common name is the name of its host
     #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CERTIFICATE")]
     store_certificate: Option<PathBuf>,
 
     /// For ssl: the key of our certificate
     #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_PRIVATE_KEY")]
     store_private_key: Option<PathBuf>,
-
-    /// Where to keep what was seen of the store, for a host that begins without it [default: nowhere]
-    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CACHE")]
-    store_cache: Option<PathBuf>,
 }
 
 impl StoreOptions {
@@ -147,19 +148,45 @@ impl StoreOptions {
             ca_certificate: self.store_ca_certificate,
             certificate: self.store_certificate,
             private_key: self.store_private_key,
-            cache: self.store_cache,
+            cache: None,
         }
     }
+}
+
+/// Settings of a command that has to do with the policy store alone.
+#[derive(Args, Debug, Default)]
+pub(crate) struct StoreSettingsOptions {
+    /// The settings file; without this, /etc/sgflow/sgflow.toml if there is one
+    #[arg(long, value_name = "FILE", env = "SGFLOW_CONFIG")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    store: StoreOptions,
+}
+
+impl StoreSettingsOptions {
+    /// Where the store is.
+    pub(crate) fn store(self) -> anyhow::Result<Store> {
+        let given = Settings { store: self.store.settings(), ..Settings::default() };
+        let store = given.or(file(self.config.as_deref())?).complete()?.store;
+        store
+            .context("it is not said where the policy store is: --store, or store.connection in the settings")
+    }
+}
+
+/// The settings of the file, if there is one.
+fn file(path: Option<&Path>) -> anyhow::Result<Settings> {
+    Ok(match path {
+        Some(path) => Settings::read(path)?,
+        None if Path::new(DEFAULT_PATH).exists() => Settings::read(Path::new(DEFAULT_PATH))?,
+        None => Settings::default(),
+    })
 }
 
 impl SettingsOptions {
     /// The settings, complete.
     pub(crate) fn config(self) -> anyhow::Result<Config> {
-        let file = match &self.config {
-            Some(path) => Settings::read(path)?,
-            None if Path::new(DEFAULT_PATH).exists() => Settings::read(Path::new(DEFAULT_PATH))?,
-            None => Settings::default(),
-        };
+        let file = file(self.config.as_deref())?;
         Ok(self.settings().or(file).complete()?)
     }
 
@@ -185,7 +212,7 @@ impl SettingsOptions {
                 private_key: self.ovsdb_private_key,
             },
             policy: PolicySettings { source: self.policy_source, path: self.policy_path },
-            store: self.store.settings(),
+            store: StoreSettings { cache: self.store_cache, ..self.store.settings() },
             api: ApiSettings { socket: self.api_socket },
         }
     }

@@ -35,7 +35,7 @@ pub use follower::Follower;
 pub use host_row::HostRow;
 pub use memory::Memory;
 pub use publication::Publication;
-pub use roles::{HOST_ROLE, prepare};
+pub use roles::{HOST_ROLE, ask, prepare};
 pub use sight::{GroupHead, Now, Seen, SetChange, Sight};
 pub use view::{Fault, View};
 pub use wants::Wants;

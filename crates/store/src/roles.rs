@@ -1,6 +1,10 @@
-//! What a store has before any policy is in it: the row Global, and the role of hosts.
+//! What a store has besides a policy: the row Global, in which hosts are asked for an answer, and the role of hosts.
 
-use ovsdb::{Insert, NamedRow, Operation, Transaction, Uuid, Value};
+use std::time::Duration;
+
+use ovsdb::{
+    Insert, Mutate, Mutator, NamedRow, Operation, OperationIndex, Select, Transaction, Uuid, Value, Wait,
+};
 
 use crate::schema::{DATABASE, GLOBAL, HOST};
 
@@ -32,4 +36,15 @@ pub fn prepare(global: Option<Uuid>, role: Option<Uuid>) -> Option<Transaction> 
         is_needed = true;
     }
     is_needed.then_some(transaction)
+}
+
+/// Gives out a new number for hosts to answer, which is the result of the operation whose place is returned. It fails in a store in which
+/// nobody has finished writing a policy: with a number, hosts would take what there is for one.
+pub fn ask(global: Uuid) -> (Transaction, OperationIndex) {
+    let mut transaction = Transaction::new(DATABASE);
+    let wait = Wait::until_not_equal(GLOBAL).timeout(Duration::ZERO).filter(global);
+    transaction.push(wait.columns(["sequence"]).row([("sequence", 0)]));
+    transaction.push(Mutate::table(GLOBAL).filter(global).mutate("sequence", Mutator::Add, 1));
+    let place = transaction.push(Select::from(GLOBAL).filter(global).columns(["sequence"]));
+    (transaction, place)
 }

@@ -86,6 +86,12 @@ impl Held {
         self.global.as_ref()?.map("external_ids").ok()?.get(PUBLISHER)
     }
 
+    /// Where a port is bound, as its row has it; nowhere without a row.
+    pub fn hosts(&self, port: &PortId) -> BTreeSet<String> {
+        let hosts = self.ports.get(port).and_then(|row| row.strings("hosts").ok()).unwrap_or_default();
+        hosts.into_iter().map(str::to_owned).collect()
+    }
+
     /// Everything as a document, in the words of the API. A rule that is none is left out, and named.
     ///
     /// # Errors
@@ -139,6 +145,11 @@ fn put<I: Ord + for<'t> From<&'t str>>(
 }
 
 impl Writer {
+    /// For a store that holds these rows.
+    pub fn holding(held: Held) -> Self {
+        Writer { held, ..Writer::default() }
+    }
+
     /// Takes in how the policy changes. `hosts` says where a port is bound.
     pub fn apply(&mut self, delta: &PolicyDelta, hosts: impl Fn(&Port) -> BTreeSet<String>) {
         let touched = self.wanted.apply(delta, hosts);
@@ -254,6 +265,21 @@ impl Writer {
         // The first policy is to be told of as finished, also an empty one.
         let is_first = self.held.global().is_some_and(|(_, _, sequence)| sequence == 0);
         (batch.rows > 0 || is_first).then_some(batch)
+    }
+
+    /// Whether the rows are as the batch was to make them: for whoever does not know if it was written.
+    pub fn is_written(&self, batch: &Batch) -> bool {
+        let Touched { heads, members, address_groups, ports } = &batch.touched;
+        let mut of_groups: BTreeMap<&GroupId, Vec<MemberText>> =
+            heads.iter().map(|id| (id, Vec::new())).collect();
+        for (group, member) in members {
+            of_groups.entry(group).or_default().push(member.clone());
+        }
+        let mut left = Vec::new();
+        of_groups.iter().for_each(|(id, members)| self.write_group(id, members, &mut left));
+        address_groups.iter().for_each(|id| self.write_address_group(id, &mut left));
+        ports.iter().for_each(|id| self.write_port(id, &mut left));
+        left.is_empty()
     }
 
     /// The batch was not written, or nobody knows.
@@ -395,9 +421,19 @@ impl Batch {
         Some((transaction, Some(place)))
     }
 
-    /// What it does, for people: an operation a line.
+    /// What it does, operation by operation.
     pub fn operations(&self) -> &[Operation] {
         &self.operations
+    }
+
+    /// What it changes, for people: `port p-1`, `security group g`, `member 10.0.0.1 of security group g`.
+    pub fn objects(&self) -> impl Iterator<Item = String> {
+        let Touched { heads, members, address_groups, ports } = &self.touched;
+        let groups = heads.iter().map(|id| format!("security group {id}"));
+        let members = members.iter().map(|(id, (_, text))| format!("member {text} of security group {id}"));
+        let address_groups = address_groups.iter().map(|id| format!("address group {id}"));
+        let ports = ports.iter().map(|id| format!("port {id}"));
+        groups.chain(members).chain(address_groups).chain(ports)
     }
 }
 
