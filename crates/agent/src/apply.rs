@@ -90,7 +90,7 @@ pub async fn apply<D: Driver>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::collections::{BTreeSet, VecDeque};
 
     use policy::PortId;
 
@@ -121,6 +121,10 @@ mod tests {
 
         fn is_plugged(&self, _port: &PortId) -> bool {
             true
+        }
+
+        fn plugged(&self) -> Option<BTreeSet<PortId>> {
+            None
         }
 
         fn closed(&self) -> Vec<ClosedInterface> {

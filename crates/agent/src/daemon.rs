@@ -11,7 +11,7 @@ use crate::api::{Condition, Request, Status, Totals};
 use crate::driver::Driver;
 use crate::engine::{self, Consequence, Fault, Report, SecurityEffect};
 use crate::service::Service;
-use crate::source::{DocumentsError, DriverCalls, Store, Told, Update};
+use crate::source::{DocumentsError, DriverCalls, Happened, Store, Update};
 
 /// Where the policy comes from.
 #[derive(Debug)]
@@ -78,13 +78,12 @@ pub async fn run<D: Driver>(
                 }
                 None => api_lives = false,
             },
-            told = next_of(&mut store) => {
-                if let Told::Policy(delta) = told && (!has_policy || !delta.is_empty()) {
-                    has_policy = true;
-                    driver.policy(delta);
+            happened = happened_to(&mut store) => {
+                let is_news = store.as_mut().is_some_and(|store| store.take(happened));
+                let is_changed = advance(store.as_deref_mut(), driver, &mut has_policy);
+                if is_news || is_changed {
+                    service.tell(&status(driver, &faults(&documents, calls.as_ref(), store.as_deref())));
                 }
-                note_in_force(store.as_deref_mut(), driver);
-                service.tell(&status(driver, &faults(&documents, calls.as_ref(), store.as_deref())));
             }
             () = until(calls.as_ref().and_then(DriverCalls::next_answer)) => answer(calls.as_mut(), driver),
             report = driver.report() => {
@@ -98,7 +97,7 @@ pub async fn run<D: Driver>(
                 if let (Report::NoPolicy(port), Some(store)) = (&report, &mut store) {
                     store.look_for(port.clone());
                 }
-                note_in_force(store.as_deref_mut(), driver);
+                advance(store.as_deref_mut(), driver, &mut has_policy);
                 if matches!(report, Report::Settled | Report::Waiting(_) | Report::Resumed) {
                     service.tell(&status(driver, &faults(&documents, calls.as_ref(), store.as_deref())));
                 }
@@ -118,20 +117,28 @@ async fn next(
     }
 }
 
-async fn next_of(store: &mut Option<Box<Store>>) -> Told {
+async fn happened_to(store: &mut Option<Box<Store>>) -> Happened {
     match store {
-        Some(store) => store.next().await,
+        Some(store) => store.wait().await,
         None => pending().await,
     }
 }
 
-/// What the store has told of is in force, if it is.
-fn note_in_force<D: Driver>(store: Option<&mut Store>, driver: &D) {
-    let Some(store) = store else { return };
+/// Goes on with what the store says now; whether the policy has changed.
+fn advance<D: Driver>(store: Option<&mut Store>, driver: &mut D, has_policy: &mut bool) -> bool {
+    let Some(store) = store else { return false };
+    let mut is_changed = false;
+    while let Some(delta) = store.advance(|| driver.plugged()) {
+        if !*has_policy || !delta.is_empty() {
+            (*has_policy, is_changed) = (true, true);
+            driver.policy(delta);
+        }
+    }
     let health = driver.health();
     if health.settled && health.waiting.is_none() {
-        store.in_force(|port| driver.is_plugged(port));
+        store.in_force(|| driver.plugged());
     }
+    is_changed
 }
 
 async fn until(time: Option<Instant>) {

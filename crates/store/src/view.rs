@@ -161,6 +161,11 @@ impl View {
         self.faults.values().flatten()
     }
 
+    /// Whether a port is in sight.
+    pub fn has_port(&self, id: &PortId) -> bool {
+        self.ports.contains_key(id)
+    }
+
     /// How many security groups, address groups and ports are in sight.
     pub fn counts(&self) -> [usize; 3] {
         [self.groups.len(), self.address_groups.len(), self.ports.len()]

@@ -4,6 +4,7 @@ mod hybrid;
 mod noop;
 mod openvswitch;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use policy::{PolicyDelta, PortId};
@@ -35,6 +36,9 @@ pub trait Driver {
 
     /// Whether an interface of the bridge says that it is this port.
     fn is_plugged(&self, port: &PortId) -> bool;
+
+    /// All ports of which [`Driver::is_plugged`] is true; none before the database was seen.
+    fn plugged(&self) -> Option<BTreeSet<PortId>>;
 
     /// The interfaces that say they are a port's, and are closed for what they are.
     fn closed(&self) -> Vec<ClosedInterface>;

@@ -1,6 +1,6 @@
 //! The driver that enforces nothing: policies are read and checked, no datapath is touched.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use policy::{PolicyDelta, PortId};
 
@@ -33,6 +33,11 @@ impl Driver for Noop {
 
     fn is_plugged(&self, _port: &PortId) -> bool {
         true
+    }
+
+    /// None is known of.
+    fn plugged(&self) -> Option<BTreeSet<PortId>> {
+        Some(BTreeSet::new())
     }
 
     fn closed(&self) -> Vec<ClosedInterface> {

@@ -334,6 +334,11 @@ impl Engine {
         self.host.spots()
     }
 
+    /// Whether the rows of the database were seen, so that what is plugged in is known.
+    pub fn has_seen_database(&self) -> bool {
+        self.database.seen
+    }
+
     /// The interfaces that say they are a port's, and are closed for what they are.
     pub fn closed(&self) -> Vec<ClosedInterface> {
         self.host.closed().collect()

@@ -78,6 +78,11 @@ impl HybridPorts {
         self.told.contains_key(port)
     }
 
+    /// All of these.
+    pub fn plugged(&self) -> impl Iterator<Item = &PortId> {
+        self.told.keys()
+    }
+
     /// Whether the bridge is there.
     pub fn has_bridge(&self) -> bool {
         self.view.bridge().is_some()

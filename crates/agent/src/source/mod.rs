@@ -10,4 +10,4 @@ pub use documents::{Documents, DocumentsError};
 pub(crate) use driver_calls::DriverCalls;
 pub use feed::{Feed, Update, updates};
 pub use file::{Reading, watch};
-pub use store::{Store, StoreSetup, Told};
+pub use store::{Happened, Store, StoreSetup};

@@ -17,6 +17,7 @@ mod with_nftables;
 mod worker;
 mod zones;
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -54,7 +55,7 @@ pub struct HybridSetup {
     /// The integration bridge.
     pub bridge: String,
     /// Ethertypes that pass besides ARP, RARP, IPv4 and IPv6.
-    pub permitted_ethertypes: std::collections::BTreeSet<u16>,
+    pub permitted_ethertypes: BTreeSet<u16>,
     /// Neighbouring addresses in ipsets become prefixes that hold exactly the same.
     pub compress: bool,
     /// Which iptables, where the rules are in one.
@@ -215,7 +216,7 @@ impl Hybrid {
             session,
             _handle: handle,
             lock,
-            ports: HybridPorts::new(HostView::new(&bridge, std::collections::BTreeSet::new())),
+            ports: HybridPorts::new(HostView::new(&bridge, BTreeSet::new())),
             bridge,
             only_looks,
             locked: false,
@@ -321,6 +322,10 @@ impl Driver for Hybrid {
 
     fn is_plugged(&self, port: &PortId) -> bool {
         self.ports.is_plugged(port)
+    }
+
+    fn plugged(&self) -> Option<BTreeSet<PortId>> {
+        self.seen.then(|| self.ports.plugged().cloned().collect())
     }
 
     fn closed(&self) -> Vec<ClosedInterface> {

@@ -8,7 +8,7 @@ pub(super) mod rows;
 mod switch;
 mod writes;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -377,6 +377,12 @@ impl Driver for OpenvSwitch {
     fn is_plugged(&self, port: &PortId) -> bool {
         let is_its = |closed: &ClosedInterface| closed.port.as_ref() == Some(port);
         self.engine.spot(port).is_some() || self.engine.closed().iter().any(is_its)
+    }
+
+    fn plugged(&self) -> Option<BTreeSet<PortId>> {
+        let closed = self.engine.closed().into_iter().filter_map(|closed| closed.port);
+        let open = self.engine.spots().map(|(port, _)| port.clone());
+        self.engine.has_seen_database().then(|| open.chain(closed).collect())
     }
 
     fn closed(&self) -> Vec<ClosedInterface> {

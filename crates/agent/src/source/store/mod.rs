@@ -2,11 +2,11 @@
 
 mod journal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ovsdb::session::{self, SessionEvents, SessionHandle, SetConditionsError};
+use ovsdb::session::{self, SessionEvents, SessionHandle, SetConditionsError, Traffic};
 use ovsdb::{
     ChangeKind, Remote, ServerPolicy, SessionConfig, SessionEvent, TlsConfig, TransactError, Transaction,
     Uuid,
@@ -33,13 +33,18 @@ pub struct StoreSetup {
     pub cache: Option<PathBuf>,
 }
 
-/// What the store comes to.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Told {
-    /// The policy changes; the first time, also when nothing does.
-    Policy(PolicyDelta),
-    /// There is something else to say of the source's condition.
-    Condition,
+/// Something that concerns the store has happened.
+#[derive(Debug)]
+pub struct Happened(Input);
+
+#[derive(Debug)]
+enum Input {
+    Event(SessionEvent),
+    Answer(Option<Answer>),
+    /// It is time to write again.
+    Time,
+    /// What is known from before is to be told of.
+    Begun,
 }
 
 /// How long to wait before what a server did not take is written again.
@@ -65,7 +70,11 @@ pub struct Store {
     /// What is known from before, and was not told of yet.
     recalled: Option<PolicyDelta>,
     under_way: JoinSet<Answer>,
-    asked: std::collections::BTreeSet<PortId>,
+    asked: BTreeSet<PortId>,
+    /// Ports that are in sight no more since the last commit.
+    departed: Vec<PortId>,
+    /// What is plugged in was looked at.
+    knows_plugs: bool,
     /// What the store has of this host.
     row: Option<(Uuid, HostRow)>,
     wanted_row: HostRow,
@@ -111,7 +120,9 @@ impl Store {
             seen: Vec::new(),
             recalled: is_remembered.then_some(delta),
             under_way: JoinSet::new(),
-            asked: std::collections::BTreeSet::new(),
+            asked: BTreeSet::new(),
+            departed: Vec::new(),
+            knows_plugs: false,
             row: None,
             wanted_row,
             is_writing: false,
@@ -121,58 +132,88 @@ impl Store {
         }
     }
 
-    /// The next thing that the store says. Cancel safe.
-    pub async fn next(&mut self) -> Told {
-        if let Some(delta) = self.recalled.take() {
-            return Told::Policy(delta);
+    /// Waits until something happens, for [`Store::take`]. Cancel safe.
+    pub async fn wait(&mut self) -> Happened {
+        if self.recalled.is_some() {
+            return Happened(Input::Begun);
         }
-        loop {
-            if let Some(delta) = self.commit() {
-                return Told::Policy(delta);
-            }
-            self.ask();
-            let retry = self.write_after;
-            let told = tokio::select! {
-                event = self.events.recv() => event.map(|event| self.take(&event)),
-                Some(answer) = self.under_way.join_next() => {
-                    // What came before the answer is looked at before it.
-                    let events = std::iter::from_fn(|| self.events.try_recv()).collect::<Vec<_>>();
-                    let told = events.iter().filter(|event| self.take(event)).count() > 0;
-                    let answered = answer.ok().is_some_and(|answer| self.answered(answer));
-                    Some(told || answered)
-                }
-                () = until(retry) => {
-                    self.write_after = None;
-                    Some(false)
-                }
-            };
-            match told {
-                Some(true) => {
-                    if let Some(delta) = self.commit() {
-                        return Told::Policy(delta);
-                    }
-                    return Told::Condition;
-                }
-                Some(false) => {}
+        let retry = self.write_after;
+        Happened(tokio::select! {
+            event = self.events.recv() => match event {
+                Some(event) => Input::Event(event),
                 None => std::future::pending().await,
+            },
+            Some(answer) = self.under_way.join_next() => Input::Answer(answer.ok()),
+            () = until(retry) => Input::Time,
+        })
+    }
+
+    /// Takes in what has happened. Whether there is something new to say of the source's condition.
+    pub fn take(&mut self, Happened(input): Happened) -> bool {
+        match input {
+            Input::Event(event) => self.event(&event),
+            Input::Answer(answer) => {
+                // What came before the answer is looked at before it.
+                let mut is_news = false;
+                while let Some(event) = self.events.try_recv() {
+                    is_news |= self.event(&event);
+                }
+                is_news | answer.is_some_and(|answer| self.answered(answer))
             }
+            Input::Time => {
+                self.write_after = None;
+                false
+            }
+            Input::Begun => false,
         }
+    }
+
+    /// How the policy changes, if it does: the first time, also when nothing does. `plugged` says which ports are plugged in here, once that is
+    /// known: the store may not say of one of them that it is here (during a live migration, or because nobody tells), and before the
+    /// store was asked for those too, nothing is closed.
+    pub fn advance(&mut self, plugged: impl Fn() -> Option<BTreeSet<PortId>>) -> Option<PolicyDelta> {
+        if let Some(delta) = self.recalled.take() {
+            return Some(delta);
+        }
+        if !self.knows_plugs || !self.departed.is_empty() {
+            let plugged = plugged()?;
+            let departed = std::mem::take(&mut self.departed);
+            let mut asked = self.asked.clone();
+            match std::mem::replace(&mut self.knows_plugs, true) {
+                true => asked.extend(departed.into_iter().filter(|port| plugged.contains(port))),
+                false => {
+                    asked.extend(plugged.into_iter().filter(|port| !self.follower.view().has_port(port)))
+                }
+            }
+            self.look_for_these(asked);
+        }
+        let delta = self.commit();
+        self.ask();
+        delta
     }
 
     /// A port is plugged in that the policy does not know: perhaps the store does not say that it is here.
     pub fn look_for(&mut self, port: PortId) {
-        if self.asked.insert(port) {
-            self.follower.ask_for(self.asked.clone());
-        }
+        let mut asked = self.asked.clone();
+        asked.insert(port);
+        self.look_for_these(asked);
     }
 
     /// Everything that was told of is in force. Ports that are not plugged in any more are not looked for any more.
-    pub fn in_force(&mut self, is_plugged: impl Fn(&PortId) -> bool) {
+    pub fn in_force(&mut self, plugged: impl Fn() -> Option<BTreeSet<PortId>>) {
         self.wanted_row.applied = self.follower.view().committed();
-        let before = self.asked.len();
-        self.asked.retain(is_plugged);
-        if self.asked.len() < before {
-            self.follower.ask_for(self.asked.clone());
+        if !self.asked.is_empty()
+            && let Some(plugged) = plugged()
+        {
+            self.look_for_these(self.asked.intersection(&plugged).cloned().collect());
+        }
+        self.ask();
+    }
+
+    fn look_for_these(&mut self, ports: BTreeSet<PortId>) {
+        if self.asked != ports {
+            self.asked.clone_from(&ports);
+            self.follower.ask_for(ports);
         }
         self.ask();
     }
@@ -188,8 +229,13 @@ impl Store {
         of_source.chain(self.follower.view().faults().map(move |fault| kept(&fault.object, &fault.reason)))
     }
 
+    /// What was said to the store's servers and by them so far; none when the session has ended.
+    pub async fn traffic(&self) -> Option<Traffic> {
+        self.handle.traffic().await
+    }
+
     /// Whether there is something to say of it.
-    fn take(&mut self, event: &SessionEvent) -> bool {
+    fn event(&mut self, event: &SessionEvent) -> bool {
         match event {
             SessionEvent::Connected => {
                 info!("connected to the policy store");
@@ -204,7 +250,13 @@ impl Store {
         let is_condition = matches!(event, SessionEvent::Connected | SessionEvent::Disconnected { .. });
         self.note_own_row(event);
         match self.follower.event(event) {
-            Ok(seen) => self.seen.extend(seen.into_iter().filter(|seen| !matches!(seen, Seen::Host(..)))),
+            Ok(seen) => {
+                self.departed.extend(seen.iter().filter_map(|seen| match seen {
+                    Seen::Port(port, None) => Some(port.clone()),
+                    _ => None,
+                }));
+                self.seen.extend(seen.into_iter().filter(|seen| !matches!(seen, Seen::Host(..))));
+            }
             Err(error) => {
                 error!(%error, "a row of the policy store cannot be read; the policy in force stays");
                 self.faults.insert(CONNECTION, error.to_string());
