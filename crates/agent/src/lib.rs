@@ -8,6 +8,7 @@
 //! - [`daemon`] and [`apply`]: source and driver put together, for good or for once.
 //! - [`api`]: the socket at which the commands of this host ask the daemon.
 //! - [`audit`]: what a switch holds, proved against the policy.
+//! - [`fleet`]: many hosts of the shared store in one process, for benchmarks and tests.
 //! - [`publisher`]: what Neutron says, written to the shared store.
 //! - [`config`]: the settings; [`bindings`] and [`render`]: the same without a switch.
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod config;
 pub mod daemon;
 pub mod driver;
 pub mod engine;
+pub mod fleet;
 pub mod host;
 pub mod mirror;
 pub mod publisher;
