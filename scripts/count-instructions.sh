@@ -12,7 +12,7 @@ mkdir -p "$out"
 # Else criterion asks cargo for the place, in a process that callgrind would report on too.
 export CRITERION_HOME=$out/criterion
 
-cargo bench --no-run -p policy -p rust-openflow -p reconcile -p pipeline --bench '*' --message-format=json >"$out/build"
+cargo bench --no-run -p policy -p rust-openflow -p reconcile -p pipeline -p ovsdb --bench '*' --message-format=json >"$out/build"
 executables=$(jq -r 'select(.executable and .target.kind == ["bench"]) | .executable' "$out/build")
 
 # A case is named "what/count unit".

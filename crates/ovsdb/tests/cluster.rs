@@ -255,7 +255,7 @@ async fn a_relay_that_does_not_know_the_last_transaction_answers_in_full() {
     cluster.signal(first, "STOP");
     let mut writer = cluster.client(leader).await;
     run(&mut writer, item("z")).await;
-    let relay = cluster.relay().await;
+    let relay = cluster.relay(&[leader, order[2]]).await;
     let (told, bytes) = moved(&mut session, relay.remote(), writer, || cluster.kill(first)).await;
     assert_eq!(told, ["+x", "+y", "+z", "-item number 7"]);
     assert!(bytes > MANY_BYTES, "{bytes} bytes");
@@ -267,7 +267,7 @@ async fn a_session_moves_from_a_relay_to_a_member() {
     let cluster = Cluster::start().await;
     let order = cluster.leader_first().await;
     fill(&mut cluster.client(order[0]).await).await;
-    let relay = cluster.relay().await;
+    let relay = cluster.relay(&order).await;
     let remotes = vec![relay.remote().clone(), cluster.member(order[1])];
     let mut session = Followed::start(config(ServerPolicy::Connected, remotes.clone())).await;
     assert_eq!(session.remote().await, remotes[0]);

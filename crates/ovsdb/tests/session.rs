@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ovsdb::MonitorTable;
@@ -11,9 +10,9 @@ use ovsdb::backoff::BackoffRange;
 use ovsdb::monitor::MonitorMethod;
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{
-    Change, ChangeKind, Client, Condition, DatabaseSchema, Delete, Function, Insert, Mutate, Mutator,
-    NamedRow, Operation, OperationIndex, Real as RealNumber, Replica, Select, ServerPolicy, SessionConfig,
-    SessionEvent, Transaction, Update, Value,
+    Change, ChangeKind, Client, Condition, Delete, Function, Insert, Mutate, Mutator, NamedRow, Operation,
+    OperationIndex, Real as RealNumber, Replica, Select, SessionConfig, SessionEvent, Transaction, Update,
+    Value,
 };
 use support::{Memory, TestServer, memory_server, within};
 
@@ -30,10 +29,6 @@ on_every_server!(
     random_transactions_leave_both_sides_equal,
     a_session_without_tables_transacts,
     a_missing_database_is_told,
-    a_schema_that_is_known_is_not_asked_for,
-    what_the_server_lacks_of_a_known_schema_is_told,
-    a_value_of_another_type_than_known_is_told,
-    a_server_of_its_own_is_a_leader,
 );
 
 fn config(server: &impl TestServer) -> SessionConfig {
@@ -495,80 +490,6 @@ async fn a_missing_database_is_told<S: TestServer>() {
     let (_handle, mut events) = session::spawn(wrong);
     let SessionEvent::Disconnected { reason } = next(&mut events).await else { panic!("connected") };
     assert_eq!(reason, "cannot monitor: database Test has no column colour in table Item");
-}
-
-/// The test schema, changed.
-fn known_schema(change: impl FnOnce(&mut serde_json::Value)) -> Option<Arc<DatabaseSchema>> {
-    let mut json = serde_json::from_str(include_str!("support/test.ovsschema")).unwrap();
-    change(&mut json);
-    Some(Arc::new(DatabaseSchema::from_json(&json).unwrap()))
-}
-
-async fn a_schema_that_is_known_is_not_asked_for<S: TestServer>() {
-    let server = S::start().await;
-    run(&mut server.client().await, new_item("a")).await;
-    let mut received = Vec::new();
-    for schema in [None, known_schema(|_| {})] {
-        let (handle, mut events) = session::spawn(SessionConfig { schema, ..everything(&server) });
-        assert_eq!(told(&connected(&mut events).await), ["+a"]);
-        let traffic = within(handle.traffic()).await.unwrap();
-        assert!(traffic.sent > 300, "{traffic:?}");
-        received.push(traffic.received);
-    }
-    assert!(received[1] + 1000 < received[0], "{received:?}");
-}
-
-async fn what_the_server_lacks_of_a_known_schema_is_told<S: TestServer>() {
-    let server = S::start().await;
-    let newer = known_schema(|schema| {
-        schema["version"] = "2.0.0".into();
-        schema["tables"]["Item"]["columns"]["colour"] = serde_json::json!({"type": "string"});
-        schema["tables"]["Box"] = schema["tables"]["Child"].clone();
-    });
-    let needs = |what: &str| format!("the database Test has schema 1.0.0, this program needs 2.0.0: {what}");
-    for (monitor, reason) in [
-        (MonitorTable::new("Item", ["name", "colour"]), needs("no column colour in table Item")),
-        (MonitorTable::new("Box", ["name"]), needs("no table Box")),
-        (
-            MonitorTable::new("Item", ["name"]).matching(Condition::equal("colour", "red")),
-            needs("no column colour in table Item"),
-        ),
-    ] {
-        let config = SessionConfig { schema: newer.clone(), ..config(&server).monitor(monitor) };
-        let (_handle, mut events) = session::spawn(config);
-        assert_eq!(next(&mut events).await, SessionEvent::Disconnected { reason });
-    }
-    let config = SessionConfig { schema: newer, ..config(&server) };
-    let config =
-        SessionConfig { database: "Nothing".into(), ..config }.monitor(MonitorTable::all_columns("Box"));
-    let (_handle, mut events) = session::spawn(config);
-    let SessionEvent::Disconnected { reason } = next(&mut events).await else { panic!("connected") };
-    assert!(reason.starts_with("no schema of Nothing: unknown database"), "{reason}");
-}
-
-async fn a_value_of_another_type_than_known_is_told<S: TestServer>() {
-    let server = S::start().await;
-    let schema = known_schema(|schema| {
-        schema["tables"]["Item"]["columns"]["count"] = serde_json::json!({"type": "string"});
-    });
-    let mut client = server.client().await;
-    run(&mut client, new_item("a").set("count", 5)).await;
-    let (_handle, mut events) = session::spawn(SessionConfig { schema, ..everything(&server) });
-    let reason = "unreadable update: table Item, column count: 5 is not of type string".to_owned();
-    assert_eq!(next(&mut events).await, SessionEvent::Disconnected { reason });
-}
-
-async fn a_server_of_its_own_is_a_leader<S: TestServer>() {
-    let server = S::start().await;
-    let (handle, mut events) =
-        session::spawn(SessionConfig { server: ServerPolicy::Leader, ..everything(&server) });
-    assert_eq!(next(&mut events).await, SessionEvent::Connected);
-    within(handle.transact(Transaction::new("Test").with(new_item("a")))).await.unwrap();
-    let nowhere =
-        SessionConfig { database: "Nothing".into(), server: ServerPolicy::Connected, ..config(&server) };
-    let (_handle, mut events) = session::spawn(nowhere);
-    let reason = format!("{} has no database Nothing", server.remote());
-    assert_eq!(next(&mut events).await, SessionEvent::Disconnected { reason });
 }
 
 /// A server that is as old as a test wants it.

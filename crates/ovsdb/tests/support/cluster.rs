@@ -41,9 +41,9 @@ impl Cluster {
         cluster
     }
 
-    /// Starts a relay, which knows no transaction of before.
-    pub(crate) async fn relay(&self) -> Relay {
-        let sources: Vec<String> = (0..3).map(|place| self.member(place).to_string()).collect();
+    /// Starts a relay of these members, which knows no transaction of before. It would wait for one that is stopped.
+    pub(crate) async fn relay(&self, members: &[usize]) -> Relay {
+        let sources: Vec<String> = members.iter().map(|place| self.member(*place).to_string()).collect();
         let relay = Relay::start(self.directory.path(), &sources.join(",")).await;
         ready(&relay.remote).await;
         relay
