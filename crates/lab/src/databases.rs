@@ -111,6 +111,12 @@ impl Databases {
         self.rundir.path()
     }
 
+    /// The network namespace in which the servers are, for addresses of TCP.
+    #[must_use]
+    pub fn netns(&self) -> &NetNs {
+        &self.netns
+    }
+
     /// Ends a server hard.
     pub fn kill(&mut self, name: &str) {
         if let Some(daemon) = self.server(name).and_then(|server| server.daemon.take()) {

@@ -200,8 +200,9 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn convert(&mut self, database: &str, schema: &Json) -> Result<(), ClientError> {
+        self.call("convert", json!([database, schema])).await?;
         self.schemas.remove(database);
-        self.call("convert", json!([database, schema])).await.map(drop)
+        Ok(())
     }
 
     /// Runs a transaction.

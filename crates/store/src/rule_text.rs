@@ -55,7 +55,10 @@ const fn preposition(direction: Direction) -> &'static str {
 pub(crate) fn document(id: &str, text: &str) -> Result<Value, String> {
     let mut words = Words { text, left: text };
     let mut object = Map::from_iter([("id".to_owned(), Value::from(id))]);
-    let mut put = |field: &str, word: &str| object.insert(field.to_owned(), Value::from(word));
+    let mut put = |field: &str, word: &str| {
+        let number = word.parse::<u64>().ok().filter(|_| field.starts_with("port_range_"));
+        object.insert(field.to_owned(), number.map_or_else(|| Value::from(word), Value::from))
+    };
     put("direction", words.next().ok_or_else(|| words.expected("ingress or egress"))?);
     put("ethertype", words.next().ok_or_else(|| words.expected("IPv4 or IPv6"))?);
     if let Some(protocol) = words.next_of_service() {
@@ -164,13 +167,13 @@ mod tests {
         check(
             "ingress IPv4 tcp 80-90 from 10.0.0.0/8",
             &expect![[
-                r#"{"direction":"ingress","ethertype":"IPv4","protocol":"tcp","port_range_min":"80","port_range_max":"90","remote_ip_prefix":"10.0.0.0/8"}"#
+                r#"{"direction":"ingress","ethertype":"IPv4","protocol":"tcp","port_range_min":80,"port_range_max":90,"remote_ip_prefix":"10.0.0.0/8"}"#
             ]],
         );
         check(
             "ingress IPv4 icmp 8 from group a b",
             &expect![[
-                r#"{"direction":"ingress","ethertype":"IPv4","protocol":"icmp","port_range_min":"8","remote_group_id":"a b"}"#
+                r#"{"direction":"ingress","ethertype":"IPv4","protocol":"icmp","port_range_min":8,"remote_group_id":"a b"}"#
             ]],
         );
         check(

@@ -247,18 +247,22 @@ impl Writer {
             }
             if batch.rows >= limit {
                 batch.is_last = false;
-                left.step(step, of_group);
+                left.step(step, true, of_group);
                 continue;
             }
             let before = batch.operations.len();
+            let mut head_differs = false;
             match &step {
-                Step::Group(id) => self.write_group(id, &of_group, &mut batch.operations),
+                Step::Group(id) => {
+                    of_group.retain(|member| self.member_differs(id, member));
+                    head_differs = self.write_group(id, &of_group, &mut batch.operations);
+                }
                 Step::AddressGroup(id) => self.write_address_group(id, &mut batch.operations),
                 Step::Port(id) => self.write_port(id, &mut batch.operations),
             }
             if batch.operations.len() > before {
                 batch.rows += 1;
-                batch.touched.step(step, of_group);
+                batch.touched.step(step, head_differs, of_group);
             }
         }
         self.dirty.add(left);
@@ -276,7 +280,7 @@ impl Writer {
             of_groups.entry(group).or_default().push(member.clone());
         }
         let mut left = Vec::new();
-        of_groups.iter().for_each(|(id, members)| self.write_group(id, members, &mut left));
+        of_groups.iter().for_each(|(id, members)| _ = self.write_group(id, members, &mut left));
         address_groups.iter().for_each(|id| self.write_address_group(id, &mut left));
         ports.iter().for_each(|id| self.write_port(id, &mut left));
         left.is_empty()
@@ -292,13 +296,23 @@ impl Writer {
         &self.held
     }
 
-    fn write_group(&self, id: &GroupId, members: &[MemberText], operations: &mut Vec<Operation>) {
+    fn member_differs(&self, id: &GroupId, member: &MemberText) -> bool {
+        let (family, text) = member;
+        let is_held = self.held.groups.get(id).is_some_and(|row| holds(row, *family, text));
+        is_held != self.wanted.groups.get(id).is_some_and(|group| group.members.contains_key(member))
+    }
+
+    /// Whether the group differs in something else than `members`.
+    fn write_group(&self, id: &GroupId, members: &[MemberText], operations: &mut Vec<Operation>) -> bool {
         let wanted = self.wanted.groups.get(id);
         let held = self.held.groups.get(id);
         let head = wanted.and_then(|group| group.head.as_ref());
         match (head, held) {
-            (None, None) => {}
-            (None, Some(row)) => operations.push(Delete::from(SECURITY_GROUP).filter(row.uuid()).into()),
+            (None, None) => false,
+            (None, Some(row)) => {
+                operations.push(Delete::from(SECURITY_GROUP).filter(row.uuid()).into());
+                true
+            }
             (Some(head), None) => {
                 let of = |family| members_of(wanted, family);
                 let rules = Value::map(head.rules.iter().map(|(id, text)| (id.as_str(), text.as_str())));
@@ -310,11 +324,12 @@ impl Writer {
                     .set("members_ipv4", strings(&of(Family::V4)))
                     .set("members_ipv6", strings(&of(Family::V6)));
                 operations.push(insert.into());
+                true
             }
             (Some(head), Some(row)) => {
-                if row.string("name").ok() != Some(&head.name)
-                    || row.boolean("stateful").ok() != Some(head.stateful)
-                {
+                let is_other = row.string("name").ok() != Some(&head.name)
+                    || row.boolean("stateful").ok() != Some(head.stateful);
+                if is_other {
                     let update = Update::table(SECURITY_GROUP).filter(row.uuid());
                     operations
                         .push(update.set("name", head.name.as_str()).set("stateful", head.stateful).into());
@@ -325,6 +340,7 @@ impl Writer {
                 if rules_differ || members_differ {
                     operations.push(mutate.into());
                 }
+                is_other || rules_differ
             }
         }
     }
@@ -451,11 +467,13 @@ impl Touched {
         self.ports.append(&mut other.ports);
     }
 
-    fn step(&mut self, step: Step, members: Vec<MemberText>) {
+    fn step(&mut self, step: Step, with_head: bool, members: Vec<MemberText>) {
         match step {
             Step::Group(id) => {
                 self.members.extend(members.into_iter().map(|member| (id.clone(), member)));
-                self.heads.insert(id);
+                if with_head {
+                    self.heads.insert(id);
+                }
             }
             Step::AddressGroup(id) => _ = self.address_groups.insert(id),
             Step::Port(id) => _ = self.ports.insert(id),
@@ -492,6 +510,10 @@ fn write_rules(mutate: Mutate, wanted: &BTreeMap<String, String>, row: &Row) -> 
     (mutate, differs)
 }
 
+fn holds(row: &Row, family: Family, text: &str) -> bool {
+    matches!(row.datum(family.column()), Ok(Datum::Set(held)) if held.contains(&Atom::from(text)))
+}
+
 /// Those of `members` that are not as they are wanted.
 fn write_members(
     mut mutate: Mutate,
@@ -504,7 +526,7 @@ fn write_members(
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for member in members.iter().filter(|(of, _)| *of == family) {
             let text = member.1.as_str();
-            let is_held = matches!(row.datum(family.column()), Ok(Datum::Set(held)) if held.contains(&Atom::from(text)));
+            let is_held = holds(row, family, text);
             let is_wanted = wanted.is_some_and(|group| group.members.contains_key(member));
             match (is_held, is_wanted) {
                 (true, false) => gone.push(text),

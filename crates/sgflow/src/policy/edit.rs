@@ -28,7 +28,9 @@ impl Edit {
         let (store, patience) = self.place.resolve()?;
         let mut scribe = Scribe::begin(&store, patience).await?;
         let (document, mut bad) = scribe.held().document()?;
-        bad.extend(get::unsaid(scribe.held(), &document));
+        if bad.is_empty() {
+            bad = get::unsaid(scribe.held(), &document);
+        }
         if !bad.is_empty() {
             bad.iter().for_each(|bad| eprintln!("{bad}"));
             eprintln!(

@@ -61,7 +61,7 @@ impl Get {
             true => println!("{document:#}"),
             false => print!("{}", yaml(&document)?),
         }
-        if is_all {
+        if is_all && bad.is_empty() {
             bad.extend(unsaid(&held, &document));
         }
         bad.extend(missing(&document, &ids, &groups, &address_groups, &ports));

@@ -9,14 +9,13 @@ use agent::config::Store;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use ovsdb::{Client, ClientError, Remote};
-use serde_json::Value;
 use store::schema;
 use tokio::time::timeout;
 
 use super::Place;
 use super::following::Late;
 use super::scribe::Scribe;
-use super::servers::{ask_all, connect};
+use super::servers::{Member, ask_all, connect};
 use crate::exit::Exit;
 
 /// Make a database file for a server of the store, or prepare the store that runs
@@ -53,9 +52,9 @@ impl Init {
             return Ok(Exit::Done);
         }
         let (store, patience) = place.resolve()?;
-        let leader = leader(&store, patience).await?;
-        let mut client = connect(&store, &leader, patience).await?;
-        upgrade(&mut client, &leader).await?;
+        let (remote, leader) = leader(&store, patience).await?;
+        let mut client = connect(&store, &remote, patience).await?;
+        upgrade(&mut client, &remote, &leader).await?;
         let scribe = Scribe::begin(&store, patience).await?;
         let [groups, address_groups, ports] = scribe.held().counts();
         eprintln!("prepared: {groups} security groups, {address_groups} address groups, {ports} ports");
@@ -112,7 +111,7 @@ time, at the leader:
 }
 
 /// A member of a cluster that is about to elect one has none.
-async fn leader(store: &Store, patience: Duration) -> anyhow::Result<Remote> {
+async fn leader(store: &Store, patience: Duration) -> anyhow::Result<(Remote, Member)> {
     let mut reasons = String::new();
     let search = async {
         loop {
@@ -120,7 +119,7 @@ async fn leader(store: &Store, patience: Duration) -> anyhow::Result<Remote> {
             reasons.clear();
             for (remote, member) in members {
                 match member {
-                    Ok(member) if member.leader => return remote,
+                    Ok(member) if member.leader => return (remote, member),
                     Ok(_) => reasons += &format!("\n  {remote}: is not the leader"),
                     Err(reason) => reasons += &format!("\n  {reason}"),
                 }
@@ -129,13 +128,13 @@ async fn leader(store: &Store, patience: Duration) -> anyhow::Result<Remote> {
         }
     };
     match timeout(patience, search).await {
-        Ok(remote) => Ok(remote),
+        Ok(leader) => Ok(leader),
         Err(_) => Err(Late(format!("no server that leads the policy store in time{reasons}")).into()),
     }
 }
 
 /// Makes the schema ours, if the server's is older.
-async fn upgrade(client: &mut Client, remote: &Remote) -> anyhow::Result<()> {
+async fn upgrade(client: &mut Client, remote: &Remote, leader: &Member) -> anyhow::Result<()> {
     let has = match client.schema(schema::DATABASE).await {
         Ok(has) => has,
         Err(ClientError::Refused(error)) => bail!("{remote}: {error}"),
@@ -151,8 +150,18 @@ async fn upgrade(client: &mut Client, remote: &Remote) -> anyhow::Result<()> {
             schema::DATABASE
         ),
         std::cmp::Ordering::Less => {
-            let text: Value = serde_json::from_str(schema::TEXT)?;
-            client.convert(schema::DATABASE, &text).await.context("the new schema")?;
+            let wanted = match leader.model.as_str() {
+                "clustered" => schema::clustered(),
+                _ => serde_json::from_str(schema::TEXT)?,
+            };
+            // The server would close the connection, and nobody would know what became of it.
+            client.set_db_change_aware(true).await?;
+            client.convert(schema::DATABASE, &wanted).await.context("the new schema")?;
+            let now = client.schema(schema::DATABASE).await?;
+            ensure!(
+                now.version.as_deref() == Some(ours),
+                "{remote} took the new schema and has not made it its own; its log says why"
+            );
             eprintln!("the schema was {has:?} and is {ours} now");
             Ok(())
         }

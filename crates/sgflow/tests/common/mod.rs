@@ -3,6 +3,7 @@
 
 pub mod default_group;
 pub mod neutron_driver;
+pub mod policy_store;
 pub mod traffic;
 
 use std::fs;
