@@ -13,6 +13,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::source::{Store, StoreSetup};
 
+/// Says what is wrong with a change of a host's policy.
+pub type Judge = fn(&Policy, &PolicyDelta) -> Vec<String>;
+
 /// Hosts that follow one store. They end when this is dropped.
 #[derive(Debug)]
 pub struct Fleet {
@@ -41,25 +44,25 @@ pub struct Seen {
     pub policy: Policy,
     /// What it refuses.
     pub faults: Vec<String>,
-    /// What went wrong with what it was told: something was told twice.
+    /// What the judge has found.
     pub wrong: Vec<String>,
 }
 
 impl Fleet {
-    /// Starts a host for each name. `keeps`: each holds its policy, and looks whether something is told twice; without it, only the session holds
-    /// what was told.
-    pub fn start(remotes: &[Remote], tls: Option<&TlsConfig>, names: &[String], keeps: bool) -> Self {
+    /// Starts a host for each name. With a `judge` each holds its policy, and has what it is told looked at; without one, only the session holds it.
+    pub fn start(
+        remotes: &[Remote],
+        tls: Option<&TlsConfig>,
+        names: &[String],
+        judge: Option<Judge>,
+    ) -> Self {
         let changed = Arc::new(Notify::new());
         let host = |name: &String| {
-            let setup = StoreSetup {
-                remotes: remotes.to_vec(),
-                tls: tls.cloned(),
-                host: name.clone(),
-                cache: None,
-            };
+            let setup =
+                StoreSetup { remotes: remotes.to_vec(), tls: tls.cloned(), host: name.clone(), cache: None };
             let seen = Arc::new(Mutex::new(Seen::default()));
             let (questions, asked) = mpsc::channel(1);
-            let task = tokio::spawn(follow(setup, Arc::clone(&seen), Arc::clone(&changed), asked, keeps));
+            let task = tokio::spawn(follow(setup, Arc::clone(&seen), Arc::clone(&changed), asked, judge));
             Host { name: name.clone(), seen, questions, task }
         };
         Fleet { hosts: names.iter().map(host).collect(), changed }
@@ -128,7 +131,7 @@ async fn follow(
     seen: Arc<Mutex<Seen>>,
     changed: Arc<Notify>,
     mut questions: mpsc::Receiver<oneshot::Sender<Option<Traffic>>>,
-    keeps: bool,
+    judge: Option<Judge>,
 ) {
     let mut store = Store::begin(setup);
     loop {
@@ -145,7 +148,7 @@ async fn follow(
         // Nothing is plugged in: a host's ports are those that are bound to it.
         while let Some(delta) = store.advance(|| Some([].into())) {
             let mut seen = lock(&seen);
-            seen.take(delta, keeps);
+            seen.take(delta, judge);
             seen.faults = store.faults().map(|fault| format!("{}: {}", fault.object, fault.reason)).collect();
             changed.notify_waiters();
         }
@@ -154,17 +157,21 @@ async fn follow(
 }
 
 impl Seen {
-    fn take(&mut self, delta: PolicyDelta, keeps: bool) {
+    fn take(&mut self, delta: PolicyDelta, judge: Option<Judge>) {
         self.changes += 1;
         self.objects += (delta.groups.len() + delta.address_groups.len() + delta.ports.len()) as u64;
         self.last = Some(Instant::now());
-        if !keeps {
-            return;
+        if let Some(judge) = judge {
+            self.wrong.extend(judge(&self.policy, &delta));
+            self.policy.apply(delta);
         }
-        let groups = delta.groups.iter().filter(|(id, group)| self.policy.groups.get(id) == group.as_ref());
-        let ports = delta.ports.iter().filter(|(id, port)| self.policy.ports.get(id) == port.as_ref());
-        let twice = groups.map(|(id, _)| id.to_string()).chain(ports.map(|(id, _)| id.to_string()));
-        self.wrong.extend(twice.map(|id| format!("{id} is told twice")));
-        self.policy.apply(delta);
     }
+}
+
+/// Nothing is told twice.
+pub fn told_twice(policy: &Policy, delta: &PolicyDelta) -> Vec<String> {
+    let groups = delta.groups.iter().filter(|(id, group)| policy.groups.get(id) == group.as_ref());
+    let ports = delta.ports.iter().filter(|(id, port)| policy.ports.get(id) == port.as_ref());
+    let ids = groups.map(|(id, _)| id.to_string()).chain(ports.map(|(id, _)| id.to_string()));
+    ids.map(|id| format!("{id} is told twice")).collect()
 }

@@ -24,6 +24,10 @@ pub struct Follower {
     is_connected: bool,
     /// Something was seen since the last commit.
     has_news: bool,
+    /// How often the session was connected.
+    connections: u64,
+    /// The server may be behind the one before, of which we know: what it says is not taken until it has taken a write.
+    needs_proof: bool,
     /// What the view has from before the session, until the session has begun.
     remembered: Option<Memory>,
 }
@@ -42,9 +46,17 @@ impl Follower {
         let delta = view.commit();
         let wanted = view.new_wants().unwrap_or_else(|| view.wants());
         let answered = wanted.clone();
-        let (asked, remembered) = (None, Some(memory));
-        let follower =
-            Follower { view, answered, asked, wanted, is_connected: false, has_news: false, remembered };
+        let follower = Follower {
+            view,
+            answered,
+            asked: None,
+            wanted,
+            is_connected: false,
+            has_news: false,
+            connections: 0,
+            needs_proof: false,
+            remembered: Some(memory),
+        };
         (follower, delta)
     }
 
@@ -65,7 +77,11 @@ impl Follower {
     pub fn event(&mut self, event: &SessionEvent) -> Result<Vec<Seen>, RowError> {
         let mut seen = Vec::new();
         match event {
-            SessionEvent::Connected => self.is_connected = true,
+            SessionEvent::Connected => {
+                self.is_connected = true;
+                self.needs_proof = self.connections > 0 || self.remembered != Some(Memory::default());
+                self.connections += 1;
+            }
             SessionEvent::Disconnected { .. } => self.is_connected = false,
             SessionEvent::Update(changes) => {
                 self.has_news = true;
@@ -112,13 +128,27 @@ impl Follower {
         if let Some(wants) = self.view.new_wants() {
             self.wanted = wants;
         }
-        let is_complete =
-            self.is_connected && self.wanted.is_within(&self.answered) && self.view.sequence() > 0;
-        if !is_complete || !self.has_news {
+        let is_complete = self.is_connected && !self.needs_proof && self.wanted.is_within(&self.answered);
+        if !is_complete || self.view.sequence() == 0 || !self.has_news {
             return None;
         }
         self.has_news = false;
         Some(self.view.commit())
+    }
+
+    /// Whether a write is wanted, and by which connection: a member of a cluster may be behind another, to which the host was connected before, and
+    /// would take it back to what was. One that has committed a write has all that was committed before (a follower's transaction is made on the
+    /// leader's last; a relay hears of changes before answers).
+    pub fn wants_proof(&self) -> Option<u64> {
+        (self.is_connected && self.needs_proof).then_some(self.connections)
+    }
+
+    /// A write was committed that was asked for when this connection was the last.
+    pub fn proved(&mut self, connection: u64) {
+        if connection == self.connections {
+            self.needs_proof = false;
+            self.has_news = true;
+        }
     }
 
     /// Whether there is a connection.

@@ -17,6 +17,8 @@ pub struct HostRow {
     pub refused: BTreeMap<String, String>,
     /// Of the agent.
     pub version: String,
+    /// How often it wrote to be sure that its server is not behind ([`crate::Follower::wants_proof`]).
+    pub connects: i64,
 }
 
 /// Of how many refused objects a host tells; of the rest it tells the number.
@@ -45,6 +47,7 @@ impl HostRow {
             applied: row.integer("applied")?,
             refused: refused.iter().map(|(object, reason)| (object.to_owned(), reason.to_owned())).collect(),
             version: row.string("version")?.to_owned(),
+            connects: row.integer("connects")?,
         })
     }
 
@@ -58,12 +61,14 @@ impl HostRow {
                 .set("applied", self.applied)
                 .set("refused", refused())
                 .set("version", self.version.as_str())
+                .set("connects", self.connects)
                 .into(),
             None => Insert::into(HOST)
                 .set("name", name)
                 .set("applied", self.applied)
                 .set("refused", refused())
                 .set("version", self.version.as_str())
+                .set("connects", self.connects)
                 .into(),
         }
     }

@@ -136,7 +136,7 @@ impl Sight {
                     "device_owner",
                 ],
             ),
-            (HOST, vec!["name", "applied", "refused", "version"]),
+            (HOST, vec!["name", "applied", "refused", "version", "connects"]),
             (GLOBAL, vec!["sequence"]),
         ]
     }

@@ -126,6 +126,11 @@ impl Host {
                 self.policy.apply(delta.clone());
                 self.deltas.push(delta);
             }
+            if let Some(connection) = self.follower.wants_proof() {
+                // This server is never behind.
+                self.follower.proved(connection);
+                continue;
+            }
             let Some(conditions) = self.follower.next_conditions() else { return };
             for (table, conditions) in conditions {
                 self.tokens += 1;

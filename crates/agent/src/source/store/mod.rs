@@ -54,7 +54,8 @@ const RETRY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Answer {
     Conditions(Result<(), SetConditionsError>),
-    Written(Result<(), TransactError>),
+    /// With the connection that it is to prove, if it is.
+    Written(Result<(), TransactError>, Option<u64>),
 }
 
 /// See the module's documentation.
@@ -272,7 +273,10 @@ impl Store {
         for change in changes.iter().filter(|change| &*change.table == schema::HOST) {
             self.row = match (&change.kind, change.new_row().map(|row| HostRow::read(row))) {
                 (ChangeKind::Deleted { .. }, _) | (_, None) => None,
-                (_, Some(Ok(row))) => Some((change.uuid, row)),
+                (_, Some(Ok(row))) => {
+                    self.wanted_row.connects = row.connects;
+                    Some((change.uuid, row))
+                }
                 (_, Some(Err(_))) => self.row.take(),
             };
         }
@@ -289,8 +293,14 @@ impl Store {
                 self.faults.insert(CONNECTION, reason.to_string());
                 true
             }
-            Answer::Written(outcome) => {
+            Answer::Written(outcome, proof) => {
                 self.is_writing = false;
+                // Refused, it is no proof, and never will be: a host that may not write goes on with what it sees.
+                let is_answered =
+                    !matches!(outcome, Err(TransactError::Lost(_) | TransactError::NotConnected));
+                if let Some(connection) = proof.filter(|_| is_answered) {
+                    self.follower.proved(connection);
+                }
                 let before = self.faults.remove(ROW);
                 match outcome {
                     Ok(()) => before.is_some(),
@@ -341,16 +351,21 @@ impl Store {
         }
         let is_wanted = self.row.as_ref().map(|(_, row)| row) != Some(&self.wanted_row);
         let may_write = self.follower.is_connected() && !self.is_writing && self.write_after.is_none();
+        let proof = self.follower.wants_proof();
         // A host that has never had a policy from the store has nothing to say.
-        if may_write && is_wanted && self.follower.view().committed() > 0 {
+        let has_news = is_wanted && self.follower.view().committed() > 0;
+        if may_write && (has_news || proof.is_some()) {
             self.is_writing = true;
+            if proof.is_some() {
+                self.wanted_row.connects = self.row.as_ref().map_or(0, |(_, row)| row.connects) + 1;
+            }
             let (handle, operation) = (
                 self.handle.clone(),
                 self.wanted_row.write(&self.setup.host, self.row.as_ref().map(|(uuid, _)| *uuid)),
             );
             self.under_way.spawn(async move {
                 let transaction = Transaction::new(schema::DATABASE).with(operation);
-                Answer::Written(handle.transact(transaction).await.map(|_| ()))
+                Answer::Written(handle.transact(transaction).await.map(|_| ()), proof)
             });
         }
     }
