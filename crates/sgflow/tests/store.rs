@@ -149,6 +149,7 @@ fn a_port_that_is_bound_elsewhere_and_still_plugged_in_stays_open_until_it_is_pu
     put(&ovs, &store, &elsewhere.replace("10.1.0.3", "10.1.0.4"));
     eventually("the later change is in force", || flows(&ovs) != held);
     assert!(is_open(&ovs, 2), "{}", running.log());
+    running.wait_for("applied", 2);
     assert_eq!(running.count("applied"), 2, "only the later change: {}", running.log());
     ovs.del_port("tap2").expect("it is pulled out");
     plug(&ovs, 2);

@@ -59,7 +59,7 @@ impl PortRow {
             fixed_ips: strings("fixed_ips")?,
             allowed_address_pairs: strings("allowed_address_pairs")?,
             security_groups: strings("security_groups")?,
-            port_security_enabled: row.boolean("port_security_enabled")?,
+            port_security_enabled: row.optional_boolean("port_security_enabled")?.unwrap_or(true),
             device_owner: row.string("device_owner")?.to_owned(),
         })
     }
@@ -198,7 +198,11 @@ fn head(group: &SecurityGroup) -> GroupHead {
     GroupHead {
         name: group.name.clone(),
         stateful: group.stateful,
-        rules: group.rules.iter().map(|rule| (rule.id.to_string(), rule_text::write(rule))).collect(),
+        rules: group
+            .rules
+            .iter()
+            .map(|rule| (rule.id.to_string(), rule_text::write(rule, &group.id)))
+            .collect(),
     }
 }
 

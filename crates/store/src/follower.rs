@@ -166,6 +166,6 @@ impl Follower {
 fn since(memory: &Memory, first: Vec<Seen>) -> Vec<Seen> {
     let mut now = Memory::default();
     first.iter().for_each(|seen| now.see(seen));
-    let others = first.into_iter().filter(|seen| matches!(seen, Seen::Host(..) | Seen::Sequence(_)));
+    let others = first.into_iter().filter(|seen| matches!(seen, Seen::Sequence(_)));
     memory.until(&now).into_iter().chain(others).collect()
 }

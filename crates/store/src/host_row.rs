@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ovsdb::{Insert, Operation, Row, RowError, Update, Uuid, Value};
+use ovsdb::{Condition, Insert, Mutate, Mutator, Row, RowError, Transaction, Update, Value};
 
 use serde::{Deserialize, Serialize};
 
-use crate::schema::HOST;
+use crate::schema::{DATABASE, HOST};
 
 /// A row of table Host.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -17,8 +17,6 @@ pub struct HostRow {
     pub refused: BTreeMap<String, String>,
     /// Of the agent.
     pub version: String,
-    /// How often it wrote to be sure that its server is not behind ([`crate::Follower::wants_proof`]).
-    pub connects: i64,
 }
 
 /// Of how many refused objects a host tells; of the rest it tells the number.
@@ -47,29 +45,34 @@ impl HostRow {
             applied: row.integer("applied")?,
             refused: refused.iter().map(|(object, reason)| (object.to_owned(), reason.to_owned())).collect(),
             version: row.string("version")?.to_owned(),
-            connects: row.integer("connects")?,
         })
     }
 
-    /// Writes it: into the row that is there, or a new one of this name.
-    pub fn write(&self, name: &str, row: Option<Uuid>) -> Operation {
-        let refused =
-            || Value::map(self.refused.iter().map(|(object, reason)| (object.as_str(), reason.as_str())));
-        match row {
-            Some(row) => Update::table(HOST)
-                .filter(row)
-                .set("applied", self.applied)
-                .set("refused", refused())
-                .set("version", self.version.as_str())
-                .set("connects", self.connects)
-                .into(),
-            None => Insert::into(HOST)
-                .set("name", name)
-                .set("applied", self.applied)
-                .set("refused", refused())
-                .set("version", self.version.as_str())
-                .set("connects", self.connects)
-                .into(),
-        }
+    /// Writes it into the row of this name. Where there is none, no row is counted for the first operation: then [`HostRow::insert`] is to be
+    /// made. A write changes something always, and so proves that the server is not behind another.
+    pub fn update(&self, name: &str) -> Transaction {
+        let columns = self.columns().into_iter();
+        let update = Update::table(HOST).filter(Condition::equal("name", name));
+        let again = Mutate::table(HOST).filter(Condition::equal("name", name));
+        Transaction::new(DATABASE)
+            .with(columns.fold(update, |update, (column, value)| update.set(column, value)))
+            .with(again.mutate("writes", Mutator::Add, 1))
+    }
+
+    /// Makes the row.
+    pub fn insert(&self, name: &str) -> Transaction {
+        let columns = self.columns().into_iter();
+        let insert = Insert::into(HOST).set("name", name);
+        Transaction::new(DATABASE)
+            .with(columns.fold(insert, |insert, (column, value)| insert.set(column, value)))
+    }
+
+    fn columns(&self) -> [(&'static str, Value); 3] {
+        let refused = self.refused.iter().map(|(object, reason)| (object.as_str(), reason.as_str()));
+        [
+            ("applied", self.applied.into()),
+            ("refused", Value::map(refused)),
+            ("version", self.version.as_str().into()),
+        ]
     }
 }

@@ -16,7 +16,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Remembers. Of hosts and numbers nothing is remembered: they say nothing of the policy.
+    /// Remembers. Of numbers nothing is remembered: they say nothing of the policy.
     pub fn see(&mut self, seen: &Seen) {
         match seen {
             Seen::Group { id, head: Some(Now::Gone), .. } => _ = self.groups.remove(id),
@@ -37,7 +37,7 @@ impl Memory {
             }
             Seen::Port(id, Some(row)) => _ = self.ports.insert(id.clone(), row.clone()),
             Seen::Port(id, None) => _ = self.ports.remove(id),
-            Seen::Host(..) | Seen::Sequence(_) => {}
+            Seen::Sequence(_) => {}
         }
     }
 

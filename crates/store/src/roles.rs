@@ -27,7 +27,7 @@ pub fn prepare(global: Option<Uuid>, role: Option<Uuid>) -> Option<Transaction> 
             .set("table", HOST)
             .set("authorization", Value::set(["name"]))
             .set("insert_delete", true)
-            .set("update", Value::set(["applied", "refused", "version", "connects"]));
+            .set("update", Value::set(["applied", "refused", "version", "writes"]));
         transaction.push(Operation::from(of_hosts));
         let role = Insert::into("RBAC_Role")
             .set("name", HOST_ROLE)

@@ -1,15 +1,15 @@
 //! A rule in words: short, and to be read in `ovsdb-client dump`.
 //!
 //! `ingress IPv4 tcp 80-90 from 10.0.0.0/8`, `egress IPv6`, `ingress IPv4 icmp 8/0 from group sg-1`,
-//! `egress IPv4 udp 53 to address-group ag-1`: direction, ethertype, then protocol, then ports (or type and code), then the other end, each
+//! `ingress IPv4 from own group`, `egress IPv4 udp 53 to address-group ag-1`: direction, ethertype, then protocol, then ports (or type and code), then the other end, each
 //! of the last three only if the rule says something of it. The words are those of the API; what they may be is said where documents are
 //! read, to which [`document`] leads.
 
-use policy::{Direction, PortRange, Remote, Rule, Service};
+use policy::{Direction, GroupId, PortRange, Remote, Rule, Service};
 use serde_json::{Map, Value};
 
-/// The rule without its id.
-pub(crate) fn write(rule: &Rule) -> String {
+/// The rule of this group, without its id.
+pub(crate) fn write(rule: &Rule, own: &GroupId) -> String {
     let mut text = format!("{} {}", rule.direction, rule.ethertype);
     let mut add = |word: &str| {
         text.push(' ');
@@ -35,11 +35,15 @@ pub(crate) fn write(rule: &Rule) -> String {
     match &rule.remote {
         Remote::Any => {}
         Remote::Prefix(prefix) => add(&format!("{end} {prefix}")),
+        Remote::Group(id) if id == own => add(&format!("{end} {OWN}")),
         Remote::Group(id) => add(&format!("{end} group {id}")),
         Remote::AddressGroup(id) => add(&format!("{end} address-group {id}")),
     }
     text
 }
+
+/// The group that the rule stands in.
+const OWN: &str = "own group";
 
 const fn preposition(direction: Direction) -> &'static str {
     match direction {
@@ -48,11 +52,11 @@ const fn preposition(direction: Direction) -> &'static str {
     }
 }
 
-/// The rule as a document has it.
+/// The rule of this group as a document has it.
 ///
 /// # Errors
 /// The words do not follow each other like this. That they mean something is not looked at.
-pub(crate) fn document(id: &str, text: &str) -> Result<Value, String> {
+pub(crate) fn document(id: &str, text: &str, own: &GroupId) -> Result<Value, String> {
     let mut words = Words { text, left: text };
     let mut object = Map::from_iter([("id".to_owned(), Value::from(id))]);
     let mut put = |field: &str, word: &str| {
@@ -77,7 +81,12 @@ pub(crate) fn document(id: &str, text: &str) -> Result<Value, String> {
         }
     }
     if words.next_if(|word| word == "from" || word == "to").is_some() {
-        match words.next_if(|word| word == "group" || word == "address-group") {
+        let named = match words.left {
+            OWN => Some(words.next().unwrap_or_default()),
+            _ => words.next_if(|word| word == "group" || word == "address-group"),
+        };
+        match named {
+            Some("own") => put("remote_group_id", own.as_str()),
             Some("group") => put("remote_group_id", words.rest()?),
             Some(_) => put("remote_address_group_id", words.rest()?),
             None => put("remote_ip_prefix", words.rest()?),
@@ -93,6 +102,9 @@ pub(crate) fn remote(text: &str) -> Option<NamedRemote<'_>> {
     let mut words = Words { text, left: text };
     while words.next_if(|word| word != "from" && word != "to").is_some() {}
     words.next()?;
+    if words.left == OWN {
+        return Some(NamedRemote::Own);
+    }
     match words.next()? {
         "group" => Some(NamedRemote::Group(words.left)),
         "address-group" => Some(NamedRemote::AddressGroup(words.left)),
@@ -103,6 +115,7 @@ pub(crate) fn remote(text: &str) -> Option<NamedRemote<'_>> {
 /// See [`remote`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NamedRemote<'t> {
+    Own,
     Group(&'t str),
     AddressGroup(&'t str),
 }
@@ -154,7 +167,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &Expect) {
-        let read = document("r", text).map(|mut value| {
+        let read = document("r", text, &"g".into()).map(|mut value| {
             value.as_object_mut().unwrap().shift_remove("id");
             value.to_string()
         });
@@ -181,6 +194,10 @@ mod tests {
             &expect![[
                 r#""ingress IPv4 tcp 22 form 10.0.0.0/8": expected from or to before "form 10.0.0.0/8""#
             ]],
+        );
+        check(
+            "ingress IPv4 from own group",
+            &expect![[r#"{"direction":"ingress","ethertype":"IPv4","remote_group_id":"g"}"#]],
         );
         check("ingress IPv4 from", &expect![[r#""ingress IPv4 from": expected whom at its end"#]]);
         check("ingress", &expect![[r#""ingress": expected IPv4 or IPv6 at its end"#]]);

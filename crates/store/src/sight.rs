@@ -6,10 +6,9 @@ use ovsdb::{Atom, Change, Datum, Row, RowError};
 use policy::{AddressGroupId, GroupId, PortId};
 use serde::{Deserialize, Serialize};
 
-use crate::HostRow;
 use crate::content::PortRow;
 use crate::member_text::Family;
-use crate::schema::{ADDRESS_GROUP, GLOBAL, HOST, PORT, SECURITY_GROUP};
+use crate::schema::{ADDRESS_GROUP, GLOBAL, PORT, SECURITY_GROUP};
 
 /// Elements of a set column that came and went.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -84,8 +83,6 @@ pub enum Seen {
     },
     /// A port: what it is now.
     Port(PortId, Option<PortRow>),
-    /// A host: what it says now.
-    Host(String, Option<HostRow>),
     /// The number that hosts answer.
     Sequence(i64),
 }
@@ -107,9 +104,6 @@ impl Sight {
             PORT => by_id(old, new, "id", |id, _, new| {
                 Ok(Seen::Port(id.into(), new.map(PortRow::read).transpose()?))
             }),
-            HOST => by_id(old, new, "name", |name, _, new| {
-                Ok(Seen::Host(name.to_owned(), new.map(HostRow::read).transpose()?))
-            }),
             GLOBAL => {
                 let sequence = new.map(|row| row.integer("sequence")).transpose()?;
                 Ok(sequence.into_iter().map(Seen::Sequence).collect())
@@ -119,7 +113,7 @@ impl Sight {
     }
 
     /// The tables and the columns of each that are read here.
-    pub fn tables() -> [(&'static str, Vec<&'static str>); 5] {
+    pub fn tables() -> [(&'static str, Vec<&'static str>); 4] {
         [
             (SECURITY_GROUP, vec!["id", "name", "stateful", "rules", "members_ipv4", "members_ipv6"]),
             (ADDRESS_GROUP, vec!["id", "name", "addresses"]),
@@ -136,7 +130,6 @@ impl Sight {
                     "device_owner",
                 ],
             ),
-            (HOST, vec!["name", "applied", "refused", "version", "connects"]),
             (GLOBAL, vec!["sequence"]),
         ]
     }
@@ -183,7 +176,7 @@ fn group_head(row: &Row) -> Result<GroupHead, RowError> {
     let rules = row.map("rules")?;
     Ok(GroupHead {
         name: row.string("name")?.to_owned(),
-        stateful: row.boolean("stateful")?,
+        stateful: row.optional_boolean("stateful")?.unwrap_or(true),
         rules: rules.iter().map(|(id, text)| (id.to_owned(), text.to_owned())).collect(),
     })
 }

@@ -120,7 +120,6 @@ impl View {
             Seen::AddressGroup { id, name, addresses } => self.see_address_group(id, name, addresses),
             Seen::Port(id, row) => self.see_port(id, row),
             Seen::Sequence(sequence) => self.sequence = sequence,
-            Seen::Host(..) => {}
         }
     }
 
@@ -207,8 +206,8 @@ impl View {
             None => self.groups.remove(&id),
         };
         if is_carried {
-            self.name_remotes(head.as_ref(), true);
-            self.name_remotes(old.as_ref(), false);
+            self.name_remotes(&id, head.as_ref(), true);
+            self.name_remotes(&id, old.as_ref(), false);
         }
         self.changed_groups.insert(id);
     }
@@ -272,14 +271,16 @@ impl View {
     /// Its rules count, or do not any more.
     fn group_is_carried(&mut self, id: GroupId, is_carried: bool) {
         let head = self.groups.get(&id).cloned();
-        self.name_remotes(head.as_ref(), is_carried);
+        self.name_remotes(&id, head.as_ref(), is_carried);
         self.wants_changed = true;
         self.changed_groups.insert(id);
     }
 
-    fn name_remotes(&mut self, head: Option<&GroupHead>, is_named: bool) {
+    fn name_remotes(&mut self, own: &GroupId, head: Option<&GroupHead>, is_named: bool) {
         for text in head.iter().flat_map(|head| head.rules.values()) {
             match (rule_text::remote(text), is_named) {
+                (Some(NamedRemote::Own), true) => _ = self.named.add(own),
+                (Some(NamedRemote::Own), false) => _ = self.named.remove(own),
                 (Some(NamedRemote::Group(id)), true) => _ = self.named.add(&id.into()),
                 (Some(NamedRemote::Group(id)), false) => _ = self.named.remove(&id.into()),
                 (Some(NamedRemote::AddressGroup(id)), true) => _ = self.named_addresses.add(&id.into()),
@@ -383,7 +384,7 @@ fn group_document(id: &GroupId, head: &GroupHead, before: Option<&SecurityGroup>
     let mut faults = Vec::new();
     let mut rules = Vec::new();
     for (rule, text) in &head.rules {
-        match rule_text::document(rule, text) {
+        match rule_text::document(rule, text, id) {
             Ok(document) => rules.push(document),
             Err(reason) => {
                 faults.push(Fault { object: format!("rule {rule} of security group {id}"), reason });

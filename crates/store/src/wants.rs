@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ovsdb::{Condition, Value};
 use policy::{AddressGroupId, GroupId, PortId};
 
-use crate::schema::{ADDRESS_GROUP, GLOBAL, HOST, PORT, SECURITY_GROUP};
+use crate::schema::{ADDRESS_GROUP, GLOBAL, PORT, SECURITY_GROUP};
 
 /// Rows by what they are called.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Wants {
-    /// The ports that are bound to it, and what it says of itself.
+    /// The ports that are bound to it.
     pub host: String,
     /// Ports besides those.
     pub ports: BTreeSet<PortId>,
@@ -39,7 +39,6 @@ impl Wants {
             (PORT, ports),
             (SECURITY_GROUP, or_none(groups)),
             (ADDRESS_GROUP, or_none(address_groups)),
-            (HOST, vec![Condition::equal("name", self.host.as_str())]),
             (GLOBAL, vec![Condition::Always(true)]),
         ])
     }

@@ -102,13 +102,13 @@ impl Held {
         for (id, row) in &self.groups {
             let mut rules = Vec::new();
             for (rule, text) in row.map("rules")?.iter() {
-                match rule_text::document(rule, text) {
+                match rule_text::document(rule, text, id) {
                     Ok(document) => rules.push(document),
                     Err(reason) => bad.push(format!("rule {rule} of security group {id}: {reason}")),
                 }
             }
             groups.push(
-                json!({"id": id.as_str(), "name": row.string("name")?, "stateful": row.boolean("stateful")?,
+                json!({"id": id.as_str(), "name": row.string("name")?, "stateful": row.optional_boolean("stateful")?.unwrap_or(true),
                 "security_group_rules": rules}),
             );
         }
@@ -319,7 +319,7 @@ impl Writer {
                 let insert = Insert::into(SECURITY_GROUP)
                     .set("id", id.as_str())
                     .set("name", head.name.as_str())
-                    .set("stateful", head.stateful)
+                    .set("stateful", unless_true(head.stateful))
                     .set("rules", rules)
                     .set("members_ipv4", strings(&of(Family::V4)))
                     .set("members_ipv6", strings(&of(Family::V6)));
@@ -328,11 +328,16 @@ impl Writer {
             }
             (Some(head), Some(row)) => {
                 let is_other = row.string("name").ok() != Some(&head.name)
-                    || row.boolean("stateful").ok() != Some(head.stateful);
+                    || row.optional_boolean("stateful").ok().map(|is| is.unwrap_or(true))
+                        != Some(head.stateful);
                 if is_other {
                     let update = Update::table(SECURITY_GROUP).filter(row.uuid());
-                    operations
-                        .push(update.set("name", head.name.as_str()).set("stateful", head.stateful).into());
+                    operations.push(
+                        update
+                            .set("name", head.name.as_str())
+                            .set("stateful", unless_true(head.stateful))
+                            .into(),
+                    );
                 }
                 let mutate = Mutate::table(SECURITY_GROUP).filter(row.uuid());
                 let (mutate, rules_differ) = write_rules(mutate, &head.rules, row);
@@ -561,8 +566,13 @@ fn port_columns(row: &PortRow) -> impl Iterator<Item = (&'static str, Value)> {
         ("fixed_ips", set(&row.fixed_ips)),
         ("allowed_address_pairs", set(&row.allowed_address_pairs)),
         ("security_groups", set(&row.security_groups)),
-        ("port_security_enabled", row.port_security_enabled.into()),
+        ("port_security_enabled", unless_true(row.port_security_enabled)),
         ("device_owner", row.device_owner.as_str().into()),
     ]
     .into_iter()
+}
+
+/// What is so for nearly all is left out: each host is told less.
+fn unless_true(is: bool) -> Value {
+    Value::set((!is).then_some(false))
 }

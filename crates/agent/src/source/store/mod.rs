@@ -7,10 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ovsdb::session::{self, SessionEvents, SessionHandle, SetConditionsError, Traffic};
-use ovsdb::{
-    ChangeKind, Remote, ServerPolicy, SessionConfig, SessionEvent, TlsConfig, TransactError, Transaction,
-    Uuid,
-};
+use ovsdb::{OperationIndex, Remote, ServerPolicy, SessionConfig, SessionEvent, TlsConfig, TransactError};
 use policy::{PolicyDelta, PortId};
 use store::{Follower, HostRow, Memory, Seen, schema};
 use tokio::task::JoinSet;
@@ -55,7 +52,7 @@ const RETRY: Duration = Duration::from_secs(2);
 enum Answer {
     Conditions(Result<(), SetConditionsError>),
     /// With the connection that it is to prove, if it is.
-    Written(Result<(), TransactError>, Option<u64>),
+    Written(HostRow, Result<(), TransactError>, Option<u64>),
 }
 
 /// See the module's documentation.
@@ -76,8 +73,8 @@ pub struct Store {
     departed: Vec<PortId>,
     /// What is plugged in was looked at.
     knows_plugs: bool,
-    /// What the store has of this host.
-    row: Option<(Uuid, HostRow)>,
+    /// What the store has of this host, as far as this agent has written it.
+    row: Option<HostRow>,
     wanted_row: HostRow,
     is_writing: bool,
     write_after: Option<Instant>,
@@ -249,14 +246,13 @@ impl Store {
             _ => {}
         }
         let is_condition = matches!(event, SessionEvent::Connected | SessionEvent::Disconnected { .. });
-        self.note_own_row(event);
         match self.follower.event(event) {
             Ok(seen) => {
                 self.departed.extend(seen.iter().filter_map(|seen| match seen {
                     Seen::Port(port, None) => Some(port.clone()),
                     _ => None,
                 }));
-                self.seen.extend(seen.into_iter().filter(|seen| !matches!(seen, Seen::Host(..))));
+                self.seen.extend(seen);
             }
             Err(error) => {
                 error!(%error, "a row of the policy store cannot be read; the policy in force stays");
@@ -265,21 +261,6 @@ impl Store {
             }
         }
         is_condition
-    }
-
-    /// What the store has of this host, and where.
-    fn note_own_row(&mut self, event: &SessionEvent) {
-        let SessionEvent::Update(changes) = event else { return };
-        for change in changes.iter().filter(|change| &*change.table == schema::HOST) {
-            self.row = match (&change.kind, change.new_row().map(|row| HostRow::read(row))) {
-                (ChangeKind::Deleted { .. }, _) | (_, None) => None,
-                (_, Some(Ok(row))) => {
-                    self.wanted_row.connects = row.connects;
-                    Some((change.uuid, row))
-                }
-                (_, Some(Err(_))) => self.row.take(),
-            };
-        }
     }
 
     fn answered(&mut self, answer: Answer) -> bool {
@@ -293,7 +274,7 @@ impl Store {
                 self.faults.insert(CONNECTION, reason.to_string());
                 true
             }
-            Answer::Written(outcome, proof) => {
+            Answer::Written(row, outcome, proof) => {
                 self.is_writing = false;
                 // Refused, it is no proof, and never will be: a host that may not write goes on with what it sees.
                 let is_answered =
@@ -303,7 +284,10 @@ impl Store {
                 }
                 let before = self.faults.remove(ROW);
                 match outcome {
-                    Ok(()) => before.is_some(),
+                    Ok(()) => {
+                        self.row = Some(row);
+                        before.is_some()
+                    }
                     Err(reason) => {
                         let reason = reason.to_string();
                         if before.as_ref() != Some(&reason) {
@@ -349,26 +333,29 @@ impl Store {
                 Answer::Conditions(Ok(()))
             });
         }
-        let is_wanted = self.row.as_ref().map(|(_, row)| row) != Some(&self.wanted_row);
+        let is_wanted = self.row.as_ref() != Some(&self.wanted_row);
         let may_write = self.follower.is_connected() && !self.is_writing && self.write_after.is_none();
         let proof = self.follower.wants_proof();
         // A host that has never had a policy from the store has nothing to say.
         let has_news = is_wanted && self.follower.view().committed() > 0;
         if may_write && (has_news || proof.is_some()) {
             self.is_writing = true;
-            if proof.is_some() {
-                self.wanted_row.connects = self.row.as_ref().map_or(0, |(_, row)| row.connects) + 1;
-            }
-            let (handle, operation) = (
-                self.handle.clone(),
-                self.wanted_row.write(&self.setup.host, self.row.as_ref().map(|(uuid, _)| *uuid)),
-            );
+            let (handle, row, name) = (self.handle.clone(), self.wanted_row.clone(), self.setup.host.clone());
             self.under_way.spawn(async move {
-                let transaction = Transaction::new(schema::DATABASE).with(operation);
-                Answer::Written(handle.transact(transaction).await.map(|_| ()), proof)
+                let outcome = write(&handle, &row, &name).await;
+                Answer::Written(row, outcome, proof)
             });
         }
     }
+}
+
+/// Writes the host's row, which may not be there yet.
+async fn write(handle: &SessionHandle, row: &HostRow, name: &str) -> Result<(), TransactError> {
+    let reply = handle.transact(row.update(name)).await?;
+    if reply.count(OperationIndex(0)) == Some(0) {
+        handle.transact(row.insert(name)).await?;
+    }
+    Ok(())
 }
 
 async fn until(time: Option<Instant>) {
