@@ -261,6 +261,23 @@ fn what_is_malformed_stays_as_it_was_and_the_rest_goes_on() {
     assert!(refused[0].to_string().starts_with("port p: mac_address: \"nonsense\""), "{}", refused[0]);
     assert_eq!(pair.mirror.policy().ports[&"p".into()].mac.to_string(), "fa:16:3e:00:00:01");
     assert_eq!(pair.ports(), 2);
+    // What cannot even be put into words.
+    let odd = |pairs: Value| {
+        primitive(
+            "Port",
+            json!({"id": "q", "network_id": "n", "mac_address": "fa:16:3e:00:00:02", "security_group_ids": ["g"],
+                                 "allowed_address_pairs": pairs, "revision_number": 6}),
+        )
+    };
+    pair.push(false, &odd(json!(7)));
+    let refused = &pair.updates.last().unwrap().refused;
+    assert!(
+        refused
+            .iter()
+            .any(|refused| refused.to_string() == "port q: allowed_address_pairs: is a number, not a list")
+    );
+    pair.push(false, &odd(json!([])));
+    assert_eq!(pair.updates.last().unwrap().refused.len(), 1);
     pair.event(Event::Message(b"nonsense"));
     assert_eq!(pair.faults(), ["a message: the envelope cannot be read: expected ident at line 1 column 2"]);
 }
