@@ -45,6 +45,10 @@ impl AgentCommand {
         let source = match config.policy_source {
             SourceKind::File => Source::Documents(source::updates(source::watch(config.policy_path.clone()))),
             SourceKind::NeutronDriver => Source::NeutronDriver(new_name()?),
+            SourceKind::NeutronRpc => {
+                let broker = config.neutron.clone().context("the settings of neutron-rpc")?;
+                Source::NeutronRpc(source::follow(broker, rpc_options(&config)?))
+            }
         };
         let requests = serve(&config.api_socket).await;
         match config.firewall_driver {
@@ -72,7 +76,22 @@ fn shown(config: &Config) -> String {
     match config.policy_source {
         SourceKind::File => config.policy_path.display().to_string(),
         SourceKind::NeutronDriver => "neutron-driver".to_owned(),
+        SourceKind::NeutronRpc => {
+            config.neutron.as_ref().map_or_else(String::new, |broker| broker.url.to_string())
+        }
     }
+}
+
+/// Who the agent is to neutron-server.
+fn rpc_options(config: &Config) -> anyhow::Result<source::RpcOptions> {
+    Ok(source::RpcOptions {
+        agent_type: "sgflow agent".to_owned(),
+        binary: "sgflow-agent".to_owned(),
+        host: config.host.clone(),
+        seed: new_name()?.replace('-', ""),
+        // The switch has been told a policy by the run before.
+        expected_nonempty: true,
+    })
 }
 
 /// What no other run of the daemon is called (proc(5), `/proc/sys/kernel/random/uuid`: another at each reading).

@@ -4,8 +4,10 @@ mod documents;
 mod driver_calls;
 mod feed;
 mod file;
+mod neutron_rpc;
 
 pub use documents::{Documents, DocumentsError};
 pub(crate) use driver_calls::DriverCalls;
 pub use feed::{Feed, Update, updates};
 pub use file::{Reading, watch};
+pub use neutron_rpc::{Broker, Host, RpcOptions, RpcUpdate, Tls, TransportUrl, UrlError, follow};
