@@ -365,3 +365,22 @@ fn captured_messages_make_a_policy() {
     pair.event(Event::Message(&sample(include_str!("../../../../tests/data/rpc/push_Port_deleted.json"))));
     assert_eq!(pair.updates.iter().filter(|update| update.delta.is_some()).count(), told_before);
 }
+
+#[test]
+fn a_pushed_group_takes_no_rule_away_and_a_pulled_one_does() {
+    let mut pair = Pair::new(false);
+    pair.connect();
+    pair.wait(100);
+    let without = pair.server.group("g");
+    let rule = server::Rule { remote_group: None, remote_address_group: None };
+    pair.server.groups.get_mut("g").unwrap().rules.insert("r".into(), rule);
+    pair.push(false, &pair.server.rule("g", "r"));
+    let rules = |pair: &Pair| pair.mirror.policy().groups[&"g".into()].rules.len();
+    assert_eq!(rules(&pair), 1);
+    pair.wait(100);
+    pair.push(false, &without);
+    assert_eq!(rules(&pair), 1, "of before the rule, said late");
+    pair.server.groups.get_mut("g").unwrap().rules.clear();
+    pair.wait(3600);
+    assert_eq!(rules(&pair), 0, "its end was missed");
+}
