@@ -230,7 +230,12 @@ impl Play {
                 }
                 self.server.groups.remove(&id)?;
                 for group in self.server.groups.values_mut() {
-                    group.rules.retain(|_, rule| rule.remote_group.as_ref() != Some(&id));
+                    let names = |rule: &Rule| rule.remote_group.as_ref() == Some(&id);
+                    for (rule, _) in group.rules.iter().filter(|(_, rule)| names(rule)) {
+                        let name = rule.rsplit_once('-').unwrap().0;
+                        *self.born.entry(name.to_owned()).or_default() += 1;
+                    }
+                    group.rules.retain(|_, rule| !names(rule));
                 }
                 self.gone("g", number, "SecurityGroup");
             }
