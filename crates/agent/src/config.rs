@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use crate::driver::Variant;
+use crate::source::{Broker, Tls, TransportUrl};
 
 /// Where the settings are when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/sgflow/sgflow.toml";
@@ -79,11 +80,13 @@ pub enum SourceKind {
     NeutronDriver,
     /// The shared policy store.
     Store,
+    /// neutron-server, over the message queue.
+    NeutronRpc,
 }
 
 /// A source that cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("policy source {0:?} is not in this version; file, neutron-driver and store are")]
+#[error("policy source {0:?} is not in this version; file, neutron-driver, neutron-rpc and store are")]
 pub struct SourceError(String);
 
 impl FromStr for SourceKind {
@@ -94,6 +97,7 @@ impl FromStr for SourceKind {
             "file" => Ok(SourceKind::File),
             "neutron-driver" => Ok(SourceKind::NeutronDriver),
             "store" => Ok(SourceKind::Store),
+            "neutron-rpc" => Ok(SourceKind::NeutronRpc),
             _ => Err(SourceError(text.to_owned())),
         }
     }
@@ -177,6 +181,8 @@ pub struct Config {
     pub policy_path: PathBuf,
     /// The shared policy store, if it is said where it is.
     pub store: Option<Store>,
+    /// Neutron's message queue, where the policy comes from there.
+    pub neutron: Option<Broker>,
     /// The Unix socket of the daemon's API.
     pub api_socket: PathBuf,
 }
@@ -185,7 +191,7 @@ impl Config {
     /// Where frames enter the firewall: beside Neutron's agent its tables come first.
     pub fn hook(&self) -> Hook {
         match self.policy_source {
-            SourceKind::File | SourceKind::Store => Hook::Bridge,
+            SourceKind::File | SourceKind::Store | SourceKind::NeutronRpc => Hook::Bridge,
             SourceKind::NeutronDriver => Hook::Transient,
         }
     }
@@ -223,6 +229,8 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// `[store]`.
     pub store: StoreSettings,
+    /// `[neutron]`.
+    pub neutron: NeutronSettings,
     /// `[api]`.
     pub api: ApiSettings,
 }
@@ -299,6 +307,23 @@ pub struct StoreSettings {
     pub cache: Option<PathBuf>,
 }
 
+/// `[neutron]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NeutronSettings {
+    /// As in `neutron.conf`.
+    #[serde(deserialize_with = "from_text")]
+    pub transport_url: Option<TransportUrl>,
+    /// For TLS: who signed the broker's certificate.
+    pub ca_certificate: Option<PathBuf>,
+    /// For TLS: ours, where the broker asks for one.
+    pub certificate: Option<PathBuf>,
+    /// For TLS: the key of ours.
+    pub private_key: Option<PathBuf>,
+    /// See [`Broker::quorum_queues`].
+    pub quorum_queues: Option<bool>,
+}
+
 /// `[api]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -349,6 +374,9 @@ pub enum ConfigError {
         /// The first key that is missing.
         missing: &'static str,
     },
+    /// The policy is to come from Neutron, and one of the keys is not there that this takes.
+    #[error("neutron: {0} is not set; {1}")]
+    IncompleteNeutron(&'static str, &'static str),
 }
 
 impl Settings {
@@ -372,6 +400,7 @@ impl Settings {
         let (a, b) = (self.agent, other.agent);
         let (o, p) = (self.ovsdb, other.ovsdb);
         let (s, t) = (self.store, other.store);
+        let (n, m) = (self.neutron, other.neutron);
         Settings {
             agent: AgentSettings {
                 firewall_driver: a.firewall_driver.or(b.firewall_driver),
@@ -403,19 +432,27 @@ impl Settings {
                 private_key: s.private_key.or(t.private_key),
                 cache: s.cache.or(t.cache),
             },
+            neutron: NeutronSettings {
+                transport_url: n.transport_url.or(m.transport_url),
+                ca_certificate: n.ca_certificate.or(m.ca_certificate),
+                certificate: n.certificate.or(m.certificate),
+                private_key: n.private_key.or(m.private_key),
+                quorum_queues: n.quorum_queues.or(m.quorum_queues),
+            },
             api: ApiSettings { socket: self.api.socket.or(other.api.socket) },
         }
     }
 
     /// The complete settings: what nobody said is the default.
     pub fn complete(self) -> Result<Config, ConfigError> {
-        let Settings { agent, ovsdb, policy, store, api } = self;
+        let Settings { agent, ovsdb, policy, store, neutron, api } = self;
         let ovsdb = ovsdb.complete()?;
         let store = store.complete()?;
         let policy_source = policy.source.unwrap_or(SourceKind::File);
         if policy_source == SourceKind::Store && store.is_none() {
             return Err(ConfigError::NoStore);
         }
+        let neutron = (policy_source == SourceKind::NeutronRpc).then(|| neutron.complete()).transpose()?;
         Ok(Config {
             firewall_driver: agent.firewall_driver.unwrap_or(FirewallDriver::OpenvSwitch),
             integration_bridge: agent.integration_bridge.unwrap_or_else(|| "br-int".to_owned()),
@@ -435,6 +472,7 @@ impl Settings {
             takeover_timeout: Duration::from_secs(agent.takeover_timeout.unwrap_or(TAKEOVER_TIMEOUT).into()),
             ovsdb,
             policy_source,
+            neutron,
             policy_path: policy.path.unwrap_or_else(|| PathBuf::from("/etc/sgflow/policy.d")),
             store,
             api_socket: api.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_API_SOCKET)),
@@ -487,6 +525,31 @@ fn complete_tls(
         key: key.ok_or_else(|| missing("private_key"))?,
         server_name: None,
     }))
+}
+
+impl NeutronSettings {
+    /// How to reach the message queue.
+    ///
+    /// # Errors
+    /// A key is missing that the others ask for.
+    pub fn complete(self) -> Result<Broker, ConfigError> {
+        let missing = ConfigError::IncompleteNeutron;
+        let url = self.transport_url.ok_or(missing("transport_url", "source neutron-rpc takes it"))?;
+        let identity = match (self.certificate, self.private_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (None, Some(_)) => return Err(missing("certificate", "private_key is its key")),
+            (Some(_), None) => return Err(missing("private_key", "it belongs to certificate")),
+        };
+        let tls = match self.ca_certificate {
+            Some(ca) => Some(Tls { ca, identity }),
+            None if url.tls || identity.is_some() => {
+                return Err(missing("ca_certificate", "TLS takes it"));
+            }
+            None => None,
+        };
+        Ok(Broker { url, tls, quorum_queues: self.quorum_queues.unwrap_or(false) })
+    }
 }
 
 /// A value that is written as text and read by [`FromStr`].
@@ -551,7 +614,7 @@ mod tests {
         refused(
             "[agnet]\n",
             &expect![
-                "line 1: unknown field `agnet`, expected one of `agent`, `ovsdb`, `policy`, `store`, `api`"
+                "line 1: unknown field `agnet`, expected one of `agent`, `ovsdb`, `policy`, `store`, `neutron`, `api`"
             ],
         );
         refused(
@@ -611,5 +674,32 @@ mod tests {
             error,
             "ovsdb connection ssl:db:6640: certificate is not set; ssl takes ca_certificate, certificate and private_key"
         );
+    }
+
+    #[test]
+    fn neutron_rpc_takes_a_url_and_tls_an_authority() {
+        let config = |text: &str| {
+            Settings::parse(&format!("[policy]\nsource = \"neutron-rpc\"\n[neutron]\n{text}"))
+                .unwrap()
+                .complete()
+        };
+        let error = |text: &str| config(text).unwrap_err().to_string();
+        assert_eq!(error(""), "neutron: transport_url is not set; source neutron-rpc takes it");
+        let url = "transport_url = \"rabbit://u:secret@h/v\"\n";
+        let plain = config(url).unwrap();
+        assert_eq!(plain.hook(), Hook::Bridge);
+        assert!(!format!("{plain:?}").contains("secret"));
+        assert_eq!(plain.neutron.unwrap().tls, None);
+        let asked = "transport_url = \"rabbit://u:secret@h/v?ssl=1\"\n";
+        assert_eq!(error(asked), "neutron: ca_certificate is not set; TLS takes it");
+        assert_eq!(
+            error(&format!("{url}certificate = \"/c\"")),
+            "neutron: private_key is not set; it belongs to certificate"
+        );
+        let tls = config(&format!("{url}ca_certificate = \"/ca\"")).unwrap().neutron.unwrap().tls.unwrap();
+        assert_eq!((tls.ca.as_path(), tls.identity), (Path::new("/ca"), None));
+        let unread = Settings::parse("[neutron]\ntransport_url = \"amqp://u:secret@h\"").unwrap_err();
+        assert_eq!(unread, "line 2: transport_url does not begin with rabbit://");
+        assert!(Settings::parse("[neutron]\n").unwrap().complete().unwrap().neutron.is_none());
     }
 }

@@ -11,7 +11,7 @@ use crate::api::{Condition, Request, Status, Totals};
 use crate::driver::Driver;
 use crate::engine::{self, Consequence, Fault, Report, SecurityEffect};
 use crate::service::Service;
-use crate::source::{DocumentsError, DriverCalls, Happened, Store, Update};
+use crate::source::{DocumentsError, DriverCalls, Happened, RpcUpdate, Store, Update};
 
 /// Where the policy comes from.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub enum Source {
     NeutronDriver(String),
     /// The shared policy store.
     Store(Box<Store>),
+    /// neutron-server, as it is followed.
+    NeutronRpc(mpsc::Receiver<RpcUpdate>),
 }
 
 /// Keeps the datapath as the source says, and answers `requests`, until `shutdown`. The datapath stays as it is then.
@@ -32,14 +34,15 @@ pub async fn run<D: Driver>(
     shutdown: impl Future<Output = ()>,
 ) {
     tokio::pin!(shutdown);
-    let (mut updates, mut calls, mut store) = match source {
-        Source::Documents(updates) => (Some(updates), None, None),
-        Source::NeutronDriver(daemon) => (None, Some(DriverCalls::new(daemon)), None),
-        Source::Store(store) => (None, None, Some(store)),
+    let (mut updates, mut calls, mut store, mut rpc) = match source {
+        Source::Documents(updates) => (Some(updates), None, None, None),
+        Source::NeutronDriver(daemon) => (None, Some(DriverCalls::new(daemon)), None, None),
+        Source::Store(store) => (None, None, Some(store), None),
+        Source::NeutronRpc(updates) => (None, None, None, Some(updates)),
     };
     let mut api_lives = true;
     let mut has_policy = false;
-    let mut documents = DocumentFaults::default();
+    let mut documents = SourceFaults::default();
     let mut service = Service::new();
     loop {
         tokio::select! {
@@ -63,6 +66,21 @@ pub async fn run<D: Driver>(
                 None => {
                     error!("the policy source ended; the policy in force stays");
                     updates = None;
+                }
+            },
+            update = next(&mut rpc) => match update {
+                Some(update) => {
+                    tell_rpc_update(&update);
+                    documents.followed(&update);
+                    if let Some(delta) = update.delta {
+                        driver.policy(delta);
+                    }
+                    service.tell(&status(driver, &faults(&documents, calls.as_ref(), store.as_deref())));
+                }
+                None => {
+                    error!("the policy source ended; the policy in force stays");
+                    documents.ended();
+                    rpc = None;
                 }
             },
             request = requests.recv(), if api_lives => match request {
@@ -108,9 +126,7 @@ pub async fn run<D: Driver>(
 }
 
 /// The next update, as long as there may be one.
-async fn next(
-    updates: &mut Option<mpsc::Receiver<Result<Update, DocumentsError>>>,
-) -> Option<Result<Update, DocumentsError>> {
+async fn next<T>(updates: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     match updates {
         Some(updates) => updates.recv().await,
         None => pending().await,
@@ -155,7 +171,7 @@ fn answer<D: Driver>(calls: Option<&mut DriverCalls>, driver: &mut D) {
 }
 
 /// What is wrong with the policy, wherever it comes from.
-fn faults(documents: &DocumentFaults, calls: Option<&DriverCalls>, store: Option<&Store>) -> Vec<Fault> {
+fn faults(documents: &SourceFaults, calls: Option<&DriverCalls>, store: Option<&Store>) -> Vec<Fault> {
     let of_calls = calls.into_iter().flat_map(DriverCalls::faults);
     let of_store = store.into_iter().flat_map(Store::faults);
     documents.faults.iter().chain(of_calls).cloned().chain(of_store).collect()
@@ -176,13 +192,13 @@ fn status<D: Driver>(driver: &D, of_policy: &[Fault]) -> Status {
     }
 }
 
-/// What is wrong with the policy documents as they were read last.
+/// What is wrong with the policy as it was read or told last.
 #[derive(Debug, Default)]
-struct DocumentFaults {
+struct SourceFaults {
     faults: Vec<Fault>,
 }
 
-impl DocumentFaults {
+impl SourceFaults {
     fn read(&mut self, update: &Update) {
         self.faults = match &update.delta {
             Some(_) => update.diagnostics.iter().map(of_diagnostic).collect(),
@@ -192,6 +208,18 @@ impl DocumentFaults {
 
     fn unreadable(&mut self, reason: &DocumentsError) {
         self.faults = vec![kept("policy documents", reason.to_string())];
+    }
+
+    fn followed(&mut self, update: &RpcUpdate) {
+        let of_source = update.faults.iter().map(|fault| kept(&fault.object, fault.reason.clone()));
+        let refused = update.refused.iter();
+        let refused =
+            refused.map(|refused| kept(&refused.object, format!("{}: {}", refused.field, refused.reason)));
+        self.faults = of_source.chain(refused).collect();
+    }
+
+    fn ended(&mut self) {
+        self.faults.push(kept("policy source", "it ended".to_owned()));
     }
 }
 
@@ -220,6 +248,21 @@ fn tell_update(update: &Update) {
             info!(groups, address_groups, ports, changed, "policy read");
         }
         None => error!("the documents were refused whole; the policy in force stays"),
+    }
+}
+
+/// One line for each thing that is wrong, and one for what changed.
+fn tell_rpc_update(update: &RpcUpdate) {
+    for fault in &update.faults {
+        warn!(object = fault.object, reason = fault.reason, "neutron-server");
+    }
+    for refused in &update.refused {
+        warn!(%refused, "refused: it stays as it was, or closed if it is new");
+    }
+    if let Some(delta) = &update.delta {
+        let (groups, address_groups, ports) =
+            (delta.groups.len(), delta.address_groups.len(), delta.ports.len());
+        info!(groups, address_groups, ports, state = ?update.state, "neutron-server told of changes");
     }
 }
 

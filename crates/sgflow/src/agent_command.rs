@@ -46,6 +46,10 @@ impl AgentCommand {
             SourceKind::File => Source::Documents(source::updates(source::watch(config.policy_path.clone()))),
             SourceKind::NeutronDriver => Source::NeutronDriver(new_name()?),
             SourceKind::Store => Source::Store(Box::new(Store::begin(store_setup(&config)?))),
+            SourceKind::NeutronRpc => {
+                let broker = config.neutron.clone().context("the settings of neutron-rpc")?;
+                Source::NeutronRpc(source::follow(broker, rpc_options(&config)?))
+            }
         };
         let requests = serve(&config.api_socket).await;
         match config.firewall_driver {
@@ -74,6 +78,9 @@ fn shown(config: &Config) -> String {
         SourceKind::File => config.policy_path.display().to_string(),
         SourceKind::NeutronDriver => "neutron-driver".to_owned(),
         SourceKind::Store => "store".to_owned(),
+        SourceKind::NeutronRpc => {
+            config.neutron.as_ref().map_or_else(String::new, |broker| broker.url.to_string())
+        }
     }
 }
 
@@ -81,6 +88,18 @@ fn store_setup(config: &Config) -> anyhow::Result<StoreSetup> {
     // Settings of this source without it are not complete.
     let config::Store { remotes, tls, cache } = config.store.clone().context("where the policy store is")?;
     Ok(StoreSetup { remotes, tls, host: config.host.clone(), cache })
+}
+
+/// Who the agent is to neutron-server.
+fn rpc_options(config: &Config) -> anyhow::Result<source::RpcOptions> {
+    Ok(source::RpcOptions {
+        agent_type: "sgflow agent".to_owned(),
+        binary: "sgflow-agent".to_owned(),
+        host: config.host.clone(),
+        seed: new_name()?.replace('-', ""),
+        // The switch has been told a policy by the run before.
+        expected_nonempty: true,
+    })
 }
 
 /// What no other run of the daemon is called (proc(5), `/proc/sys/kernel/random/uuid`: another at each reading).

@@ -66,7 +66,8 @@ fn main() -> ExitCode {
 /// One line an event on stderr: of the daemon's doings, of other commands only what is wrong.
 fn init_log(cli: &Cli) -> anyhow::Result<()> {
     let default = match cli.command {
-        Command::Agent(_) => "info",
+        // A broker that is away is told of by the source; lapin takes it for an error of the program.
+        Command::Agent(_) => "info,lapin=off",
         Command::Apply(_)
         | Command::Render(_)
         | Command::Verify(_)

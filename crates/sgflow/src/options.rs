@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use agent::config::{
-    AgentSettings, ApiSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, OvsdbSettings,
-    PolicySettings, Settings, SourceKind, Store, StoreSettings,
+    AgentSettings, ApiSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, NeutronSettings,
+    OvsdbSettings, PolicySettings, Settings, SourceKind, Store, StoreSettings,
 };
 use agent::driver::{HybridSetup, MirrorOptions, Setup, Variant};
 use agent::engine;
@@ -97,7 +97,7 @@ pub(crate) struct SettingsOptions {
     #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_PRIVATE_KEY")]
     ovsdb_private_key: Option<PathBuf>,
 
-    /// Where the policy comes from: file, neutron-driver (the driver of Neutron's agent on this host), or store
+    /// Where the policy comes from: file, neutron-driver (the driver of Neutron's agent on this host), neutron-rpc (neutron-server) or store
     #[arg(long, value_name = "SOURCE", env = "SGFLOW_POLICY_SOURCE")]
     policy_source: Option<SourceKind>,
 
@@ -115,6 +115,34 @@ pub(crate) struct SettingsOptions {
     /// Beside Neutron's agent, how long connections that its own driver has admitted go on by that driver's tracking, in seconds [default: 300]
     #[arg(long, value_name = "SECONDS", env = "SGFLOW_TAKEOVER_TIMEOUT")]
     takeover_timeout: Option<u32>,
+
+    /// Neutron's message queue, as transport_url in neutron.conf; everybody on this host may read a command line, so rather in the file or the variable
+    // As text, and hidden, for clap would show it with its password.
+    #[arg(long, value_name = "URL", env = "SGFLOW_NEUTRON_TRANSPORT_URL", hide_env_values = true)]
+    neutron_transport_url: Option<String>,
+
+    /// For TLS: who signed the certificate of the message queue
+    #[arg(long, value_name = "FILE", env = "SGFLOW_NEUTRON_CA_CERTIFICATE")]
+    neutron_ca_certificate: Option<PathBuf>,
+
+    /// For TLS: our certificate, where the message queue asks for one
+    #[arg(long, value_name = "FILE", env = "SGFLOW_NEUTRON_CERTIFICATE")]
+    neutron_certificate: Option<PathBuf>,
+
+    /// For TLS: the key of our certificate
+    #[arg(long, value_name = "FILE", env = "SGFLOW_NEUTRON_PRIVATE_KEY")]
+    neutron_private_key: Option<PathBuf>,
+
+    /// Neutron has rabbit_transient_quorum_queue set
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "SGFLOW_NEUTRON_QUORUM_QUEUES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    neutron_quorum_queues: Option<bool>,
 
     /// The Unix socket of the agent's API [default: /run/sgflow/sgflow.sock]
     #[arg(long, value_name = "PATH", env = "SGFLOW_API_SOCKET")]
@@ -187,11 +215,11 @@ impl SettingsOptions {
     /// The settings, complete.
     pub(crate) fn config(self) -> anyhow::Result<Config> {
         let file = file(self.config.as_deref())?;
-        Ok(self.settings().or(file).complete()?)
+        Ok(self.settings()?.or(file).complete()?)
     }
 
-    fn settings(self) -> Settings {
-        Settings {
+    fn settings(self) -> anyhow::Result<Settings> {
+        Ok(Settings {
             agent: AgentSettings {
                 firewall_driver: self.firewall_driver,
                 integration_bridge: self.integration_bridge,
@@ -213,8 +241,15 @@ impl SettingsOptions {
             },
             policy: PolicySettings { source: self.policy_source, path: self.policy_path },
             store: StoreSettings { cache: self.store_cache, ..self.store.settings() },
+            neutron: NeutronSettings {
+                transport_url: self.neutron_transport_url.map(|url| url.parse()).transpose()?,
+                ca_certificate: self.neutron_ca_certificate,
+                certificate: self.neutron_certificate,
+                private_key: self.neutron_private_key,
+                quorum_queues: self.neutron_quorum_queues,
+            },
             api: ApiSettings { socket: self.api_socket },
-        }
+        })
     }
 }
 

@@ -47,7 +47,7 @@ class Agent:
 
     def __init__(self, venv: Path, services: Services, switch: Switch, logs: Path) -> None:
         self._venv = venv
-        self._services = services
+        self.services = services
         self._switch = switch
         self._logs = logs
         self._process: Process | None = None
@@ -60,7 +60,7 @@ class Agent:
 
     def start(self, driver: Driver, *, egress_direct: bool = False) -> None:
         """Starts it, and does not wait for anything."""
-        conf = self._services.etc / "openvswitch_agent.ini"
+        conf = self.services.etc / "openvswitch_agent.ini"
         conf.write_text(
             _CONF.format(
                 host=HOST,
@@ -78,7 +78,7 @@ class Agent:
         # Its helpers are found by `env`, in place of sudo.
         environment["PATH"] = f"{programs}:{environment['PATH']}"
         arguments = [str(programs / "neutron-openvswitch-agent")]
-        arguments += ["--config-file", str(self._services.etc / "neutron.conf"), "--config-file", str(conf)]
+        arguments += ["--config-file", str(self.services.etc / "neutron.conf"), "--config-file", str(conf)]
         self._process = Process("neutron-openvswitch-agent", arguments, self.log, environment)
 
     def kill(self) -> None:

@@ -18,17 +18,21 @@ integration_bridge = "{bridge}"
 host = "{host}"
 [ovsdb]
 connection = "{database}"
-[policy]
-source = "neutron-driver"
 [api]
 socket = "{socket}"
+[policy]
+{policy}
 """
+BY_DRIVER = 'source = "neutron-driver"'
+"""Lines of the settings: the policy comes from Neutron's agent."""
 
 
 class Daemon:
     """One for a bridge, whose database, socket and settings are in a directory."""
 
-    def __init__(self, program: Path, switch: Switch, bridge: str, rundir: Path, log: Path) -> None:
+    def __init__(
+        self, program: Path, switch: Switch, bridge: str, rundir: Path, log: Path, policy: str = BY_DRIVER
+    ) -> None:
         if not program.exists():
             raise HarnessError(f"{program} is not built: cargo build -p sgflow")
         self.socket = rundir / "sgflow.sock"
@@ -38,7 +42,9 @@ class Daemon:
         self._conf = rundir / "sgflow.toml"
         self._process: Process | None = None
         self._conf.write_text(
-            _CONF.format(bridge=bridge, host=HOST, database=switch.database, socket=self.socket)
+            _CONF.format(
+                bridge=bridge, host=HOST, database=switch.database, socket=self.socket, policy=policy
+            )
         )
 
     @property
@@ -65,6 +71,10 @@ class Daemon:
         """What it holds of what it was told, and how far that is in force."""
         return self._ask("/v1/neutron-driver")
 
+    def faults(self) -> list[str]:
+        """What is wrong, each with its reason."""
+        return [f"{fault['object']}: {fault['reason']}" for fault in self._ask("/v1/status")["faults"]]
+
     def flow_mods(self) -> int:
         """How many it has sent since it began."""
         return self._ask("/v1/status")["enforced"]["flow_mods"]
@@ -72,7 +82,7 @@ class Daemon:
     def _answers(self) -> bool:
         if self._process is not None:
             self._process.must_be_alive()
-        return bool(self.state())
+        return bool(self._ask("/v1/status"))
 
     def _ask(self, path: str) -> dict[str, Any]:
         connection = _UnixConnection(self.socket)

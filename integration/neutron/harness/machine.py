@@ -88,7 +88,7 @@ class Machine:
     def neighbours(self) -> str:
         return run("ip", "-n", self.netns, "neighbour")
 
-    def plug_arguments(self) -> list[str]:
+    def plug_arguments(self, bridge: str = INTEGRATION_BRIDGE) -> list[str]:
         """For ovs-vsctl: as os-vif plugs in a VM's interface. No VLAN: that is the agent's."""
         if self.port is None:
             raise HarnessError(f"{self.name} has no Neutron port")
@@ -103,7 +103,7 @@ class Machine:
             "--",
             "--may-exist",
             "add-port",
-            INTEGRATION_BRIDGE,
+            bridge,
             self.tap,
             "--",
             "set",
@@ -117,9 +117,9 @@ class Machine:
             self._guest.end()
 
 
-def plug(switch: Switch, machines: Sequence[Machine]) -> None:
+def plug(switch: Switch, machines: Sequence[Machine], bridge: str = INTEGRATION_BRIDGE) -> None:
     """Plugs several VMs in by one transaction, so that the agent sees them together."""
-    switch.vsctl(*[argument for machine in machines for argument in machine.plug_arguments()])
+    switch.vsctl(*[argument for machine in machines for argument in machine.plug_arguments(bridge)])
 
 
 def plug_outside(switch: Switch, machine: Machine, bridge: str, vlan: int | None) -> None:

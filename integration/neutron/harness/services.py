@@ -20,12 +20,14 @@ _MIGRATE_S = 400
 PHYSNET_VLAN = "physvlan"
 PHYSNET_FLAT = "physflat"
 
+TRANSPORT_URL = f"rabbit://guest:guest@{ADDRESS}:{_AMQP_PORT}/"
+
 _NEUTRON_CONF = """\
 [DEFAULT]
 auth_strategy = noauth
 core_plugin = ml2
 service_plugins =
-transport_url = rabbit://guest:guest@{address}:{amqp}/
+transport_url = {transport}
 state_path = {state}
 api_paste_config = {etc}/api-paste.ini
 notify_nova_on_port_status_changes = false
@@ -87,10 +89,32 @@ class Services:
         for process in reversed(self.processes):
             process.kill()
 
+    def kill_rabbit(self) -> None:
+        """As a crash would; what is in it that is not durable dies with it."""
+        self._named("rabbitmq-server").kill()
+
+    def start_rabbit(self) -> None:
+        """After it was killed."""
+        rabbit = self._named("rabbitmq-server")
+        rabbit.start_again()
+        self._wait_for_port(rabbit, _AMQP_PORT)
+
+    def restart_neutron(self) -> None:
+        """Both of its processes, as after a crash."""
+        processes = [self._named(name) for name in ("neutron-rpc-server", "neutron-api")]
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.start_again()
+        self._wait_for_port(processes[1], API_PORT)
+
+    def _named(self, name: str) -> Process:
+        return next(process for process in self.processes if process.name == name)
+
     def _write_configuration(self) -> None:
         text = _NEUTRON_CONF.format(
+            transport=TRANSPORT_URL,
             address=ADDRESS,
-            amqp=_AMQP_PORT,
             database=_DATABASE_PORT,
             state=self.state,
             etc=self.etc,

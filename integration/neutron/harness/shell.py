@@ -54,16 +54,28 @@ class Process:
     ) -> None:
         self.name = name
         self.log = log
-        with log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                list(argv),
-                env=None if env is None else dict(env),
+        self._argv = list(argv)
+        self._env = None if env is None else dict(env)
+        self._popen = self._start()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                self._argv,
+                env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.pid = self._popen.pid
+
+    def start_again(self) -> None:
+        """After it has ended, as it was started first."""
+        self._popen = self._start()
 
     def alive(self) -> bool:
         return self._popen.poll() is None

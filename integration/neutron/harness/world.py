@@ -127,6 +127,14 @@ class World:
             f"{machine.name} is up", lambda: self.api.get("port", port)["status"] == "ACTIVE", _ACTIVE_S, 0.5
         )
 
+    def plug_on(self, bridge: str, groups: dict[str, list[str]]) -> None:
+        """VMs in these groups on the VLAN network, which Neutron takes for another host's, on a bridge that
+        its agent has nothing to do with."""
+        self._vms("vlan", OTHER_HOST, groups)
+        for name in groups:
+            self[name].start(self._prefix)
+        plug(self.switch, [self[name] for name in groups], bridge)
+
     def stranger(self, name: str) -> Machine:
         """Plugs in a machine on the VLAN network under a port id that Neutron does not know."""
         self._machine(name, "fa:16:3e:00:00:dd", "10.77.0.201", "fd77::201", str(uuid.uuid4()))

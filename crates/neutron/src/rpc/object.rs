@@ -35,15 +35,17 @@ impl Kind {
         }
     }
 
-    /// The version that is asked for: the lowest that has what is needed, so that every server can give it (Neutron 22.2 to 29.0 were looked at:
-    /// Port 1.7 to 1.11, SecurityGroup 1.5 and 1.6, SecurityGroupRule 1.2 and 1.3, AddressGroup 1.2). Older servers refuse it by name.
+    /// The version that is asked for: the lowest that has what is needed and that every server can give. What a server cannot put into a version it does not push in any
+    /// other either, so one that is not possible would harm Neutron's own agents. Neutron 22.2 to 29.0 were tried; they have Port 1.7 to 1.11, SecurityGroup 1.5 and 1.6,
+    /// SecurityGroupRule 1.2 and 1.3, AddressGroup 1.2.
     ///
-    /// Port 1.4 has all bindings, not the active one alone; SecurityGroup 1.3 and SecurityGroupRule 1.1 have `remote_address_group_id`;
-    /// AddressGroup 1.1 has `revision_number` (`obj_make_compatible` in `neutron/objects` 22.2.1).
+    /// Port 1.4 has all bindings, not the active one alone; SecurityGroup 1.3 and SecurityGroupRule 1.1 have `remote_address_group_id` (`obj_make_compatible` in
+    /// `neutron/objects` 22.2.1). Neutron 29.0 cannot give AddressGroup below 1.2 ("No rule for addresses").
     pub const fn version(self) -> &'static str {
         match self {
             Kind::SecurityGroup => "1.3",
-            Kind::SecurityGroupRule | Kind::AddressGroup => "1.1",
+            Kind::SecurityGroupRule => "1.1",
+            Kind::AddressGroup => "1.2",
             Kind::Port => "1.4",
         }
     }
@@ -57,7 +59,7 @@ impl Kind {
     pub const fn words(self) -> &'static str {
         match self {
             Kind::SecurityGroup => "security group",
-            Kind::SecurityGroupRule => "security group rule",
+            Kind::SecurityGroupRule => "rule",
             Kind::AddressGroup => "address group",
             Kind::Port => "port",
         }

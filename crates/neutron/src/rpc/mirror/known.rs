@@ -161,7 +161,9 @@ impl Known {
                 }
             }
             None => {
-                let rules = self.orphans.remove(id).unwrap_or_default();
+                let mut rules = self.orphans.remove(id).unwrap_or_default();
+                let is_gone = |remote: &String| self.tombstones.is_deleted(Kind::SecurityGroup, remote);
+                rules.retain(|_, rule| !rule.body.remote_group.as_ref().is_some_and(is_gone));
                 self.group_of_rule.extend(rules.keys().map(|rule| (rule.clone(), id.to_owned())));
                 let body = HeldGroup { head: group.head, rules };
                 self.groups.insert(id.to_owned(), Held::new(revision, told, body));
@@ -193,6 +195,14 @@ impl Known {
 
     fn take_rule(&mut self, id: &str, revision: u64, rule: Rule, told: Told) -> Option<String> {
         let group = rule.group.clone();
+        // It went with the group that it names, which was told of before the rule was.
+        if rule
+            .remote_group
+            .as_ref()
+            .is_some_and(|remote| self.tombstones.is_deleted(Kind::SecurityGroup, remote))
+        {
+            return None;
+        }
         if let Some(held) = self.groups.get_mut(&group) {
             self.group_of_rule.insert(id.to_owned(), group.clone());
             if take(&mut held.body.rules, id, revision, told, rule) {

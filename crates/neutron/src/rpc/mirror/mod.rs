@@ -150,6 +150,8 @@ struct Connection {
     reply_queue: String,
     /// Whether a report was answered, or given up.
     reported: bool,
+    /// When everything is to be pulled again since servers may not know of us yet.
+    resync_at: Vec<Duration>,
 }
 
 /// See the module's documentation.
@@ -172,6 +174,8 @@ pub struct Mirror {
     sought: BTreeSet<Name>,
     unfound: BTreeSet<Name>,
     faults: BTreeMap<String, String>,
+    /// Objects that could not even be put into the API's words, by name.
+    unreadable: BTreeMap<String, Refused>,
     told: (Vec<Refused>, Vec<Fault>, State),
 }
 
@@ -193,6 +197,7 @@ impl Mirror {
             sought: BTreeSet::new(),
             unfound: BTreeSet::new(),
             faults: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             told: (Vec::new(), Vec::new(), State::Disconnected),
         }
     }
@@ -248,7 +253,8 @@ impl Mirror {
     fn connected(&mut self, reply_queue: String, now: Duration) {
         self.disconnect();
         self.faults.remove(BROKER);
-        self.connection = Some(Connection { since: now, reply_queue, reported: false });
+        self.connection =
+            Some(Connection { since: now, reply_queue, reported: false, resync_at: Vec::new() });
         self.report(now);
     }
 
@@ -290,6 +296,8 @@ impl Mirror {
     fn begin_resync(&mut self, now: Duration) {
         self.resync_at = None;
         self.unfound.clear();
+        self.unreadable.clear();
+        self.faults.remove(MESSAGE);
         self.calls.forget(|ask| !matches!(ask, Ask::Report | Ask::One(..)));
         self.resync = Some(Resync::new(now));
         REFERENTS.iter().for_each(|kind| self.calls.ask(Ask::All(*kind), now));
@@ -311,26 +319,36 @@ impl Mirror {
 
     fn push(&mut self, Push { resources, is_deleted }: Push, now: Duration) {
         for resource in &resources {
-            let taken = match is_deleted {
-                true => object::identity(resource).map(|(kind, id, _)| {
-                    self.known.delete(kind, &id, now);
-                    None
-                }),
-                false => object::read(resource)
-                    .map(|object| self.known.take(object, Told::Pushed(now), self.lacking(now, now))),
-            };
-            match taken {
-                Ok(group) => {
-                    // A rule of a group that is not known: its push is to come, or was missed.
-                    if let Some(group) = group {
-                        self.seek((Kind::SecurityGroup, group), now);
-                    }
+            if is_deleted {
+                match object::identity(resource) {
+                    Ok((kind, id, _)) => self.known.delete(kind, &id, now),
+                    Err(refused) => self.refuse(refused),
                 }
-                Err(refused) => {
-                    self.complain(&refused.object, format!("{}: {}", refused.field, refused.reason))
-                }
+            } else if let Some(group) = self.take(resource, Told::Pushed(now), now, now) {
+                // A rule of a group that is not known: its push is to come, or was missed.
+                self.seek((Kind::SecurityGroup, group), now);
             }
         }
+    }
+
+    /// Takes an object over; see [`Known::take`].
+    fn take(&mut self, primitive: &Value, told: Told, sent: Duration, now: Duration) -> Option<String> {
+        match object::read(primitive) {
+            Ok(object) => {
+                if !self.unreadable.is_empty() {
+                    self.unreadable.remove(&format!("{} {}", object.body.kind().words(), object.id));
+                }
+                self.known.take(object, told, self.lacking(sent, now))
+            }
+            Err(refused) => {
+                self.refuse(refused);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        self.unreadable.insert(refused.object.clone(), refused);
     }
 
     fn lacking(&self, sent: Duration, now: Duration) -> Lacking {
@@ -387,11 +405,10 @@ impl Mirror {
         let Some(connection) = &mut self.connection else { return };
         let is_first = !std::mem::replace(&mut connection.reported, true);
         self.has_started = true;
-        if is_first || (!was_alive && self.resync.is_none()) {
-            self.begin_resync(now);
-        }
         if is_first || !was_alive {
-            self.resync_no_later_than(now + report::KNOWN_BY_ALL);
+            let again = if was_alive { &report::AGAIN[2..] } else { &report::AGAIN[..] };
+            connection.resync_at = again.iter().map(|after| now + *after).collect();
+            self.resync_no_later_than(now);
         }
     }
 
@@ -471,15 +488,8 @@ impl Mirror {
         let mut present = BTreeSet::new();
         for primitive in primitives {
             present.extend(object::identity(primitive).map(|(_, id, _)| id));
-            match object::read(primitive) {
-                Ok(object) => {
-                    let lacking = self.lacking(sent, now);
-                    _ = self.known.take(object, Told::Pulled { sent }, lacking);
-                }
-                Err(refused) => {
-                    self.complain(&refused.object, format!("{}: {}", refused.field, refused.reason))
-                }
-            }
+            // A rule comes inside its group here.
+            _ = self.take(primitive, Told::Pulled { sent }, sent, now);
         }
         present
     }
@@ -534,12 +544,13 @@ impl Mirror {
     fn resynced(&mut self, now: Duration) {
         let Some(resync) = self.resync.take() else { return };
         self.is_complete = true;
-        self.faults.remove(MESSAGE);
-        self.faults.remove(UNREADABLE);
         let forgot = std::mem::take(&mut self.known.forgot_orphans)
             || self.known.tombstones.forgot_since(resync.began);
-        let again = if resync.spared || forgot { LAG } else { AUDIT };
-        self.resync_no_later_than(now + again);
+        self.resync_no_later_than(now + if resync.spared || forgot { LAG } else { AUDIT });
+        let later = self.connection.iter().flat_map(|connection| &connection.resync_at);
+        if let Some(at) = later.copied().filter(|at| *at > now).min() {
+            self.resync_no_later_than(at);
+        }
     }
 
     /// What is new, if anything is.
@@ -557,7 +568,8 @@ impl Mirror {
                 step.wanted.into_iter().for_each(|name| self.seek(name, now));
             }
         }
-        let refused: Vec<Refused> = self.enforced.refused.values().flatten().cloned().collect();
+        let refused = self.enforced.refused.values().flatten().chain(self.unreadable.values());
+        let refused: Vec<Refused> = refused.cloned().collect();
         let fault =
             |(object, reason): (&String, &String)| Fault { object: object.clone(), reason: reason.clone() };
         let faults: Vec<Fault> = self.faults.iter().map(fault).collect();
@@ -584,4 +596,3 @@ impl Mirror {
 /// Names of faults.
 const BROKER: &str = "RabbitMQ";
 const MESSAGE: &str = "a message";
-const UNREADABLE: &str = "message of Neutron";

@@ -9,9 +9,10 @@ use crate::rpc::object::Kind;
 /// As Neutron's agents do (`report_interval`); one that is silent for 75 s is taken for dead, and nothing is pushed in its versions any more.
 pub(super) const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Servers look in the database which versions are wanted once a minute (`VERSIONS_TTL`, `neutron/api/rpc/callbacks/version_manager.py`), if the word of another server has not reached
-/// them: so long after a report what they have not pushed in our versions has to be asked for again.
-pub(super) const KNOWN_BY_ALL: Duration = Duration::from_secs(75);
+/// After a report everything is asked for again so much later each time. Servers look in the database once a minute which versions are wanted (`VERSIONS_TTL`,
+/// `neutron/api/rpc/callbacks/version_manager.py`), if the word of another server has not reached them, and until then do not push in ours. A server that had us for alive has looked before.
+pub(super) const AGAIN: [Duration; 3] =
+    [Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(75)];
 
 /// The arguments of `report_state`. `started` says that it is the first report, so that the server looks at the clocks.
 pub(super) fn arguments(agent_type: &str, binary: &str, host: &str, started: bool, utc: Duration) -> Value {

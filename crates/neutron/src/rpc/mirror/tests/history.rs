@@ -47,6 +47,8 @@ enum Op {
     Deliver(u8),
     /// One that came before comes again.
     Repeat(u8),
+    /// Two of different servers come the other way round.
+    Swap,
     /// One never comes.
     LosePush,
     /// The oldest call is answered as things are.
@@ -56,14 +58,16 @@ enum Op {
     AnswerEmpty,
     Fail,
     Wait(u8),
+    /// Everything is pulled again.
+    Audit,
     Disconnect,
     Connect,
     Restart,
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn change() -> impl Strategy<Value = Op> {
     let small = || 0u8..4;
-    let change = prop_oneof![
+    prop_oneof![
         small().prop_map(Op::MakeGroup),
         small().prop_map(Op::Rename),
         (small(), 0u8..6, small(), any::<bool>()).prop_map(|(group, rule, remote, of_addresses)| {
@@ -78,17 +82,29 @@ fn op() -> impl Strategy<Value = Op> {
         (small(), small()).prop_map(|(port, group)| Op::Regroup { port, group }),
         (small(), small()).prop_map(|(port, host)| Op::Migrate { port, host }),
         small().prop_map(Op::DropPort),
-    ];
+    ]
+}
+
+/// What happens while nothing is lost.
+fn smooth() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => change,
-        5 => (1u8..6).prop_map(Op::Deliver),
-        2 => any::<u8>().prop_map(Op::Repeat),
+        12 => change(),
+        6 => (1u8..6).prop_map(Op::Deliver),
+        3 => any::<u8>().prop_map(Op::Repeat),
+        4 => Just(Op::Swap),
+        8 => Just(Op::Answer),
+        3 => (0u8..12).prop_map(Op::AnswerLate),
+        2 => (0u8..20).prop_map(Op::Wait),
+        1 => Just(Op::Audit),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        20 => smooth(),
         1 => Just(Op::LosePush),
-        6 => Just(Op::Answer),
-        2 => (0u8..12).prop_map(Op::AnswerLate),
         1 => Just(Op::AnswerEmpty),
         1 => Just(Op::Fail),
-        2 => (0u8..40).prop_map(Op::Wait),
         1 => Just(Op::Disconnect),
         2 => Just(Op::Connect),
         1 => Just(Op::Restart),
@@ -191,7 +207,9 @@ impl Play {
             }
             Op::Rename(number) => {
                 let id = self.id("g", number);
-                self.server.groups.get_mut(&id)?.revision += 1;
+                let group = self.server.groups.get_mut(&id)?;
+                group.revision += 1;
+                group.named_at = group.revision;
                 self.push(false, self.server.group(&id));
             }
             Op::MakeRule { group, rule, remote, of_addresses } => {
@@ -212,7 +230,12 @@ impl Play {
                 }
                 self.server.groups.remove(&id)?;
                 for group in self.server.groups.values_mut() {
-                    group.rules.retain(|_, rule| rule.remote_group.as_ref() != Some(&id));
+                    let names = |rule: &Rule| rule.remote_group.as_ref() == Some(&id);
+                    for (rule, _) in group.rules.iter().filter(|(_, rule)| names(rule)) {
+                        let name = rule.rsplit_once('-').unwrap().0;
+                        *self.born.entry(name.to_owned()).or_default() += 1;
+                    }
+                    group.rules.retain(|_, rule| !names(rule));
                 }
                 self.gone("g", number, "SecurityGroup");
             }
@@ -351,6 +374,13 @@ impl Play {
                 let push = self.delivered[usize::from(*index) % self.delivered.len()].clone();
                 self.bring(&push);
             }
+            Op::Swap => {
+                // One server tells of one object in order.
+                let id = |push: &Value| push["object"]["versioned_object.data"]["id"].clone();
+                if self.pushes.len() > 1 && id(&self.pushes[0]) != id(&self.pushes[1]) {
+                    self.pushes.swap(0, 1);
+                }
+            }
             Op::LosePush => _ = self.pushes.pop_front(),
             Op::Answer => self.answer(&self.server.clone()),
             Op::AnswerLate(back) => {
@@ -369,6 +399,10 @@ impl Play {
                 }
             }
             Op::Wait(seconds) => self.wait(Duration::from_secs((*seconds).into())),
+            Op::Audit => {
+                self.mirror.resync_at = Some(self.now);
+                self.event(Event::Time);
+            }
             Op::Disconnect => self.disconnect(),
             Op::Connect => self.connect(),
             Op::Restart => {
@@ -396,19 +430,36 @@ impl Play {
         self.now = until;
     }
 
+    /// All that was said comes in, and all that was asked is answered.
+    fn catch_up(&mut self) {
+        while !(self.pushes.is_empty() && self.calls.is_empty()) {
+            self.deliver();
+            self.answer(&self.server.clone());
+        }
+    }
+
+    /// A cloud with something in it, all of which is known.
+    fn settled() -> Self {
+        let mut play = Play::new();
+        for number in 0..3 {
+            play.change(&Op::MakeGroup(number));
+            play.change(&Op::MakeAddressGroup(number));
+            play.change(&Op::MakePort { port: number, group: number, host: number });
+        }
+        play.connect();
+        play.catch_up();
+        play.now += Duration::from_secs(40);
+        play
+    }
+
     fn quiet(&mut self) {
         self.connect();
         let end = self.now + Duration::from_secs(2 * 3600 + 600);
         while self.now < end {
-            while !(self.pushes.is_empty() && self.calls.is_empty()) {
-                self.deliver();
-                self.answer(&self.server.clone());
-            }
+            self.catch_up();
             self.wait(Duration::from_secs(10));
         }
-        while !self.calls.is_empty() {
-            self.answer(&self.server.clone());
-        }
+        self.catch_up();
     }
 }
 
@@ -416,8 +467,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
     #[test]
     fn once_it_is_quiet_the_mirror_has_what_the_server_has(ops in proptest::collection::vec(op(), 0..120)) {
-        let mut play = Play::new();
-        play.connect();
+        let mut play = Play::settled();
         for op in &ops {
             play.step(op);
         }
@@ -430,5 +480,20 @@ proptest! {
             hosts.dedup();
             prop_assert_eq!(play.mirror.hosts(&id.as_str().into()), hosts);
         }
+    }
+
+    /// While nothing is lost, and whatever order things come in, the mirror has it all without asking again.
+    #[test]
+    fn what_was_said_is_enough(ops in proptest::collection::vec(smooth(), 0..120)) {
+        let mut play = Play::settled();
+        prop_assert_eq!(play.mirror.policy(), &play.server.policy());
+        for op in &ops {
+            play.step(op);
+        }
+        play.catch_up();
+        // What was given up for a while is asked again.
+        play.wait(Duration::from_secs(2));
+        play.catch_up();
+        prop_assert_eq!(play.mirror.policy(), &play.server.policy());
     }
 }

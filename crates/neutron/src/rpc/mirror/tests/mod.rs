@@ -261,6 +261,23 @@ fn what_is_malformed_stays_as_it_was_and_the_rest_goes_on() {
     assert!(refused[0].to_string().starts_with("port p: mac_address: \"nonsense\""), "{}", refused[0]);
     assert_eq!(pair.mirror.policy().ports[&"p".into()].mac.to_string(), "fa:16:3e:00:00:01");
     assert_eq!(pair.ports(), 2);
+    // What cannot even be put into words.
+    let odd = |pairs: Value| {
+        primitive(
+            "Port",
+            json!({"id": "q", "network_id": "n", "mac_address": "fa:16:3e:00:00:02", "security_group_ids": ["g"],
+                                 "allowed_address_pairs": pairs, "revision_number": 6}),
+        )
+    };
+    pair.push(false, &odd(json!(7)));
+    let refused = &pair.updates.last().unwrap().refused;
+    assert!(
+        refused
+            .iter()
+            .any(|refused| refused.to_string() == "port q: allowed_address_pairs: is a number, not a list")
+    );
+    pair.push(false, &odd(json!([])));
+    assert_eq!(pair.updates.last().unwrap().refused.len(), 1);
     pair.event(Event::Message(b"nonsense"));
     assert_eq!(pair.faults(), ["a message: the envelope cannot be read: expected ident at line 1 column 2"]);
 }
@@ -347,4 +364,23 @@ fn captured_messages_make_a_policy() {
     ))));
     pair.event(Event::Message(&sample(include_str!("../../../../tests/data/rpc/push_Port_deleted.json"))));
     assert_eq!(pair.updates.iter().filter(|update| update.delta.is_some()).count(), told_before);
+}
+
+#[test]
+fn a_pushed_group_takes_no_rule_away_and_a_pulled_one_does() {
+    let mut pair = Pair::new(false);
+    pair.connect();
+    pair.wait(100);
+    let without = pair.server.group("g");
+    let rule = server::Rule { remote_group: None, remote_address_group: None };
+    pair.server.groups.get_mut("g").unwrap().rules.insert("r".into(), rule);
+    pair.push(false, &pair.server.rule("g", "r"));
+    let rules = |pair: &Pair| pair.mirror.policy().groups[&"g".into()].rules.len();
+    assert_eq!(rules(&pair), 1);
+    pair.wait(100);
+    pair.push(false, &without);
+    assert_eq!(rules(&pair), 1, "of before the rule, said late");
+    pair.server.groups.get_mut("g").unwrap().rules.clear();
+    pair.wait(3600);
+    assert_eq!(rules(&pair), 0, "its end was missed");
 }

@@ -14,6 +14,8 @@ pub(super) fn primitive(name: &str, data: Value) -> Value {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub(super) revision: u64,
+    /// Of the last change that was told of by the group: none is of its rules.
+    pub(super) named_at: u64,
     pub(super) rules: BTreeMap<String, Rule>,
 }
 
@@ -61,7 +63,7 @@ impl Server {
     pub(super) fn group(&self, id: &str) -> Value {
         let group = &self.groups[id];
         let rules: Vec<Value> = group.rules.keys().map(|rule| self.rule(id, rule)).collect();
-        let name = group.revision.to_string();
+        let name = group.named_at.to_string();
         let data = json!({"id": id, "name": name, "stateful": true, "rules": rules, "revision_number": group.revision});
         primitive("SecurityGroup", data)
     }
@@ -115,7 +117,7 @@ impl Server {
             .map(|(id, group)| {
                 let rules: Vec<Value> =
                     group.rules.iter().map(|(rule, of)| Self::rule_fields(rule, id, of)).collect();
-                json!({"id": id, "name": group.revision.to_string(), "security_group_rules": rules})
+                json!({"id": id, "name": group.named_at.to_string(), "security_group_rules": rules})
             })
             .collect();
         let address_groups: Vec<Value> = self
