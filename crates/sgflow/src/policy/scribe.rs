@@ -124,7 +124,8 @@ impl Scribe {
         // Of which it is not known whether it was made.
         let mut doubtful: Option<Batch> = None;
         loop {
-            self.see_now()?;
+            // Another member of the cluster may be behind the one that took the last transaction.
+            self.see_until(self.revision).await?;
             let found = self.revision_now()?;
             if let Some(batch) = doubtful.take() {
                 if found == self.revision + 1 && self.writer.is_written(&batch) {
@@ -143,7 +144,6 @@ impl Scribe {
                 Ok(_) => {
                     self.note(&batch, &mut written);
                     progress(written);
-                    self.see_until(self.revision).await?;
                 }
                 Err(TransactError::NotConnected) => {
                     self.writer.failed(batch);
