@@ -71,13 +71,16 @@ impl Put {
         }
         let (store, patience) = place.resolve()?;
         let mut scribe = Scribe::begin(&store, patience).await?;
+        if !dry_run {
+            scribe.prepare().await?;
+        }
         let written = loop {
             let policy = if alone.diagnostics.is_empty() {
                 alone.policy.clone()
             } else {
                 parse(&documents.as_pairs(), Some(&policy_of(scribe.held())?)).policy
             };
-            let all = scribe.want(&policy)?;
+            let all = scribe.want(&policy);
             if dry_run {
                 let objects: Vec<String> = all.objects().collect();
                 match json {
@@ -94,6 +97,7 @@ impl Put {
                 Ok(written) => break written,
                 Err(error) if retry && error.is::<Conflict>() => {
                     eprintln!("{error}; once more from what is there now");
+                    scribe.again()?;
                 }
                 Err(error) => return Err(error),
             }

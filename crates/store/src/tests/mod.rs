@@ -3,3 +3,4 @@
 mod history;
 mod rows;
 mod world;
+mod writer;
