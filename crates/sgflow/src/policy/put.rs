@@ -104,7 +104,7 @@ impl Put {
         };
         match json {
             true => println!("{}", json!({"rows": written.rows, "transactions": written.transactions})),
-            false if written.rows == 0 => eprintln!("the store was so already"),
+            false if written.transactions == 0 => eprintln!("the store was so already"),
             false => eprintln!("wrote {written}"),
         }
         let exit = exit_of(&alone);
@@ -141,7 +141,11 @@ fn several(rows: usize, limit: usize) -> String {
 }
 
 fn progress(written: Written, all: usize) {
-    if stderr().is_terminal() && written.rows < all {
-        eprint!("\r{} of {all} rows ", written.rows);
+    if !stderr().is_terminal() {
+        return;
+    }
+    match written.rows < all {
+        true => eprint!("\r{} of {all} rows ", written.rows),
+        false => eprint!("\r\x1b[K"),
     }
 }
