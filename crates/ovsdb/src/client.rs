@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::connection::{Connection, ConnectionError, Incoming};
 use crate::monitor::{Call, MonitorError, MonitorTable, Progress, Subscription};
-use crate::net::{ConnectError, Pump, open};
+use crate::net::{ConnectError, Pump, open, why};
 use crate::remote::{Remote, TlsConfig};
 use crate::replica::Change;
 use crate::schema::{DatabaseSchema, SchemaError};
@@ -451,7 +451,7 @@ impl Client {
 
     async fn read_some(&mut self) -> Result<(), String> {
         self.pump.queue(self.connection.take_output());
-        let bytes = self.pump.read().await.map_err(|error| error.to_string())?;
+        let bytes = self.pump.read().await.map_err(|error| why(&error))?;
         if bytes.is_empty() {
             return Err("the server closed the connection".into());
         }

@@ -24,8 +24,10 @@ fn hosts_are_waited_for_and_those_that_lag_or_refuse_are_named() {
     let nobody = told(&databases, &["wait"]);
     assert_eq!((nobody.0, nobody.1.contains("nobody has written a policy")), (Some(1), true), "{}", nobody.1);
     let agents = ["h1", "h2"].map(|host| StoreAgent::start(&databases, host));
-    put(&databases, POLICY, &[]);
+    let path = document(&databases, "none.yaml", "{}");
+    assert_eq!(told(&databases, &["put", &path]), (Some(0), "wrote 0 rows in 1 transaction\n".into()));
     has_hosts(&databases, 2);
+    put(&databases, POLICY, &[]);
     let changed = POLICY.replace("10.0.0.1}", "10.0.0.7}");
     let path = document(&databases, "changed.yaml", &changed);
     let (code, said) = told(&databases, &["put", &path, "--wait"]);

@@ -7,4 +7,4 @@ mod tls;
 pub use open::ConnectError;
 pub(crate) use open::{Io, open};
 pub(crate) use pump::Pump;
-pub(crate) use tls::server_config;
+pub(crate) use tls::{server_config, why};

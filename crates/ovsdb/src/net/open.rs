@@ -38,7 +38,7 @@ async fn try_open(remote: &Remote, tls: Option<&TlsConfig>) -> Result<Box<dyn Io
             let connector = tls::connector(config)?;
             let name = tls::server_name(config, &host_port.host)?;
             let stream = tcp(host_port).await?;
-            let stream = connector.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
+            let stream = connector.connect(name, stream).await.map_err(|error| tls::why(&error))?;
             Ok(Box::new(stream))
         }
     }

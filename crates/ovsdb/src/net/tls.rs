@@ -1,5 +1,6 @@
 //! TLS, with the certificates of Open vSwitch: both sides show one that the authority signed.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,10 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::remote::TlsConfig;
@@ -29,6 +33,35 @@ pub(super) fn connector(config: &TlsConfig) -> Result<TlsConnector, String> {
         .with_client_auth_cert(certificates(&config.cert)?, key(&config.key)?)
         .map_err(|error| format!("{}: {error}", config.cert.display()))?;
     Ok(TlsConnector::from(Arc::new(client)))
+}
+
+/// Why a connection failed, in words that say whose certificate is to be mended, if one is.
+pub(crate) fn why(error: &io::Error) -> String {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return error.to_string();
+    };
+    let plain = match tls {
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => "our certificate has expired",
+        rustls::Error::AlertReceived(AlertDescription::UnknownCA) => {
+            "the server does not know who signed our certificate"
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRequired
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::AccessDenied,
+        ) => "the server refuses our certificate",
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "the server's certificate has expired",
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the server's certificate was signed by somebody else than we trust"
+        }
+        _ => return format!("TLS: {tls}"),
+    };
+    format!("{plain} (TLS: {tls})")
 }
 
 /// The server's side: a client must show a certificate of the authority.

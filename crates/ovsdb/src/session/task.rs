@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::queue::{DEFAULT_BOUND, EventQueue};
 use super::{Core, Effect, SessionConfig, SessionEvent, SetConditionsError, Token, Traffic};
 use crate::backoff::Jitter;
-use crate::net::{ConnectError, Io, Pump, open};
+use crate::net::{ConnectError, Io, Pump, open, why};
 use crate::remote::Remote;
 use crate::replica::Replica;
 use crate::schema::DatabaseSchema;
@@ -360,7 +360,7 @@ impl Socket {
             Self::Open(pump) => match pump.read().await {
                 Ok([]) => SocketEvent::Closed("the server closed the connection".into()),
                 Ok(bytes) => SocketEvent::Received(bytes),
-                Err(error) => SocketEvent::Closed(error.to_string()),
+                Err(error) => SocketEvent::Closed(why(&error)),
             },
         }
     }

@@ -27,6 +27,7 @@ impl Edit {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
         let (store, patience) = self.place.resolve()?;
         let mut scribe = Scribe::begin(&store, patience).await?;
+        scribe.prepare().await?;
         let (document, mut bad) = scribe.held().document()?;
         if bad.is_empty() {
             bad = get::unsaid(scribe.held(), &document);
@@ -50,7 +51,7 @@ impl Edit {
         if is_refused(&parsed) {
             return kept(path, Exit::Refused);
         }
-        let all = scribe.want_as_of_then(&parsed.policy)?;
+        let all = scribe.want(&parsed.policy);
         if all.rows > BATCH {
             eprintln!("{} rows: not in one transaction", all.rows);
         }

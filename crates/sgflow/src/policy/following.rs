@@ -10,6 +10,7 @@ use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Change, MonitorTable, Remote, ServerPolicy, SessionConfig, SessionEvent};
 use store::schema;
 use tokio::time::timeout;
+use tracing::warn;
 
 /// A server that takes in a large transaction says nothing for as long as that takes it.
 const PROBE_INTERVAL: Duration = Duration::from_secs(60);
@@ -106,7 +107,9 @@ impl Attempts {
                 self.reasons.clear();
             }
             SessionEvent::Disconnected { reason } => {
-                if !std::mem::take(&mut self.is_live) {
+                if std::mem::take(&mut self.is_live) {
+                    warn!(reason, "the connection to the policy store was lost; it is tried again");
+                } else {
                     self.begun += 1;
                 }
                 let place = self.begun.saturating_sub(1) % self.remotes.len().max(1);

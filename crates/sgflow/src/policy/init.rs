@@ -55,7 +55,8 @@ impl Init {
         let (remote, leader) = leader(&store, patience).await?;
         let mut client = connect(&store, &remote, patience).await?;
         upgrade(&mut client, &remote, &leader).await?;
-        let scribe = Scribe::begin(&store, patience).await?;
+        let mut scribe = Scribe::begin(&store, patience).await?;
+        scribe.prepare().await?;
         let [groups, address_groups, ports] = scribe.held().counts();
         eprintln!("prepared: {groups} security groups, {address_groups} address groups, {ports} ports");
         Ok(Exit::Done)

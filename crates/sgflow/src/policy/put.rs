@@ -71,13 +71,16 @@ impl Put {
         }
         let (store, patience) = place.resolve()?;
         let mut scribe = Scribe::begin(&store, patience).await?;
+        if !dry_run {
+            scribe.prepare().await?;
+        }
         let written = loop {
             let policy = if alone.diagnostics.is_empty() {
                 alone.policy.clone()
             } else {
                 parse(&documents.as_pairs(), Some(&policy_of(scribe.held())?)).policy
             };
-            let all = scribe.want(&policy)?;
+            let all = scribe.want(&policy);
             if dry_run {
                 let objects: Vec<String> = all.objects().collect();
                 match json {
@@ -94,13 +97,14 @@ impl Put {
                 Ok(written) => break written,
                 Err(error) if retry && error.is::<Conflict>() => {
                     eprintln!("{error}; once more from what is there now");
+                    scribe.again()?;
                 }
                 Err(error) => return Err(error),
             }
         };
         match json {
             true => println!("{}", json!({"rows": written.rows, "transactions": written.transactions})),
-            false if written.rows == 0 => eprintln!("the store was so already"),
+            false if written.transactions == 0 => eprintln!("the store was so already"),
             false => eprintln!("wrote {written}"),
         }
         let exit = exit_of(&alone);
@@ -137,7 +141,11 @@ fn several(rows: usize, limit: usize) -> String {
 }
 
 fn progress(written: Written, all: usize) {
-    if stderr().is_terminal() && written.rows < all {
-        eprint!("\r{} of {all} rows ", written.rows);
+    if !stderr().is_terminal() {
+        return;
+    }
+    match written.rows < all {
+        true => eprint!("\r{} of {all} rows ", written.rows),
+        false => eprint!("\r\x1b[K"),
     }
 }

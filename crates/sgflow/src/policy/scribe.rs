@@ -62,12 +62,12 @@ pub(super) struct Scribe {
     writer: Writer,
     role: Option<Uuid>,
     patience: Duration,
-    /// As of when what is to be written was compared.
+    /// How often the store had been written when the rows were seen that are compared.
     revision: i64,
 }
 
 impl Scribe {
-    /// Reads the store, and prepares it if nobody has.
+    /// Reads the store.
     pub(super) async fn begin(store: &Store, patience: Duration) -> anyhow::Result<Self> {
         let tables = [schema::GLOBAL, schema::SECURITY_GROUP, schema::ADDRESS_GROUP, schema::PORT];
         let mut monitors: Vec<_> = tables.into_iter().map(MonitorTable::all_columns).collect();
@@ -75,20 +75,24 @@ impl Scribe {
         let following = Following::begin(store, monitors)?;
         let mut scribe = Scribe { following, writer: Writer::default(), role: None, patience, revision: 0 };
         scribe.wait().await?;
-        while scribe.held().global().is_none() {
-            let Some(transaction) = prepare(None, scribe.role) else { break };
-            match scribe.following.handle.transact(transaction).await {
-                // Somebody else may prepare it at the same time: there is at most one row then.
-                Ok(_) | Err(TransactError::Commit(_)) => scribe.see_now()?,
-                Err(TransactError::NotConnected | TransactError::Lost(_)) => scribe.wait().await?,
+        Ok(scribe)
+    }
+
+    /// Makes what a store has before any policy, if nobody has.
+    pub(super) async fn prepare(&mut self) -> anyhow::Result<()> {
+        while let Some(transaction) = prepare(self.held().global().map(|(row, ..)| row), self.role) {
+            match self.following.handle.transact(transaction).await {
+                // Somebody else may prepare it at the same time: there is at most one row Global.
+                Ok(_) | Err(TransactError::Commit(_)) => self.see_now()?,
+                Err(TransactError::NotConnected | TransactError::Lost(_)) => self.wait().await?,
                 Err(error) => return Err(plain(error)),
             }
-            if scribe.held().global().is_none() {
-                scribe.wait().await?;
+            if self.held().global().is_none() || self.role.is_none() {
+                self.wait().await?;
             }
         }
-        scribe.revision = scribe.revision_now()?;
-        Ok(scribe)
+        self.revision = self.revision_now()?;
+        Ok(())
     }
 
     /// The rows that are in the store.
@@ -96,22 +100,22 @@ impl Scribe {
         self.writer.held()
     }
 
-    /// The store is to hold this policy, as of now. How much is different.
-    pub(super) fn want(&mut self, policy: &Policy) -> anyhow::Result<Batch> {
+    /// Sees what others have written: what is to be written is to be compared with that.
+    pub(super) fn again(&mut self) -> anyhow::Result<()> {
         self.see_now()?;
         self.revision = self.revision_now()?;
-        self.want_as_of_then(policy)
+        Ok(())
     }
 
-    /// The same, written only if nobody has written since the store was read first.
-    pub(super) fn want_as_of_then(&mut self, policy: &Policy) -> anyhow::Result<Batch> {
+    /// The store is to hold this policy. How much of it is different.
+    pub(super) fn want(&mut self, policy: &Policy) -> Batch {
         let mut writer = Writer::holding(self.held().clone());
         writer.apply(&Policy::diff(&Policy::default(), policy), |port| hosts(self.held(), port));
         writer.compare_all();
         let all = writer.batch(usize::MAX).unwrap_or_default();
         writer.failed(all.clone());
         self.writer = writer;
-        Ok(all)
+        all
     }
 
     /// Writes it, in transactions of at most so many rows; `progress` is told of each.
@@ -124,7 +128,8 @@ impl Scribe {
         // Of which it is not known whether it was made.
         let mut doubtful: Option<Batch> = None;
         loop {
-            self.see_now()?;
+            // Another member of the cluster may be behind the one that took the last transaction.
+            self.see_until(self.revision).await?;
             let found = self.revision_now()?;
             if let Some(batch) = doubtful.take() {
                 if found == self.revision + 1 && self.writer.is_written(&batch) {
@@ -143,7 +148,6 @@ impl Scribe {
                 Ok(_) => {
                     self.note(&batch, &mut written);
                     progress(written);
-                    self.see_until(self.revision).await?;
                 }
                 Err(TransactError::NotConnected) => {
                     self.writer.failed(batch);

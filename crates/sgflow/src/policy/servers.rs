@@ -52,6 +52,8 @@ pub(super) async fn connect(store: &Store, remote: &Remote, within: Duration) ->
 }
 
 async fn member(client: &mut Client) -> anyhow::Result<Member> {
+    // With TLS 1.3 the first answer tells whether we are let in, and if not, why.
+    client.schema(SERVER).await?;
     let mut transaction = Transaction::new(SERVER);
     let select = Select::from("Database").filter(Condition::equal("name", schema::DATABASE));
     let place = transaction.push(select.columns(["model", "connected", "leader", "index"]));

@@ -4,3 +4,4 @@ mod history;
 mod kills;
 mod rows;
 mod world;
+mod writer;
