@@ -71,6 +71,33 @@ impl fmt::Display for FirewallDriver {
     }
 }
 
+/// What the daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Role {
+    /// It enforces the policy on this host.
+    #[default]
+    Host,
+    /// It writes to the policy store what Neutron says of the whole cloud, and touches no datapath.
+    Publisher,
+}
+
+/// A role that there is not.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("role {0:?} is unknown; known are host and publisher")]
+pub struct RoleError(String);
+
+impl FromStr for Role {
+    type Err = RoleError;
+
+    fn from_str(text: &str) -> Result<Self, RoleError> {
+        match text {
+            "host" => Ok(Role::Host),
+            "publisher" => Ok(Role::Publisher),
+            _ => Err(RoleError(text.to_owned())),
+        }
+    }
+}
+
 /// Where the policy comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
@@ -151,6 +178,8 @@ impl FromStr for EthertypeNumber {
 /// The settings of a run, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// What the daemon is.
+    pub role: Role,
     /// What enforces the policy.
     pub firewall_driver: FirewallDriver,
     /// The bridge that the guests are plugged into.
@@ -181,7 +210,7 @@ pub struct Config {
     pub policy_path: PathBuf,
     /// The shared policy store, if it is said where it is.
     pub store: Option<Store>,
-    /// Neutron's message queue, where the policy comes from there.
+    /// Neutron's message queue, where it is followed.
     pub neutron: Option<Broker>,
     /// The Unix socket of the daemon's API.
     pub api_socket: PathBuf,
@@ -239,6 +268,9 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentSettings {
+    /// See [`Config::role`].
+    #[serde(deserialize_with = "from_text")]
+    pub role: Option<Role>,
     /// See [`Config::firewall_driver`].
     #[serde(deserialize_with = "from_text")]
     pub firewall_driver: Option<FirewallDriver>,
@@ -359,8 +391,8 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: RemoteError,
     },
-    /// The policy is to come from the store, and nobody says where that is.
-    #[error("store connection is not set: policy source store takes it")]
+    /// The policy is to come from the store or to be written to it, and nobody says where that is.
+    #[error("store connection is not set: policy source store and role publisher take it")]
     NoStore,
     /// `ssl:` without what it takes.
     #[error(
@@ -403,6 +435,7 @@ impl Settings {
         let (n, m) = (self.neutron, other.neutron);
         Settings {
             agent: AgentSettings {
+                role: a.role.or(b.role),
                 firewall_driver: a.firewall_driver.or(b.firewall_driver),
                 integration_bridge: a.integration_bridge.or(b.integration_bridge),
                 host: a.host.or(b.host),
@@ -449,11 +482,14 @@ impl Settings {
         let ovsdb = ovsdb.complete()?;
         let store = store.complete()?;
         let policy_source = policy.source.unwrap_or(SourceKind::File);
-        if policy_source == SourceKind::Store && store.is_none() {
+        let role = agent.role.unwrap_or_default();
+        if store.is_none() && (role == Role::Publisher || policy_source == SourceKind::Store) {
             return Err(ConfigError::NoStore);
         }
-        let neutron = (policy_source == SourceKind::NeutronRpc).then(|| neutron.complete()).transpose()?;
+        let asks_neutron = role == Role::Publisher || policy_source == SourceKind::NeutronRpc;
+        let neutron = asks_neutron.then(|| neutron.complete()).transpose()?;
         Ok(Config {
+            role,
             firewall_driver: agent.firewall_driver.unwrap_or(FirewallDriver::OpenvSwitch),
             integration_bridge: agent.integration_bridge.unwrap_or_else(|| "br-int".to_owned()),
             host: agent.host.unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()),
@@ -534,7 +570,9 @@ impl NeutronSettings {
     /// A key is missing that the others ask for.
     pub fn complete(self) -> Result<Broker, ConfigError> {
         let missing = ConfigError::IncompleteNeutron;
-        let url = self.transport_url.ok_or(missing("transport_url", "source neutron-rpc takes it"))?;
+        let url = self
+            .transport_url
+            .ok_or(missing("transport_url", "source neutron-rpc and role publisher take it"))?;
         let identity = match (self.certificate, self.private_key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
@@ -608,7 +646,7 @@ mod tests {
         refused(
             "[agent]\nbridge = \"br-int\"\n",
             &expect![
-                "line 2: unknown field `bridge`, expected one of `firewall_driver`, `integration_bridge`, `host`, `permitted_ethertypes`, `network_ports`, `set_fail_mode`, `openflow`, `ipset_mirror`, `ipset_compress`, `iptables_variant`, `takeover_timeout`"
+                "line 2: unknown field `bridge`, expected one of `role`, `firewall_driver`, `integration_bridge`, `host`, `permitted_ethertypes`, `network_ports`, `set_fail_mode`, `openflow`, `ipset_mirror`, `ipset_compress`, `iptables_variant`, `takeover_timeout`"
             ],
         );
         refused(
@@ -656,7 +694,7 @@ mod tests {
         let refused = |text: &str| settings(text).unwrap_err().to_string();
         assert_eq!(
             refused("[policy]\nsource = \"store\""),
-            "store connection is not set: policy source store takes it"
+            "store connection is not set: policy source store and role publisher take it"
         );
         assert_eq!(
             refused("[store]\nconnection = \"ssl:a:6640\""),

@@ -59,7 +59,7 @@ struct Publisher<F> {
 pub async fn run(
     store: &config::Store,
     name: String,
-    follow: impl Fn() -> mpsc::Receiver<Update>,
+    follow: impl FnMut() -> mpsc::Receiver<Update>,
     mut requests: mpsc::Receiver<Request>,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -89,7 +89,7 @@ pub async fn run(
     }
 }
 
-impl<F: Fn() -> mpsc::Receiver<Update>> Publisher<F> {
+impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
     async fn begin(store: &config::Store, name: String, follow: F) -> Self {
         let first = store.remotes.first().cloned();
         let remote = first.unwrap_or(ovsdb::Remote::Unix(std::path::PathBuf::new()));

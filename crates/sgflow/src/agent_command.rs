@@ -1,12 +1,14 @@
 //! `sgflow agent`: the daemon.
 
+use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
 use agent::api::{Request, Server};
-use agent::config::{self, Config, FirewallDriver, SourceKind};
+use agent::config::{self, Config, FirewallDriver, Role, SourceKind};
 use agent::daemon::{self, Source};
 use agent::driver::{Hybrid, Noop, OpenvSwitch};
+use agent::publisher;
 use agent::source::{self, Store, StoreSetup};
 use anyhow::Context as _;
 use clap::Args;
@@ -35,6 +37,11 @@ impl AgentCommand {
                 _ = interrupt.recv() => {}
             }
         };
+        if config.role == Role::Publisher {
+            publish(&config, shutdown).await?;
+            info!("ending; the store keeps what it has");
+            return Ok(Exit::Done);
+        }
         info!(
             driver = %config.firewall_driver,
             bridge = config.integration_bridge,
@@ -70,6 +77,36 @@ impl AgentCommand {
         info!("ending; the switch keeps its flows");
         Ok(Exit::Done)
     }
+}
+
+/// Writes to the policy store what Neutron says.
+async fn publish(config: &Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    // Settings of this role without them are not complete.
+    let store = config.store.as_ref().context("where the policy store is")?;
+    let broker = config.neutron.clone().context("where Neutron's message queue is")?;
+    let remotes = store.remotes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    info!(store = remotes, neutron = %broker.url, "sgflow publisher");
+    let name = format!("{} {}", config.host, new_name()?);
+    let host = config.host.clone();
+    let seed = new_name()?.replace('-', "");
+    let mut runs = 0..;
+    let follow = move || {
+        let run: u64 = runs.next().unwrap_or_default();
+        source::follow(
+            broker.clone(),
+            source::RpcOptions {
+                agent_type: "sgflow publisher".to_owned(),
+                binary: "sgflow-publisher".to_owned(),
+                host: host.clone(),
+                seed: format!("{seed}{run:x}"),
+                // The store has the policy that was written before.
+                expected_nonempty: true,
+            },
+        )
+    };
+    let requests = serve(&config.api_socket).await;
+    publisher::run(store, name, follow, requests, shutdown).await;
+    Ok(())
 }
 
 /// Where the policy comes from, for people.

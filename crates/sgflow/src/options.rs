@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use agent::config::{
     AgentSettings, ApiSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, NeutronSettings,
-    OvsdbSettings, PolicySettings, Settings, SourceKind, Store, StoreSettings,
+    OvsdbSettings, PolicySettings, Role, Settings, SourceKind, Store, StoreSettings,
 };
 use agent::driver::{HybridSetup, MirrorOptions, Setup, Variant};
 use agent::engine;
@@ -18,6 +18,10 @@ pub(crate) struct SettingsOptions {
     /// The settings file; without this, /etc/sgflow/sgflow.toml if there is one
     #[arg(long, value_name = "FILE", env = "SGFLOW_CONFIG")]
     config: Option<PathBuf>,
+
+    /// What the daemon is: host, which enforces the policy here, or publisher, which writes to the policy store what Neutron says [default: host]
+    #[arg(long, value_name = "ROLE", env = "SGFLOW_ROLE")]
+    role: Option<Role>,
 
     /// What enforces the policy: openvswitch, iptables_hybrid, nftables or noop
     #[arg(long, visible_alias = "driver", value_name = "DRIVER", env = "SGFLOW_FIREWALL_DRIVER")]
@@ -221,6 +225,7 @@ impl SettingsOptions {
     fn settings(self) -> anyhow::Result<Settings> {
         Ok(Settings {
             agent: AgentSettings {
+                role: self.role,
                 firewall_driver: self.firewall_driver,
                 integration_bridge: self.integration_bridge,
                 host: self.host,

@@ -11,6 +11,9 @@ use crate::member_text::{Family, write_member, write_net, write_pair};
 use crate::rule_text;
 use crate::sight::GroupHead;
 
+/// The network of a port, to a host.
+const UNTOLD: &str = "?";
+
 /// A row of table Port.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PortRow {
@@ -47,14 +50,19 @@ impl PortRow {
         }
     }
 
-    /// Where `hosts` is not followed, none are known.
+    /// A host is not told where its ports are bound, and of which network they are: the switch knows by their VLAN, and each host is told less.
     pub(crate) fn read(row: &Row) -> Result<Self, RowError> {
         let strings = |column| -> Result<BTreeSet<String>, RowError> {
             Ok(row.strings(column)?.into_iter().map(str::to_owned).collect())
         };
+        let has = |column| row.columns().contains_key(column);
         Ok(PortRow {
-            hosts: if row.columns().contains_key("hosts") { strings("hosts")? } else { BTreeSet::new() },
-            network_id: row.string("network_id")?.to_owned(),
+            hosts: if has("hosts") { strings("hosts")? } else { BTreeSet::new() },
+            network_id: if has("network_id") {
+                row.string("network_id")?.to_owned()
+            } else {
+                UNTOLD.to_owned()
+            },
             mac_address: row.string("mac_address")?.to_owned(),
             fixed_ips: strings("fixed_ips")?,
             allowed_address_pairs: strings("allowed_address_pairs")?,

@@ -121,7 +121,6 @@ impl Sight {
                 PORT,
                 vec![
                     "id",
-                    "network_id",
                     "mac_address",
                     "fixed_ips",
                     "allowed_address_pairs",

@@ -145,7 +145,8 @@ pub(super) fn check_host(host: &Host, name: &str, policy: &Policy) -> Result<(),
     // A host is not told where its ports are bound: they are here.
     for port in found.ports.values_mut() {
         prop_assert_eq!(&port.host, &None);
-        Arc::make_mut(port).host = Some(name.to_owned());
+        let port = Arc::make_mut(port);
+        (port.host, port.network_id) = (Some(name.to_owned()), "n".into());
     }
     prop_assert_eq!(found, expected, "host {}", name);
     prop_assert_eq!(host.follower.view().faults().collect::<Vec<_>>(), Vec::<&crate::Fault>::new());
@@ -190,7 +191,10 @@ proptest! {
         for delta in std::mem::take(&mut world.hosts[0].deltas) {
             told.apply(delta);
             let mut found = part(&told, |port| !port.id.as_str().contains("/member/"));
-            found.ports.values_mut().for_each(|port| Arc::make_mut(port).host = Some("h0".into()));
+            for port in found.ports.values_mut() {
+                let port = Arc::make_mut(port);
+                (port.host, port.network_id) = (Some("h0".into()), "n".into());
+            }
             let is_one = written.iter().any(|policy| part(policy, |port| port.host.as_deref() == Some("h0")) == found);
             prop_assert!(is_one, "{:?}", found);
         }
