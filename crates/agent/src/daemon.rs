@@ -152,7 +152,7 @@ fn advance<D: Driver>(store: Option<&mut Store>, driver: &mut D, has_policy: &mu
     }
     let health = driver.health();
     if health.settled && health.waiting.is_none() {
-        store.in_force(|| driver.plugged());
+        store.in_force(&health.faults, || driver.plugged());
     }
     is_changed
 }

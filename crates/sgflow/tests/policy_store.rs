@@ -231,3 +231,49 @@ fn a_store_is_made_and_said_to_be_away_by_each_of_its_addresses() {
     let unsaid = sgflow().args(["policy", "get"]).output().expect("sgflow runs");
     assert!(stderr(&unsaid).contains("it is not said where the policy store is"), "{}", stderr(&unsaid));
 }
+
+/// Ends with the test, however that ends.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn a_store_whose_disk_is_full_says_so_and_keeps_what_it_has() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    fs::create_dir(at("disk")).expect("where the disk will be");
+    // In a mount namespace of its own: the disk goes with the server.
+    let script = "mount -t tmpfs -o size=100k tmpfs disk && \"$0\" policy init --database disk/db >&2 && \
+         exec ovsdb-server --remote=punix:$PWD/sock --unixctl=$PWD/ctl --no-chdir -vconsole:off disk/db";
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "unshare", "--mount", "sh", "-c", script])
+        .arg(sgflow().get_program());
+    let child = command.current_dir(directory.path()).stderr(Stdio::null()).spawn().expect("a server");
+    let _server = Server(child);
+    let store = format!("unix:{}", at("sock"));
+    let ports = |count: usize| {
+        let port = |number: usize| json!({"id": format!("p{number}"), "network_id": "n", "mac_address": format!("fa:16:3e:00:{:02x}:{:02x}", number >> 8, number & 0xff)});
+        let path = at("p.json");
+        fs::write(&path, json!({"ports": (0..count).map(port).collect::<Vec<_>>()}).to_string())
+            .expect("a document");
+        path
+    };
+    let put = |path: String| {
+        let output =
+            sgflow().args(["policy", "put", "--store", &store, &path]).output().expect("sgflow runs");
+        (output.status.code(), stderr(&output))
+    };
+    let few = ports(5);
+    common::eventually("the server is there", || std::path::Path::new(&at("sock")).exists());
+    assert_eq!(put(few), (Some(0), "wrote 5 rows in 1 transaction\n".into()));
+    let (code, reason) = put(ports(2000));
+    assert_eq!(code, Some(1), "{reason}");
+    assert!(reason.contains("I/O error") && reason.contains("disk/db"), "{reason}");
+    assert_eq!(put(ports(5)), (Some(0), "the store was so already\n".into()));
+}

@@ -20,6 +20,8 @@ pub struct Follower {
     /// What the session's conditions let through, when it is connected.
     answered: Wants,
     asked: Option<Wants>,
+    /// By this connection the server has refused what was asked for.
+    refused_by: Option<u64>,
     wanted: Wants,
     is_connected: bool,
     /// Something was seen since the last commit.
@@ -50,6 +52,7 @@ impl Follower {
             view,
             answered,
             asked: None,
+            refused_by: None,
             wanted,
             is_connected: false,
             has_news: false,
@@ -108,7 +111,8 @@ impl Follower {
         if let Some(wants) = self.view.new_wants() {
             self.wanted = wants;
         }
-        if self.asked.is_some() || self.wanted == self.answered {
+        let is_refused = self.refused_by == Some(self.connections);
+        if self.asked.is_some() || is_refused || self.wanted == self.answered {
             return None;
         }
         let (before, now) = (self.answered.conditions(), self.wanted.conditions());
@@ -120,6 +124,12 @@ impl Follower {
     pub fn answer(&mut self) {
         self.answered = self.asked.take().unwrap_or_else(|| self.answered.clone());
         self.has_news = true;
+    }
+
+    /// The server refuses the conditions: they are asked for again when there is another connection.
+    pub fn refused(&mut self) {
+        self.asked = None;
+        self.refused_by = Some(self.connections);
     }
 
     /// How the policy changes, if everything that is wanted is in sight and something was seen since the last time. Of a store in which nobody has

@@ -181,6 +181,15 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(&directory.path().join("cache"), "h").unwrap();
+        journal.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = journal.add(&[group("g", &["10.0.0.1"], &[])]).unwrap_err();
+        assert!(error.to_string().ends_with("cache: No space left on device (os error 28)"), "{error}");
+    }
+
+    #[test]
     fn the_file_stays_a_few_times_what_there_is() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cache");

@@ -197,9 +197,13 @@ impl Store {
         self.look_for_these(asked);
     }
 
-    /// Everything that was told of is in force. Ports that are not plugged in any more are not looked for any more.
-    pub fn in_force(&mut self, plugged: impl Fn() -> Option<BTreeSet<PortId>>) {
+    /// Everything that was told of is in force, but for what the datapath does not take. Ports that are not plugged in any more are not looked for any
+    /// more.
+    pub fn in_force(&mut self, refused: &[Fault], plugged: impl Fn() -> Option<BTreeSet<PortId>>) {
         self.wanted_row.applied = self.follower.view().committed();
+        let of_rows = self.follower.view().faults().map(|fault| (fault.object.clone(), fault.reason.clone()));
+        let of_datapath = refused.iter().map(|fault| (fault.object.clone(), fault.reason.clone()));
+        self.wanted_row.refuse(of_rows.chain(of_datapath));
         if !self.asked.is_empty()
             && let Some(plugged) = plugged()
         {
@@ -270,6 +274,7 @@ impl Store {
                 false
             }
             Answer::Conditions(Err(reason)) => {
+                self.follower.refused();
                 error!(%reason, "the policy store refuses what this host is to see of it");
                 self.faults.insert(CONNECTION, reason.to_string());
                 true
@@ -315,8 +320,6 @@ impl Store {
             self.faults.insert(CACHE, error.to_string());
             self.journal = None;
         }
-        let faults = self.follower.view().faults();
-        self.wanted_row.refuse(faults.map(|fault| (fault.object.clone(), fault.reason.clone())));
         Some(delta)
     }
 
