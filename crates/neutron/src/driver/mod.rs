@@ -16,8 +16,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use policy::document::parse_changes;
 use policy::{
-    AddressGroup, AddressGroupId, AddressPair, GroupId, MacAddr, NetworkId, Policy, PolicyDelta, Port,
-    PortId, Remote, SecurityGroup,
+    AddressGroup, AddressGroupId, GroupId, MacAddr, Member, NetworkId, Policy, PolicyDelta, Port, PortId,
+    Remote, SecurityGroup,
 };
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -50,7 +50,7 @@ pub struct Taken {
 pub struct DriverPolicy {
     policy: Policy,
     held: Option<(String, u64)>,
-    /// Of security groups and address groups, each with the ways in which it was told: one address can be written in several.
+    /// Of security groups with the MAC of whoever has the address, and of address groups without, each with the ways in which it was told: one address can be written in several.
     members: BTreeMap<String, BTreeMap<Member, BTreeSet<Text>>>,
     /// Ports that were told of, as opposed to those that stand for members.
     own: BTreeSet<PortId>,
@@ -60,13 +60,6 @@ pub struct DriverPolicy {
 
 /// Address and MAC as they are written.
 type Text = (String, Option<String>);
-
-/// An address of a security group with the MAC of whoever has it, or of an address group without.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Member {
-    net: IpNet,
-    mac: Option<MacAddr>,
-}
 
 impl DriverPolicy {
     /// The session whose changes were taken last, and the number of the last one.
@@ -266,30 +259,20 @@ impl Taking<'_> {
     }
 
     fn add_member(&mut self, id: &str, member: Member) {
-        let Some(mac) = member.mac else {
+        if member.mac.is_none() {
             self.define_address_group(id);
             return self.edit.change_addresses(&id.into(), |addresses| _ = addresses.insert(member.net));
-        };
+        }
         let group = GroupId::from(id);
         self.define_group(&group);
-        let port = Port {
-            id: member.port(id),
-            network_id: NetworkId::from(""),
-            mac,
-            fixed_ips: BTreeSet::new(),
-            allowed_address_pairs: [AddressPair { ip: member.net, mac: None }].into(),
-            security_groups: [group].into(),
-            port_security_enabled: true,
-            device_owner: String::new(),
-            host: None,
-        };
+        let port = member.port(&group);
         self.edit.set_port(&port.id.clone(), Some(port));
     }
 
     fn remove_member(&mut self, id: &str, member: Member) {
         match member.mac {
             None => self.edit.change_addresses(&id.into(), |addresses| _ = addresses.remove(&member.net)),
-            Some(_) => self.edit.set_port(&member.port(id), None),
+            Some(_) => self.edit.set_port(&member.port_id(&id.into()), None),
         }
     }
 
@@ -376,16 +359,4 @@ impl Taking<'_> {
 
 fn without_rules(id: &GroupId) -> SecurityGroup {
     SecurityGroup { id: id.clone(), name: String::new(), stateful: true, rules: Vec::new() }
-}
-
-/// In the ids of members' ports, and in no port's own: these are UUIDs.
-const MEMBER_MARK: &str = "/member/";
-
-impl Member {
-    /// The port elsewhere that stands for it.
-    fn port(&self, group: &str) -> PortId {
-        let Member { net, mac } = self;
-        let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
-        PortId::from(format!("{group}{MEMBER_MARK}{net}/{mac}"))
-    }
 }
