@@ -46,7 +46,7 @@ pub struct View {
     groups: BTreeMap<GroupId, GroupHead>,
     address_groups: BTreeMap<AddressGroupId, (String, BTreeSet<IpNet>)>,
     ports: BTreeMap<PortId, PortRow>,
-    /// By the ports in sight.
+    /// By the ports in sight, and by those in force: one that is refused is as it was, and so is what it carries.
     carried: Uses<GroupId>,
     /// By the rules of groups that are carried.
     named: Uses<GroupId>,
@@ -134,9 +134,10 @@ impl View {
         });
         let again: Vec<PortId> = if self.changed_groups.is_empty() { Vec::new() } else { refused.collect() };
         self.changed_ports.extend(again);
-        self.commit_groups(&mut delta);
+        let changed_groups = std::mem::take(&mut self.changed_groups);
+        self.commit_groups(&changed_groups, &mut delta);
         self.commit_ports(&mut delta);
-        self.remove_groups(&mut delta);
+        self.remove_groups(changed_groups, &mut delta);
         for ((group, member), is_there) in std::mem::take(&mut self.changed_members) {
             let port = is_there.then(|| Arc::new(member.port(&group)));
             delta.ports.insert(member.port_id(&group), port);
@@ -255,17 +256,22 @@ impl View {
             Some(row) => self.ports.insert(id.clone(), row),
             None => self.ports.remove(&id),
         };
+        self.carry(groups(old.as_ref()), now);
+        self.changed_ports.insert(id);
+    }
+
+    /// A port carries other groups now.
+    fn carry(&mut self, before: impl IntoIterator<Item = GroupId>, now: impl IntoIterator<Item = GroupId>) {
         for group in now {
             if self.carried.add(&group) {
                 self.group_is_carried(group, true);
             }
         }
-        for group in groups(old.as_ref()) {
+        for group in before {
             if self.carried.remove(&group) {
                 self.group_is_carried(group, false);
             }
         }
-        self.changed_ports.insert(id);
     }
 
     /// Its rules count, or do not any more.
@@ -320,8 +326,8 @@ impl View {
         }
     }
 
-    fn commit_groups(&mut self, delta: &mut Delta) {
-        for id in &self.changed_groups {
+    fn commit_groups(&mut self, changed: &BTreeSet<GroupId>, delta: &mut Delta) {
+        for id in changed {
             let Some(head) = self.groups.get(id) else { continue };
             let (document, faults) = match self.carried.contains(id) {
                 true => group_document(id, head, self.policy.groups.get(id).map(AsRef::as_ref)),
@@ -347,7 +353,8 @@ impl View {
         for id in std::mem::take(&mut self.changed_ports) {
             self.faults.remove(&About::Port(id.clone()));
             let Some(row) = self.ports.get(&id) else {
-                if self.policy.ports.remove(&id).is_some() {
+                if let Some(port) = self.policy.ports.remove(&id) {
+                    self.carry(port.security_groups.iter().cloned(), []);
                     delta.ports.insert(id, None);
                 }
                 continue;
@@ -356,7 +363,11 @@ impl View {
             let changes = parse_changes(("store", &document), &self.policy);
             let faults: Vec<Fault> = changes.diagnostics.into_iter().map(Fault::from).collect();
             if !faults.is_empty() {
-                self.faults.insert(About::Port(id), faults);
+                self.faults.insert(About::Port(id.clone()), faults);
+            }
+            for port in changes.delta.ports.iter().filter_map(|(_, port)| port.as_ref()) {
+                let before = self.policy.ports.get(&id).map(|port| port.security_groups.clone());
+                self.carry(before.unwrap_or_default(), port.security_groups.iter().cloned());
             }
             delta.add(&changes.delta);
             self.policy.apply(changes.delta);
@@ -364,8 +375,8 @@ impl View {
     }
 
     /// Groups that are out of sight go, but for those that a port carries which is as it was because its row is refused.
-    fn remove_groups(&mut self, delta: &mut Delta) {
-        for id in std::mem::take(&mut self.changed_groups) {
+    fn remove_groups(&mut self, changed: BTreeSet<GroupId>, delta: &mut Delta) {
+        for id in changed {
             if self.groups.contains_key(&id) {
                 continue;
             }

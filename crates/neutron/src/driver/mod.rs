@@ -13,7 +13,6 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use policy::document::parse_changes;
 use policy::{
     AddressGroup, AddressGroupId, GroupId, MacAddr, Member, NetworkId, Policy, PolicyDelta, Port, PortId,

@@ -94,6 +94,25 @@ fn a_port_of_a_group_that_is_not_there_stays_as_it_was_until_it_is() {
 }
 
 #[test]
+fn a_port_that_is_refused_keeps_its_rules_and_whom_they_admit() {
+    let mut world = world();
+    rule_is(&mut world, "ingress IPv4 from own group");
+    let before = world.hosts[0].policy.clone();
+    assert!(before.ports.contains_key(&"g/member/10.0.0.1/32/".into()));
+    by_hand(
+        &mut world,
+        Update::table(PORT).filter(Condition::equal("id", "p")).set("security_groups", Value::set(["h"])),
+    );
+    world.run();
+    assert_eq!(world.hosts[0].policy, before);
+    // Its rules go on to be followed.
+    rule_is(&mut world, "ingress IPv4 udp");
+    let rules = &world.hosts[0].policy.groups[&"g".into()].rules;
+    let udp = policy::Service::Ports { protocol: policy::PortProtocol::Udp, range: None };
+    assert_eq!(rules.iter().map(|rule| rule.service).collect::<Vec<_>>(), [udp]);
+}
+
+#[test]
 fn a_group_that_goes_before_its_port_stays() {
     let mut world = world();
     let before = world.hosts[0].policy.groups.clone();
