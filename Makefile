@@ -8,7 +8,7 @@ SOAK_WORLDS ?= 10000
 # What `make fuzz` runs, each for so long.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= openflow openflow_damaged flow_text flow_text_damaged ovsdb ovsdb_damaged ovsdb_rows ovsdb_rows_damaged \
-	policy_document policy_document_damaged pipeline
+	policy_document policy_document_damaged store_rows store_rows_damaged neutron_message neutron_message_damaged pipeline
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 # The tests and the demo make network namespaces, which takes root; what is built belongs to the caller.
