@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bolero::TypeGenerator;
 use peak_alloc::PeakAlloc;
+use policy::{Policy, Remote};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -125,6 +126,21 @@ pub fn bounded<T>(length: usize, read: impl FnOnce() -> T) -> T {
     let bound = FLOOR + PER_BYTE * length;
     assert!(taken <= bound, "{length} bytes of input took {taken} bytes of memory, more than {bound}");
     result
+}
+
+/// Every reference leads somewhere, but for remote groups.
+///
+/// # Panics
+/// One does not.
+pub fn references_lead_somewhere(policy: &Policy) {
+    for port in policy.ports.values() {
+        assert!(port.security_groups.iter().all(|id| policy.groups.contains_key(id)), "{port:?}");
+    }
+    for rule in policy.groups.values().flat_map(|group| &group.rules) {
+        if let Remote::AddressGroup(id) = &rule.remote {
+            assert!(policy.address_groups.contains_key(id), "{rule:?}");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bolero::check;
-use fuzz::{CASES, Damage, bounded, corpus};
+use fuzz::{CASES, Damage, bounded, corpus, references_lead_somewhere};
 use neutron::rpc::envelope::Message;
 use neutron::rpc::{Effect, Event, Mirror, Now, Options};
-use policy::{Policy, Remote};
+use policy::Policy;
 
 fn judge(bytes: &[u8]) {
     // JSON in JSON: what is quoted twice is read twice.
@@ -36,19 +36,7 @@ fn judge(bytes: &[u8]) {
     }
     take(&mut mirror, Event::Lost("gone".into()), 5);
     assert_eq!(&policy, mirror.policy(), "what was told is what is held");
-    is_whole(&policy);
-}
-
-/// Every reference leads somewhere, but for remote groups.
-fn is_whole(policy: &Policy) {
-    for port in policy.ports.values() {
-        assert!(port.security_groups.iter().all(|id| policy.groups.contains_key(id)), "{port:?}");
-    }
-    for rule in policy.groups.values().flat_map(|group| &group.rules) {
-        if let Remote::AddressGroup(id) = &rule.remote {
-            assert!(policy.address_groups.contains_key(id), "{rule:?}");
-        }
-    }
+    references_lead_somewhere(&policy);
 }
 
 #[test]

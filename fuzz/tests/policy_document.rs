@@ -1,9 +1,9 @@
 //! The document that an operator or an API writes, as YAML and as JSON.
 
 use bolero::check;
-use fuzz::{CASES, Damage, bounded, corpus};
+use fuzz::{CASES, Damage, bounded, corpus, references_lead_somewhere};
+use policy::Policy;
 use policy::document::{Parsed, parse};
-use policy::{Policy, Remote};
 
 fn judge(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -30,14 +30,7 @@ fn is_whole(parsed: &Parsed) {
     let Parsed { policy, diagnostics, refused, document_refused } = parsed;
     assert!(diagnostics.iter().all(|diagnostic| diagnostic.line >= 1), "{diagnostics:?}");
     assert!(!diagnostics.is_empty() || (refused.is_empty() && !document_refused), "refused without a reason");
-    for port in policy.ports.values() {
-        assert!(port.security_groups.iter().all(|id| policy.groups.contains_key(id)), "{port:?}");
-    }
-    for rule in policy.groups.values().flat_map(|group| &group.rules) {
-        if let Remote::AddressGroup(id) = &rule.remote {
-            assert!(policy.address_groups.contains_key(id), "{rule:?}");
-        }
-    }
+    references_lead_somewhere(policy);
 }
 
 #[test]

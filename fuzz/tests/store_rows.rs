@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bolero::check;
-use fuzz::{CASES, Damage, bounded, corpus};
+use fuzz::{CASES, Damage, bounded, corpus, references_lead_somewhere};
+use policy::Policy;
 use policy::document::{parse, write};
-use policy::{Policy, Remote};
 use store::{GroupHead, Memory, Now, PortRow, Seen, SetChange, View};
 
 fn judge(bytes: &[u8]) {
@@ -20,14 +20,7 @@ fn judge(bytes: &[u8]) {
     policy.apply(delta);
     policy.apply(view.commit());
     assert!(view.commit().is_empty(), "nothing is told twice");
-    for port in policy.ports.values() {
-        assert!(port.security_groups.iter().all(|id| policy.groups.contains_key(id)), "{port:?}");
-    }
-    for rule in policy.groups.values().flat_map(|group| &group.rules) {
-        if let Remote::AddressGroup(id) = &rule.remote {
-            assert!(policy.address_groups.contains_key(id), "{rule:?}");
-        }
-    }
+    references_lead_somewhere(&policy);
     // What is told of a port is what a document would say.
     let own = view.policy();
     let again = parse(&[("p", &write(own).to_string())], None);

@@ -43,43 +43,39 @@ impl Memory {
 
     /// What one sees who has this in sight, and then has `now`.
     pub fn until(&self, now: &Memory) -> Vec<Seen> {
-        let mut seen = Vec::new();
-        let nothing = BTreeSet::new();
-        for id in self.groups.keys().chain(now.groups.keys().filter(|id| !self.groups.contains_key(*id))) {
-            let (before, after) = (self.groups.get(id), now.groups.get(id));
-            let texts = |of: Option<&(GroupHead, BTreeSet<String>)>| {
-                of.map_or(nothing.clone(), |(_, texts)| texts.clone())
-            };
-            let members = SetChange::between(&texts(before), &texts(after));
-            let head = differs(before.map(|(head, _)| head), after.map(|(head, _)| head));
-            if head.is_some() || !members.is_empty() {
-                seen.push(Seen::Group { id: id.clone(), head, members });
-            }
-        }
-        let added = now.address_groups.keys().filter(|id| !self.address_groups.contains_key(*id));
-        for id in self.address_groups.keys().chain(added) {
-            let (before, after) = (self.address_groups.get(id), now.address_groups.get(id));
-            let texts = |of: Option<&(String, BTreeSet<String>)>| {
-                of.map_or(nothing.clone(), |(_, texts)| texts.clone())
-            };
-            let addresses = SetChange::between(&texts(before), &texts(after));
-            let name = differs(before.map(|(name, _)| name), after.map(|(name, _)| name));
-            if name.is_some() || !addresses.is_empty() {
-                seen.push(Seen::AddressGroup { id: id.clone(), name, addresses });
-            }
-        }
-        for id in self.ports.keys().chain(now.ports.keys().filter(|id| !self.ports.contains_key(*id))) {
-            let after = now.ports.get(id);
-            if self.ports.get(id) != after {
-                seen.push(Seen::Port(id.clone(), after.cloned()));
-            }
-        }
+        let groups = changes(&self.groups, &now.groups);
+        let mut seen: Vec<Seen> =
+            groups.map(|(id, head, members)| Seen::Group { id: id.clone(), head, members }).collect();
+        let address_groups = changes(&self.address_groups, &now.address_groups);
+        seen.extend(address_groups.map(|(id, name, addresses)| {
+            let id = id.clone();
+            Seen::AddressGroup { id, name, addresses }
+        }));
+        let ids: BTreeSet<&PortId> = self.ports.keys().chain(now.ports.keys()).collect();
+        let changed = ids.into_iter().filter(|id| self.ports.get(*id) != now.ports.get(*id));
+        seen.extend(changed.map(|id| Seen::Port(id.clone(), now.ports.get(id).cloned())));
         seen
     }
 }
 
-fn differs<T: Clone + PartialEq>(before: Option<&T>, after: Option<&T>) -> Option<Now<T>> {
-    (before != after).then(|| after.map_or(Now::Gone, |after| Now::Is(after.clone())))
+/// Objects with a set each.
+type WithSets<I, T> = BTreeMap<I, (T, BTreeSet<String>)>;
+
+/// What is another in the two.
+fn changes<'m, I: Ord, T: Clone + PartialEq>(
+    before: &'m WithSets<I, T>,
+    now: &'m WithSets<I, T>,
+) -> impl Iterator<Item = (&'m I, Option<Now<T>>, SetChange)> {
+    let nothing = BTreeSet::new();
+    let ids: BTreeSet<&I> = before.keys().chain(now.keys()).collect();
+    ids.into_iter().filter_map(move |id| {
+        let (old, new) = (before.get(id), now.get(id));
+        let set = |of: Option<&'m (T, BTreeSet<String>)>| of.map_or(nothing.clone(), |(_, set)| set.clone());
+        let change = SetChange::between(&set(old), &set(new));
+        let (old, new) = (old.map(|(head, _)| head), new.map(|(head, _)| head));
+        let head = (old != new).then(|| new.map_or(Now::Gone, |new| Now::Is(new.clone())));
+        (head.is_some() || !change.is_empty()).then_some((id, head, change))
+    })
 }
 
 impl SetChange {
