@@ -722,7 +722,10 @@ mod tests {
                 .complete()
         };
         let error = |text: &str| config(text).unwrap_err().to_string();
-        assert_eq!(error(""), "neutron: transport_url is not set; source neutron-rpc takes it");
+        assert_eq!(
+            error(""),
+            "neutron: transport_url is not set; source neutron-rpc and role publisher take it"
+        );
         let url = "transport_url = \"rabbit://u:secret@h/v\"\n";
         let plain = config(url).unwrap();
         assert_eq!(plain.hook(), Hook::Bridge);

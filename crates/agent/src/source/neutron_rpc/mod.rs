@@ -3,6 +3,8 @@
 //! It needs no daemon: whoever wants to know what the cloud's policy is [follows](follow) it.
 
 mod link;
+#[cfg(test)]
+mod tests;
 mod url;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
