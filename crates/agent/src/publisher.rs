@@ -25,6 +25,12 @@ const NAME: &str = "publisher";
 /// How long to wait before a store that did not let itself be prepared is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How often the lock is looked after; so long at least somebody has who has taken it, to write something.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// For how long Neutron may be away before another publisher is let at it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What became of a transaction of ours.
 #[derive(Debug)]
 enum Done {
@@ -49,6 +55,12 @@ struct Publisher<F> {
     /// When the store is to be prepared, if it is not by then; none while that is under way.
     prepare_at: Option<Instant>,
     began: Instant,
+    /// When the lock is to be looked after.
+    look_at: Instant,
+    /// Since when the lock is ours, and of no use.
+    useless_since: Option<Instant>,
+    /// The lock was taken away.
+    was_robbed: bool,
     /// Why the store is not there, or does not take something.
     store_fault: Option<String>,
     write_fault: Option<String>,
@@ -118,6 +130,9 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
             under_way: JoinSet::new(),
             prepare_at: Some(Instant::now()),
             began: Instant::now(),
+            look_at: Instant::now() + LOOK,
+            useless_since: None,
+            was_robbed: false,
             store_fault: Some("not connected yet".to_owned()),
             write_fault: None,
         }
@@ -147,9 +162,14 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
             }
             update = next(&mut self.updates) => match update {
                 Some(update) => self.update(update),
-                None => self.updates = None,
+                None => {
+                    error!("what follows Neutron has ended; it is begun anew");
+                    self.updates = None;
+                    self.publication.ask_again();
+                }
             },
             () = sleep_until(again), if is_due => {}
+            () = sleep_until(self.look_at) => self.look_after_the_lock(),
         }
         true
     }
@@ -166,13 +186,50 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
                 }
                 self.store_fault = Some(reason.clone());
             }
-            SessionEvent::Locked(_) => info!("this publisher writes the policy store"),
-            SessionEvent::Stolen(_) => warn!("another publisher has taken the lock of the policy store"),
+            SessionEvent::Locked(_) => {
+                info!("this publisher writes the policy store");
+                self.was_robbed = false;
+            }
+            SessionEvent::Stolen(_) => {
+                warn!("somebody has taken the lock of the policy store");
+                self.was_robbed = true;
+                self.look_at = Instant::now() + LOOK;
+            }
             SessionEvent::Update(_) => {}
         }
         if let Err(reason) = self.publication.event(event) {
             error!(%reason, "a row of the policy store cannot be read");
             self.store_fault = Some(reason.to_string());
+        }
+    }
+
+    /// A lock that is not used is given back, and one that was taken by somebody who does not use it is taken back.
+    fn look_after_the_lock(&mut self) {
+        let now = Instant::now();
+        self.look_at = now + LOOK;
+        let is_of_use = self.said.as_ref().is_some_and(|said| said.state != State::Disconnected);
+        if self.publication.leads() && !is_of_use {
+            let since = *self.useless_since.get_or_insert(now);
+            if now.duration_since(since) >= PATIENCE {
+                warn!("without Neutron this publisher gives the lock back: another may have it");
+                self.useless_since = None;
+                self.publication.unlocked();
+                let handle = self.handle.clone();
+                tokio::spawn(async move {
+                    handle.unlock(schema::PUBLISHER_LOCK).await;
+                    // Whoever waits has it by then.
+                    handle.lock(schema::PUBLISHER_LOCK).await;
+                });
+            }
+        } else {
+            self.useless_since = None;
+        }
+        let is_robbed = self.was_robbed && !self.publication.leads() && self.publication.wrote_last();
+        if is_robbed && self.store_fault.is_none() {
+            error!("who has taken the lock of the policy store writes nothing; it is taken back");
+            self.was_robbed = false;
+            let handle = self.handle.clone();
+            tokio::spawn(async move { handle.steal(schema::PUBLISHER_LOCK).await });
         }
     }
 

@@ -28,7 +28,7 @@ pub struct Follower {
     has_news: bool,
     /// How often the session was connected.
     connections: u64,
-    /// The server may be behind the one before, of which we know: what it says is not taken until it has taken a write.
+    /// The server may be behind the one before, of whose word the switch is: what it says is not taken until it has taken a write.
     needs_proof: bool,
     /// What the view has from before the session, until the session has begun.
     remembered: Option<Memory>,
@@ -82,7 +82,7 @@ impl Follower {
         match event {
             SessionEvent::Connected => {
                 self.is_connected = true;
-                self.needs_proof = self.connections > 0 || self.remembered != Some(Memory::default());
+                self.needs_proof = true;
                 self.connections += 1;
             }
             SessionEvent::Disconnected { .. } => self.is_connected = false,
@@ -112,7 +112,9 @@ impl Follower {
             self.wanted = wants;
         }
         let is_refused = self.refused_by == Some(self.connections);
-        if self.asked.is_some() || is_refused || self.wanted == self.answered {
+        // While a connection is being made, an answer would say nothing of the rows.
+        let is_idle = self.is_connected && self.asked.is_none() && !is_refused;
+        if !is_idle || self.wanted == self.answered {
             return None;
         }
         let (before, now) = (self.answered.conditions(), self.wanted.conditions());

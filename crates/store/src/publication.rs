@@ -119,6 +119,11 @@ impl Publication {
         Ok(())
     }
 
+    /// The lock was given back.
+    pub fn unlocked(&mut self) {
+        (self.leads, self.is_verified) = (false, false);
+    }
+
     fn begin_term(&mut self, wrote_last: bool) {
         self.terms += 1;
         self.is_verified = self.is_whole && wrote_last;
@@ -131,7 +136,10 @@ impl Publication {
         if !may || self.under_way.is_some() || now < self.not_before {
             return None;
         }
-        let batch = self.writer.batch(ROWS)?;
+        let is_marked = self.writer.held().publisher() == Some(&self.name);
+        // Who leads leaves its name also when nothing differs: by that it is known.
+        let is_to_be_marked = !is_marked && self.is_prepared();
+        let batch = self.writer.batch(ROWS).or_else(|| is_to_be_marked.then(Batch::marking))?;
         let Some((transaction, _)) = batch.transaction(self.writer.held(), Some(&self.name), false) else {
             // Nobody has prepared the store.
             self.writer.failed(batch);
@@ -159,6 +167,16 @@ impl Publication {
     /// When [`Publication::next`] is to be asked again, if nothing happens before.
     pub fn next_time(&self) -> Duration {
         self.not_before
+    }
+
+    /// Nobody says any more what Neutron's policy is: all of it is to be asked for once more.
+    pub fn ask_again(&mut self) {
+        self.begin_term(false);
+    }
+
+    /// Whether the store was written last by this one.
+    pub fn wrote_last(&self) -> bool {
+        self.writer.held().publisher() == Some(&self.name)
     }
 
     /// Whether it is this one that writes.

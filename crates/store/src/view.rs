@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use policy::document::{Diagnostic, parse_changes, write_rule};
 use policy::{
-    AddressGroup, AddressGroupId, GroupId, Member, Policy, PolicyDelta, Port, PortId, RuleId, SecurityGroup,
+    AddressGroup, AddressGroupId, GroupId, Member, Policy, PolicyDelta, Port, PortId, Remote, RuleId,
+    SecurityGroup,
 };
 use serde_json::{Value, json};
 
@@ -284,22 +285,30 @@ impl View {
 
     fn name_remotes(&mut self, own: &GroupId, head: Option<&GroupHead>, is_named: bool) {
         for text in head.iter().flat_map(|head| head.rules.values()) {
-            match (rule_text::remote(text), is_named) {
-                (Some(NamedRemote::Own), true) => _ = self.named.add(own),
-                (Some(NamedRemote::Own), false) => _ = self.named.remove(own),
-                (Some(NamedRemote::Group(id)), true) => _ = self.named.add(&id.into()),
-                (Some(NamedRemote::Group(id)), false) => _ = self.named.remove(&id.into()),
-                (Some(NamedRemote::AddressGroup(id)), true) => _ = self.named_addresses.add(&id.into()),
-                (Some(NamedRemote::AddressGroup(id)), false) => {
-                    let id = AddressGroupId::from(id);
-                    if self.named_addresses.remove(&id) {
-                        self.changed_addresses.insert(id);
-                    }
-                }
-                (None, _) => {}
+            match rule_text::remote(text) {
+                Some(NamedRemote::Own) => self.name(NamedRemote::Group(own.as_str()), is_named),
+                Some(remote) => self.name(remote, is_named),
+                None => {}
             }
-            self.wants_changed = true;
         }
+    }
+
+    /// A rule names it, or does not any more.
+    fn name(&mut self, remote: NamedRemote<'_>, is_named: bool) {
+        self.wants_changed |= match (remote, is_named) {
+            (NamedRemote::Group(id), true) => self.named.add(&id.into()),
+            (NamedRemote::Group(id), false) => self.named.remove(&id.into()),
+            (NamedRemote::AddressGroup(id), true) => self.named_addresses.add(&id.into()),
+            (NamedRemote::AddressGroup(id), false) => {
+                let id = AddressGroupId::from(id);
+                let is_last = self.named_addresses.remove(&id);
+                if is_last {
+                    self.changed_addresses.insert(id);
+                }
+                is_last
+            }
+            (NamedRemote::Own, _) => false,
+        };
     }
 
     fn note(&mut self, about: About, fault: Option<(String, String)>) {
@@ -344,8 +353,24 @@ impl View {
             if !faults.is_empty() {
                 self.faults.insert(About::Group(id.clone()), faults);
             }
+            for group in changes.delta.groups.iter().filter_map(|(_, group)| group.as_ref()) {
+                let before = self.policy.groups.get(id).cloned();
+                self.name_told(Some(group), true);
+                self.name_told(before.as_ref(), false);
+            }
             delta.add(&changes.delta);
             self.policy.apply(changes.delta);
+        }
+    }
+
+    /// A rule that is refused is as it was, and so is whom it names.
+    fn name_told(&mut self, group: Option<&Arc<SecurityGroup>>, is_named: bool) {
+        for rule in group.iter().flat_map(|group| &group.rules) {
+            match &rule.remote {
+                Remote::Group(id) => self.name(NamedRemote::Group(id.as_str()), is_named),
+                Remote::AddressGroup(id) => self.name(NamedRemote::AddressGroup(id.as_str()), is_named),
+                Remote::Any | Remote::Prefix(_) => {}
+            }
         }
     }
 
@@ -383,7 +408,8 @@ impl View {
             self.faults.remove(&About::Group(id.clone()));
             if self.policy.ports.values().any(|port| port.security_groups.contains(&id)) {
                 self.changed_groups.insert(id);
-            } else if self.policy.groups.remove(&id).is_some() {
+            } else if let Some(group) = self.policy.groups.remove(&id) {
+                self.name_told(Some(&group), false);
                 delta.groups.insert(id, None);
             }
         }

@@ -63,7 +63,10 @@ impl Held {
             ADDRESS_GROUP => put(&mut self.address_groups, old, new),
             PORT => put(&mut self.ports, old, new),
             GLOBAL => {
-                self.global = new.cloned();
+                let is_held = self.global.as_ref().map(|row| row.uuid()) == old.map(|row| row.uuid());
+                if new.is_some() || is_held {
+                    self.global = new.cloned();
+                }
                 Ok(())
             }
             _ => Ok(()),
@@ -406,6 +409,11 @@ impl Writer {
 }
 
 impl Batch {
+    /// Of nothing but the name of who writes it.
+    pub(crate) fn marking() -> Self {
+        Batch { is_last: true, ..Batch::default() }
+    }
+
     /// As a transaction that is made only if nobody else has written since the rows were seen that it was made of.
     /// `publisher`: and only by whoever holds the lock, who leaves this name.
     /// `ask`: gives out a new number for hosts to answer, which is the result of the operation whose place is returned;

@@ -362,6 +362,8 @@ impl Subscription {
                 .collect();
             staged.extend(gone);
         }
+        // A row that takes another's place, by what people call it, comes after it.
+        staged.sort_by_key(|(.., new)| new.is_some());
         let changes = staged.into_iter().filter_map(|(table, uuid, new)| {
             let old = self.replica.row(&table, uuid).cloned();
             let change = Change::between(&table, uuid, old, new.clone())?;

@@ -15,7 +15,7 @@ pub enum SessionEvent {
         /// Why, for people.
         reason: String,
     },
-    /// Rows changed, in the server's order; one event holds what one transaction did, or several.
+    /// Rows changed; one event holds what one transaction did, or several. What went comes first.
     Update(Vec<Change>),
     /// The lock is ours now.
     Locked(String),

@@ -114,8 +114,11 @@ impl MergedRows {
         self.changes[place] = Change::between(&change.table, change.uuid, old, change.new_row().cloned());
     }
 
+    /// What went first, as in a single update.
     fn into_changes(self) -> Vec<Change> {
-        self.changes.into_iter().flatten().collect()
+        let mut changes: Vec<Change> = self.changes.into_iter().flatten().collect();
+        changes.sort_by_key(|change| change.new_row().is_some());
+        changes
     }
 }
 

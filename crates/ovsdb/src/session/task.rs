@@ -168,7 +168,8 @@ impl SessionHandle {
     }
 
     /// Follows other rows of a monitored table. The changes are in the queue of events before this returns;
-    /// without a connection the conditions are kept for the next one.
+    /// without a connection the conditions are kept for the next one. While the monitor of a new connection is being
+    /// started this returns at once, and the changes follow that start.
     ///
     /// # Errors
     /// A table that is not followed, or conditions that do not fit the schema or that the server refuses.

@@ -166,3 +166,54 @@ fn nothing_is_taken_of_a_store_that_is_not_finished() {
     world.run();
     assert!(world.hosts[0].policy.ports.is_empty(), "an empty policy is one");
 }
+
+/// The port of the host, made anew.
+fn port_made_anew() -> Transaction {
+    let insert = Insert::into(PORT)
+        .set("id", "p")
+        .set("network_id", "n")
+        .set("mac_address", "fa:16:3e:00:00:01")
+        .set("fixed_ips", Value::set(["10.0.0.1"]))
+        .set("security_groups", Value::set(["g"]))
+        .set("hosts", Value::set(["h"]));
+    let delete = ovsdb::Delete::from(PORT).filter(Condition::equal("id", "p"));
+    Transaction::new(DATABASE).with(delete).with(insert)
+}
+
+#[test]
+fn a_row_that_is_made_anew_is_the_same_port() {
+    // Rows are told of in the order of their random names: often enough to see both orders.
+    for _ in 0..20 {
+        let mut world = world();
+        let before = world.hosts[0].policy.clone();
+        world.transact(&port_made_anew());
+        world.run();
+        assert_eq!(world.hosts[0].policy, before);
+        // And while the host is away, from a server that sends everything.
+        let (now, World { hosts, server, .. }) = (world.now, &mut world);
+        hosts[0].session.lose(server, now);
+        server.transact(&port_made_anew()).unwrap();
+        server.keep_transactions(0);
+        world.run();
+        world.run();
+        assert_eq!(world.hosts[0].policy, before);
+    }
+}
+
+#[test]
+fn a_rule_that_is_refused_keeps_whom_it_names() {
+    let mut world = world();
+    by_hand(
+        &mut world,
+        Insert::into(SECURITY_GROUP).set("id", "h").set("members_ipv4", Value::set(["10.0.0.9"])),
+    );
+    rule_is(&mut world, "ingress IPv4 tcp 22 from group h");
+    let before = world.hosts[0].policy.clone();
+    assert!(before.ports.contains_key(&"h/member/10.0.0.9/32/".into()), "{before:?}");
+    rule_is(&mut world, "ingress IPv4 tcp 22 form group h");
+    world.run();
+    assert_eq!(world.hosts[0].policy, before);
+    rule_is(&mut world, "ingress IPv4 tcp 22");
+    world.run();
+    assert!(!world.hosts[0].policy.groups.contains_key(&"h".into()));
+}

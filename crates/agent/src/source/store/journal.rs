@@ -56,13 +56,21 @@ impl Journal {
         self.write(seen).map_err(|reason| JournalError { path: self.path.clone(), reason })
     }
 
+    /// What cannot be written any more is not to be read later: it would be older than what was in force.
+    pub(super) fn give_up(path: &Path) {
+        for path in [path.to_owned(), path.with_extension("new")] {
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                warn!(path = %path.display(), %error, "an old store cache stays");
+            }
+        }
+    }
+
     fn write(&mut self, seen: &[Seen]) -> io::Result<()> {
         let line = line(seen)?;
         self.length += line.len() as u64;
-        if self.length > LIMIT {
-            return Err(io::Error::other(format!("would be longer than {LIMIT} bytes")));
-        }
-        if self.length > SMALL.max(self.whole * GROWTH) {
+        if self.length > SMALL.max(self.whole * GROWTH).min(LIMIT) {
             (self.file, self.length) = write_whole(&self.path, &self.host, &self.memory)?;
             self.whole = self.length;
             return Ok(());
@@ -87,6 +95,9 @@ fn write_whole(path: &Path, host: &str, memory: &Memory) -> io::Result<(File, u6
     let beside = path.with_extension("new");
     let mut bytes = header(host).into_bytes();
     bytes.extend(line(&Memory::default().until(memory))?);
+    if bytes.len() as u64 > LIMIT {
+        return Err(io::Error::other(format!("would be longer than {LIMIT} bytes")));
+    }
     let mut file = File::create(&beside)?;
     file.write_all(&bytes)?;
     file.sync_all()?;

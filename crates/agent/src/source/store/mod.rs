@@ -11,7 +11,7 @@ use ovsdb::{OperationIndex, Remote, ServerPolicy, SessionConfig, SessionEvent, T
 use policy::{PolicyDelta, PortId};
 use store::{Follower, HostRow, Memory, Seen, schema};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use self::journal::Journal;
@@ -40,9 +40,15 @@ enum Input {
     Answer(Option<Answer>),
     /// It is time to write again.
     Time,
-    /// What is known from before is to be told of.
+    /// There may be something to go on with.
     Begun,
 }
+
+/// How often it is looked whether the driver knows by now what is plugged in.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a server says who does not let somebody write (ovsdb-server(7), 4.1.3; a server or a connection that is read-only).
+const NO_RIGHT: [&str; 2] = ["permission error", "not allowed"];
 
 /// How long to wait before what a server did not take is written again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -71,6 +77,8 @@ pub struct Store {
     asked: BTreeSet<PortId>,
     /// Ports that are in sight no more since the last commit.
     departed: Vec<PortId>,
+    /// Rows have come.
+    has_seen: bool,
     /// What is plugged in was looked at.
     knows_plugs: bool,
     /// What the store has of this host, as far as this agent has written it.
@@ -96,6 +104,7 @@ impl Store {
             Some(Ok((journal, memory))) => (Some(journal), memory),
             Some(Err(error)) => {
                 error!(%error, "what was seen of the store is not kept");
+                setup.cache.iter().for_each(|path| Journal::give_up(path));
                 faults.insert(CACHE, error.to_string());
                 (None, Memory::default())
             }
@@ -120,6 +129,7 @@ impl Store {
             under_way: JoinSet::new(),
             asked: BTreeSet::new(),
             departed: Vec::new(),
+            has_seen: false,
             knows_plugs: false,
             row: None,
             wanted_row,
@@ -135,7 +145,7 @@ impl Store {
         if self.recalled.is_some() {
             return Happened(Input::Begun);
         }
-        let retry = self.write_after;
+        let (retry, awaits_plugs) = (self.write_after, self.awaits_plugs());
         Happened(tokio::select! {
             event = self.events.recv() => match event {
                 Some(event) => Input::Event(event),
@@ -143,6 +153,7 @@ impl Store {
             },
             Some(answer) = self.under_way.join_next() => Input::Answer(answer.ok()),
             () = until(retry) => Input::Time,
+            () = sleep(LOOK), if awaits_plugs => Input::Begun,
         })
     }
 
@@ -173,7 +184,7 @@ impl Store {
         if let Some(delta) = self.recalled.take() {
             return Some(delta);
         }
-        if !self.knows_plugs || !self.departed.is_empty() {
+        if self.awaits_plugs() {
             let plugged = plugged()?;
             let departed = std::mem::take(&mut self.departed);
             let mut asked = self.asked.clone();
@@ -188,6 +199,11 @@ impl Store {
         let delta = self.commit();
         self.ask();
         delta
+    }
+
+    /// Whether nothing can be said before it is known what is plugged in.
+    fn awaits_plugs(&self) -> bool {
+        self.has_seen && (!self.knows_plugs || !self.departed.is_empty())
     }
 
     /// A port is plugged in that the policy does not know: perhaps the store does not say that it is here.
@@ -241,6 +257,7 @@ impl Store {
         match event {
             SessionEvent::Connected => {
                 info!("connected to the policy store");
+                self.write_after = None;
                 self.faults.remove(CONNECTION);
             }
             SessionEvent::Disconnected { reason } => {
@@ -249,6 +266,7 @@ impl Store {
             }
             _ => {}
         }
+        self.has_seen |= matches!(event, SessionEvent::Update(_));
         let is_condition = matches!(event, SessionEvent::Connected | SessionEvent::Disconnected { .. });
         match self.follower.event(event) {
             Ok(seen) => {
@@ -281,10 +299,9 @@ impl Store {
             }
             Answer::Written(row, outcome, proof) => {
                 self.is_writing = false;
-                // Refused, it is no proof, and never will be: a host that may not write goes on with what it sees.
-                let is_answered =
-                    !matches!(outcome, Err(TransactError::Lost(_) | TransactError::NotConnected));
-                if let Some(connection) = proof.filter(|_| is_answered) {
+                // A host that may not write goes on with what it sees: it would never have a proof.
+                let may_not = matches!(&outcome, Err(TransactError::Operation { error, .. }) if NO_RIGHT.contains(&error.error.as_str()));
+                if let Some(connection) = proof.filter(|_| outcome.is_ok() || may_not) {
                     self.follower.proved(connection);
                 }
                 let before = self.faults.remove(ROW);
@@ -319,6 +336,7 @@ impl Store {
             error!(%error, "what was seen of the store is not kept any more");
             self.faults.insert(CACHE, error.to_string());
             self.journal = None;
+            self.setup.cache.iter().for_each(|path| Journal::give_up(path));
         }
         Some(delta)
     }
