@@ -405,3 +405,26 @@ fn signal(agent: &Agent, signal: &str) {
     let status = Command::new("kill").args([signal, &agent.child.id().to_string()]).status();
     assert!(status.expect("kill(1)").success());
 }
+
+#[test]
+fn from_the_policy_store_it_goes_on_when_the_database_is_there() {
+    for kind in ["nft", "nftables"] {
+        let (host, mut ovs) = start();
+        let store = common::policy_store::alone();
+        common::policy_store::put(&store, &policy(BY_ANYBODY, true), &[]);
+        // The store is known before it is known what is plugged in.
+        ovs.stop_ovsdb();
+        let options = match kind {
+            "nftables" => vec!["--driver", "nftables"],
+            iptables => vec!["--driver", "iptables_hybrid", "--iptables-variant", iptables],
+        };
+        let remotes = store.remotes();
+        let from_store = ["--policy-source", "store", "--store", &remotes, "--host", "h"];
+        let agent = Agent::start_on_host(&ovs, host.netns(), &[options, from_store.to_vec()].concat());
+        agent.wait_for("connected to the policy store", 1);
+        ovs.start_ovsdb().expect("it comes up again");
+        converged(&ovs);
+        assert!(passes(&host, 40_000, 53), "{}", agent.log());
+        drop(agent);
+    }
+}

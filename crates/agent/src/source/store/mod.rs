@@ -11,7 +11,7 @@ use ovsdb::{OperationIndex, Remote, ServerPolicy, SessionConfig, SessionEvent, T
 use policy::{PolicyDelta, PortId};
 use store::{Follower, HostRow, Memory, Seen, schema};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use self::journal::Journal;
@@ -86,6 +86,8 @@ pub struct Store {
     wanted_row: HostRow,
     is_writing: bool,
     write_after: Option<Instant>,
+    /// When it is looked what is plugged in.
+    look_at: Option<Instant>,
     /// Why the store is not there, or does not do what is asked of it.
     faults: BTreeMap<&'static str, String>,
 }
@@ -135,6 +137,7 @@ impl Store {
             wanted_row,
             is_writing: false,
             write_after: None,
+            look_at: None,
             faults,
             setup,
         }
@@ -145,7 +148,9 @@ impl Store {
         if self.recalled.is_some() {
             return Happened(Input::Begun);
         }
-        let (retry, awaits_plugs) = (self.write_after, self.awaits_plugs());
+        // Kept over calls: whoever asks for the status every moment ends each of them.
+        let look_at = self.awaits_plugs().then(|| *self.look_at.get_or_insert_with(|| Instant::now() + LOOK));
+        let retry = self.write_after;
         Happened(tokio::select! {
             event = self.events.recv() => match event {
                 Some(event) => Input::Event(event),
@@ -153,7 +158,7 @@ impl Store {
             },
             Some(answer) = self.under_way.join_next() => Input::Answer(answer.ok()),
             () = until(retry) => Input::Time,
-            () = sleep(LOOK), if awaits_plugs => Input::Begun,
+            () = until(look_at) => Input::Begun,
         })
     }
 
@@ -173,7 +178,10 @@ impl Store {
                 self.write_after = None;
                 false
             }
-            Input::Begun => false,
+            Input::Begun => {
+                self.look_at = None;
+                false
+            }
         }
     }
 
