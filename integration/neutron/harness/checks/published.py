@@ -50,7 +50,7 @@ def published_to_store(world: World) -> str:
         world.api.wait()
         versions.must_arrive("the server restarted")
         cloud.must_take_changes()
-        _create_odd_ones(world)
+        group, port = _create_odd_ones(world)
         versions.must_match()
 
         leading = _leading(publishers)
@@ -66,6 +66,8 @@ def published_to_store(world: World) -> str:
         store.start_again(store_leader)
         for publisher in publishers.values():
             publisher.kill()
+        world.api.delete("port", port)
+        world.api.delete("security_group", group)
         versions.rename()
         for publisher in publishers.values():
             publisher.start()
@@ -84,8 +86,8 @@ def published_to_store(world: World) -> str:
         return str(versions)
 
 
-def _create_odd_ones(world: World) -> None:
-    """Ports and a group that have what the others have not."""
+def _create_odd_ones(world: World) -> tuple[str, str]:
+    """Groups and ports that have what the others have not; gives a group and the one port in it."""
     pairs = [{"ip_address": "10.77.0.222"}, {"ip_address": "fd77::/80", "mac_address": "fa:16:3e:00:00:22"}]
     port = {"network_id": world.networks["vlan"]["id"]}
     world.api.create("port", **port, allowed_address_pairs=pairs)
@@ -95,10 +97,11 @@ def _create_odd_ones(world: World) -> None:
         world.allow(group, protocol)
     world.allow(group, "icmp", families=(4,), port_range_min="8", port_range_max="0")
     world.allow(group, None, families=(6,), remote_ip_prefix="fd00::/8")
+    addresses = world.api.create("address_group", name="odd", addresses=["10.5.0.0/16", "fd05::1/128"])
+    world.allow(group, "udp", 53, families=(4,), remote_address_group_id=addresses["id"])
+    world.api.update("address_group", addresses["id"], name="even")
     gone = world.group("gone")
-    gone_port = world.api.create("port", **port, security_groups=[gone])
-    world.api.delete("port", gone_port["id"])
-    world.api.delete("security_group", gone)
+    return gone, world.api.create("port", **port, security_groups=[gone])["id"]
 
 
 def _leading(publishers: dict[str, Served]) -> str:
