@@ -1,5 +1,6 @@
 """Neutron's policy by way of the policy store: publishers write it, a host takes it from there."""
 
+import ipaddress
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -200,8 +201,9 @@ def _fields(groups: list[Any], address_groups: list[Any], ports: list[Any]) -> _
         rules = {rule["id"]: _rule(rule) for rule in group["security_group_rules"]}
         found[f"group {group['id']}"] = {"name": group["name"], "stateful": group["stateful"], "rules": rules}
     for group in address_groups:
-        fields = {"name": group["name"], "addresses": sorted(group["addresses"])}
-        found[f"address group {group['id']}"] = fields
+        # A single address is written with a length of prefix or without.
+        addresses = sorted(str(ipaddress.ip_network(address)) for address in group["addresses"])
+        found[f"address group {group['id']}"] = {"name": group["name"], "addresses": addresses}
     for port in ports:
         fixed = sorted(address["ip_address"] for address in port["fixed_ips"])
         pairs = [(pair["ip_address"], pair.get("mac_address")) for pair in port["allowed_address_pairs"]]
