@@ -63,6 +63,8 @@ struct Publisher<F> {
     was_robbed: bool,
     /// Why the store is not there, or does not take something.
     store_fault: Option<String>,
+    /// What was logged of that since there was a connection: all members are tried again and again.
+    logged: BTreeSet<String>,
     write_fault: Option<String>,
 }
 
@@ -134,6 +136,7 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
             useless_since: None,
             was_robbed: false,
             store_fault: Some("not connected yet".to_owned()),
+            logged: BTreeSet::new(),
             write_fault: None,
         }
     }
@@ -179,9 +182,10 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
             SessionEvent::Connected => {
                 info!("connected to the leader of the policy store");
                 self.store_fault = None;
+                self.logged.clear();
             }
             SessionEvent::Disconnected { reason } => {
-                if self.store_fault.as_ref() != Some(reason) {
+                if self.logged.insert(reason.clone()) {
                     warn!(reason, "no connection to the leader of the policy store");
                 }
                 self.store_fault = Some(reason.clone());

@@ -18,6 +18,7 @@ from harness import netns
 from harness.agent import PHYSICAL_BRIDGES, Agent
 from harness.alone import alone, end_on_signals
 from harness.api import Api
+from harness.beside import Beside
 from harness.checks import ALL, Check
 from harness.drivers import Driver, Openvswitch, Sgflow
 from harness.install import install
@@ -63,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--prefix", default="snt", help="of the network namespaces")
     parser.add_argument("--target", type=Path, default=target, help="where the build and the caches are")
     parser.add_argument("--release", action="store_true", help="use the release build of sgflow")
+    parser.add_argument("--ports", type=int, default=100, help="how many traffic-of-new-ports creates")
     parser.add_argument("--limit", type=int, default=900, help="seconds that all may take, installing apart")
     return parser.parse_args()
 
@@ -114,6 +116,7 @@ def _set_up(
     run("sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1")
     switch = Switch(rundir, logs)
     services = Services(venv, cache, rundir, logs)
+    beside = Beside(_program(options), switch, rundir, logs)
     driver = _driver(options, switch, rundir, logs)
     with report.timed("OVS, RabbitMQ, MariaDB, neutron-server"):
         switch.start()
@@ -126,7 +129,8 @@ def _set_up(
     with report.timed("agent, networks, machines"):
         driver.start()
         agent.start(driver)
-        world = World(api, switch, agent, driver, options.prefix)
+        world = World(api, switch, agent, driver, beside, options.prefix)
+        world.new_ports = options.ports
         agent.wait_for_iteration()
         world.describe()
         world.start_machines()
@@ -137,8 +141,11 @@ def _set_up(
 def _driver(options: argparse.Namespace, switch: Switch, rundir: Path, logs: Path) -> Driver:
     if options.driver == "openvswitch":
         return Openvswitch()
-    program = options.target / ("release" if options.release else "debug") / "sgflow"
-    return Sgflow(program, switch, rundir, logs)
+    return Sgflow(_program(options), switch, rundir, logs)
+
+
+def _program(options: argparse.Namespace) -> Path:
+    return options.target / ("release" if options.release else "debug") / "sgflow"
 
 
 def _judge_logs(driver: Driver, report: Report) -> None:

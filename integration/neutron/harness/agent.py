@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.drivers import Driver
 from harness.services import PHYSNET_FLAT, PHYSNET_VLAN, Services
-from harness.shell import Process, wait_until
+from harness.shell import HarnessError, Process, wait_until
 from harness.switch import INTEGRATION_BRIDGE, Switch
 
 HOST = "compute-1"
@@ -57,6 +57,13 @@ class Agent:
     def log(self) -> Path:
         """Of the agent that runs, or ran last."""
         return self._logs / f"agent-{self._started}.log"
+
+    @property
+    def pid(self) -> int:
+        """Of the one that runs."""
+        if self._process is None:
+            raise HarnessError("Neutron's agent does not run")
+        return self._process.pid
 
     def start(self, driver: Driver, *, egress_direct: bool = False) -> None:
         """Starts it, and does not wait for anything."""

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Mapping
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,6 @@ integration_bridge = "{bridge}"
 host = "{host}"
 [ovsdb]
 connection = "{database}"
-[api]
-socket = "{socket}"
 [policy]
 {policy}
 """
@@ -27,25 +26,21 @@ BY_DRIVER = 'source = "neutron-driver"'
 """Lines of the settings: the policy comes from Neutron's agent."""
 
 
-class Daemon:
-    """One for a bridge, whose database, socket and settings are in a directory."""
+class Served:
+    """`sgflow agent` in any role; its socket and settings are in a directory."""
 
     def __init__(
-        self, program: Path, switch: Switch, bridge: str, rundir: Path, log: Path, policy: str = BY_DRIVER
+        self, program: Path, environment: Mapping[str, str], rundir: Path, log: Path, settings: str
     ) -> None:
         if not program.exists():
             raise HarnessError(f"{program} is not built: cargo build -p sgflow")
         self.socket = rundir / "sgflow.sock"
         self.log = log
         self._program = program
-        self._environment = switch.environment
+        self._environment = environment
         self._conf = rundir / "sgflow.toml"
         self._process: Process | None = None
-        self._conf.write_text(
-            _CONF.format(
-                bridge=bridge, host=HOST, database=switch.database, socket=self.socket, policy=policy
-            )
-        )
+        self._conf.write_text(f'{settings}\n[api]\nsocket = "{self.socket}"\n')
 
     @property
     def pid(self) -> int | None:
@@ -67,22 +62,18 @@ class Daemon:
         if self._process is not None:
             self._process.stop()
 
-    def state(self) -> dict[str, Any]:
-        """What it holds of what it was told, and how far that is in force."""
-        return self._ask("/v1/neutron-driver")
+    def status(self) -> dict[str, Any]:
+        """As `sgflow status` has it."""
+        return self._ask("/v1/status")
 
     def faults(self) -> list[str]:
         """What is wrong, each with its reason."""
-        return [f"{fault['object']}: {fault['reason']}" for fault in self._ask("/v1/status")["faults"]]
-
-    def flow_mods(self) -> int:
-        """How many it has sent since it began."""
-        return self._ask("/v1/status")["enforced"]["flow_mods"]
+        return [f"{fault['object']}: {fault['reason']}" for fault in self.status()["faults"]]
 
     def _answers(self) -> bool:
         if self._process is not None:
             self._process.must_be_alive()
-        return bool(self._ask("/v1/status"))
+        return bool(self.status())
 
     def _ask(self, path: str) -> dict[str, Any]:
         connection = _UnixConnection(self.socket)
@@ -91,6 +82,31 @@ class Daemon:
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()
+
+
+class Daemon(Served):
+    """One for a bridge, whose database is the switch's."""
+
+    def __init__(
+        self,
+        program: Path,
+        switch: Switch,
+        bridge: str,
+        rundir: Path,
+        log: Path,
+        policy: str = BY_DRIVER,
+        host: str = HOST,
+    ) -> None:
+        settings = _CONF.format(bridge=bridge, host=host, database=switch.database, policy=policy)
+        super().__init__(program, switch.environment, rundir, log, settings)
+
+    def state(self) -> dict[str, Any]:
+        """What it holds of what it was told, and how far that is in force."""
+        return self._ask("/v1/neutron-driver")
+
+    def flow_mods(self) -> int:
+        """How many it has sent since it began."""
+        return self.status()["enforced"]["flow_mods"]
 
 
 class _UnixConnection(HTTPConnection):

@@ -62,13 +62,6 @@ class Sgflow:
 
     def __init__(self, program: Path, switch: Switch, rundir: Path, logs: Path) -> None:
         self._daemon = Daemon(program, switch, INTEGRATION_BRIDGE, rundir, logs / "sgflow.log")
-        self._program, self._switch, self._rundir, self._logs = program, switch, rundir, logs
-
-    def beside(self, bridge: str, policy: str) -> Daemon:
-        """Another daemon, for another bridge; `policy` are lines of its settings. It is not started."""
-        rundir = self._rundir / bridge
-        rundir.mkdir()
-        return Daemon(self._program, self._switch, bridge, rundir, self._logs / f"{bridge}.log", policy)
 
     def agent_options(self) -> str:
         return f"[SGFLOW]\nsocket = {self._daemon.socket}\n"

@@ -47,7 +47,8 @@ class Report:
             if known := check.differs.get(self._driver):
                 outcome, told = "differs", f"{known} ({error})"
             world.describe_state(self._logs / f"{check.name}.txt")
-        except HarnessError as error:
+        except (HarnessError, OSError) as error:
+            # An API that does not answer is no reason to leave the other checks out.
             outcome, told = "FAILED", f"not carried out: {error}"
         self._line(outcome, check, told, time.monotonic() - started)
 

@@ -11,7 +11,7 @@ from harness.shell import HarnessError, Process, run, wait_until
 
 ADDRESS = "127.0.0.1"
 API_PORT = 9696
-_AMQP_PORT = 5672
+AMQP_PORT = 5672
 _EPMD_PORT = 4369
 _DATABASE_PORT = 3306
 _START_S = 120
@@ -20,7 +20,7 @@ _MIGRATE_S = 400
 PHYSNET_VLAN = "physvlan"
 PHYSNET_FLAT = "physflat"
 
-TRANSPORT_URL = f"rabbit://guest:guest@{ADDRESS}:{_AMQP_PORT}/"
+TRANSPORT_URL = f"rabbit://guest:guest@{ADDRESS}:{AMQP_PORT}/"
 
 _NEUTRON_CONF = """\
 [DEFAULT]
@@ -81,7 +81,7 @@ class Services:
         # RabbitMQ takes the longest and needs no help: the database comes up beside it.
         rabbit = self._start_rabbit()
         self._start_database()
-        self._wait_for_port(rabbit, _AMQP_PORT)
+        self._wait_for_port(rabbit, AMQP_PORT)
         self._start_neutron()
 
     def stop(self) -> None:
@@ -97,7 +97,7 @@ class Services:
         """After it was killed."""
         rabbit = self._named("rabbitmq-server")
         rabbit.start_again()
-        self._wait_for_port(rabbit, _AMQP_PORT)
+        self._wait_for_port(rabbit, AMQP_PORT)
 
     def restart_neutron(self) -> None:
         """Both of its processes, as after a crash."""
@@ -131,7 +131,7 @@ class Services:
         home = self._rundir / "rabbit"
         home.mkdir()
         (home / "enabled_plugins").write_text("[].")
-        (home / "rabbitmq.conf").write_text(f"listeners.tcp.1 = {ADDRESS}:{_AMQP_PORT}\n")
+        (home / "rabbitmq.conf").write_text(f"listeners.tcp.1 = {ADDRESS}:{AMQP_PORT}\n")
         (home / "rabbitmq-env.conf").write_text("")
         environment = {
             "PATH": os.environ["PATH"],

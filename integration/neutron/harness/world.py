@@ -10,6 +10,7 @@ from pathlib import Path
 from harness import frames
 from harness.agent import HOST, PHYSICAL_BRIDGES, Agent
 from harness.api import PROJECT, Api, Object
+from harness.beside import Beside
 from harness.drivers import Driver
 from harness.frames import Endpoint, Frame
 from harness.machine import STREAM_PORT, Machine, plug, plug_outside
@@ -64,11 +65,16 @@ class World:
     is bound to another host, and r, which Neutron knows nothing of. On the flat network: VM f, and s
     outside. On the tunnel network: VMs x and y."""
 
-    def __init__(self, api: Api, switch: Switch, agent: Agent, driver: Driver, prefix: str) -> None:
+    def __init__(
+        self, api: Api, switch: Switch, agent: Agent, driver: Driver, beside: Beside, prefix: str
+    ) -> None:
         self.api = api
         self.switch = switch
         self.agent = agent
         self.driver = driver
+        self.beside = beside
+        self.new_ports = 0
+        """How many a check creates that measures what that costs."""
         self.machines: dict[str, Machine] = {}
         self.deleted: set[str] = set()
         self.networks: dict[str, Object] = {}
@@ -90,9 +96,9 @@ class World:
         )
         vlan = {"provider:network_type": "vlan", "provider:physical_network": PHYSNET_VLAN}
         flat = {"provider:network_type": "flat", "provider:physical_network": PHYSNET_FLAT}
-        self._network("vlan", 77, vlan | {"provider:segmentation_id": _SEGMENT})
-        self._network("flat", 78, flat)
-        self._network("tunnel", 79, {"provider:network_type": "vxlan"})
+        self.network("vlan", 77, vlan | {"provider:segmentation_id": _SEGMENT})
+        self.network("flat", 78, flat)
+        self.network("tunnel", 79, {"provider:network_type": "vxlan"})
         self.default_group = self.api.find("security_groups", f"project_id={PROJECT}&name=default")[0]["id"]
         self.guard_group = self.group("guard")
         for protocol in ("tcp", "udp"):
@@ -127,10 +133,23 @@ class World:
             f"{machine.name} is up", lambda: self.api.get("port", port)["status"] == "ACTIVE", _ACTIVE_S, 0.5
         )
 
-    def plug_on(self, bridge: str, groups: dict[str, list[str]]) -> None:
+    def network(self, name: str, number: int, provider: Object, *, is_large: bool = False) -> None:
+        """One with room for 90 ports, or for 4,000."""
+        network = self.api.create("network", name=name, **provider)
+        last4, last6 = (f"10.{number}.15.254", f"fd{number}::fff") if is_large else (f"10.{number}.0.99", f"fd{number}::99")
+        for version, cidr, pool in (
+            (4, f"10.{number}.0.0/{20 if is_large else 24}", (f"10.{number}.0.10", last4)),
+            (6, f"fd{number}::/64", (f"fd{number}::10", last6)),
+        ):
+            pools = [{"start": pool[0], "end": pool[1]}]
+            details = {"ip_version": version, "cidr": cidr, "enable_dhcp": False, "gateway_ip": None}
+            self.api.create("subnet", network_id=network["id"], allocation_pools=pools, **details)
+        self.networks[name] = network
+
+    def plug_on(self, bridge: str, groups: dict[str, list[str]], host: str = OTHER_HOST) -> None:
         """VMs in these groups on the VLAN network, which Neutron takes for another host's, on a bridge that
         its agent has nothing to do with."""
-        self._vms("vlan", OTHER_HOST, groups)
+        self._vms("vlan", host, groups)
         for name in groups:
             self[name].start(self._prefix)
         plug(self.switch, [self[name] for name in groups], bridge)
@@ -141,17 +160,6 @@ class World:
         self[name].start(self._prefix)
         plug(self.switch, [self[name]])
         return self[name]
-
-    def _network(self, name: str, number: int, provider: Object) -> None:
-        network = self.api.create("network", name=name, **provider)
-        for version, cidr, pool in (
-            (4, f"10.{number}.0.0/24", (f"10.{number}.0.10", f"10.{number}.0.99")),
-            (6, f"fd{number}::/64", (f"fd{number}::10", f"fd{number}::99")),
-        ):
-            pools = [{"start": pool[0], "end": pool[1]}]
-            details = {"ip_version": version, "cidr": cidr, "enable_dhcp": False, "gateway_ip": None}
-            self.api.create("subnet", network_id=network["id"], allocation_pools=pools, **details)
-        self.networks[name] = network
 
     def _vms(
         self, network: str, host: str, groups: dict[str, list[str]], device_owner: str = "compute:nova"
