@@ -10,6 +10,7 @@ mod peers;
 mod plot;
 mod report;
 mod scenario;
+mod store;
 mod subject;
 
 use std::path::{Path, PathBuf};
@@ -64,6 +65,9 @@ pub(crate) struct BenchArgs {
 
     #[command(flatten)]
     hybrid: hybrid::HybridArgs,
+
+    #[command(flatten)]
+    store: store::StoreArgs,
 }
 
 /// A step of a scenario, with what it cost each time.
@@ -106,6 +110,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     }
     if args.hybrid.hybrid {
         let json = hybrid::run(&args.hybrid, &args.scenario, (&args.peers, &peers), args.times)?;
+        return args.json.as_deref().map_or(Ok(()), |path| write(path, &json));
+    }
+    if args.store.store {
+        let json = store::run(&args.store, args.plots.as_deref())?;
         return args.json.as_deref().map_or(Ok(()), |path| write(path, &json));
     }
     if let Some(members) = args.ipset {

@@ -55,10 +55,10 @@ const GAP: f64 = 14.0;
 const TOP: f64 = 64.0;
 
 /// A program's bars.
-struct Series {
-    name: String,
-    colour: &'static str,
-    seconds: Vec<Option<f64>>,
+pub(super) struct Series {
+    pub(super) name: String,
+    pub(super) colour: &'static str,
+    pub(super) seconds: Vec<Option<f64>>,
 }
 
 /// The plots, by file name.
@@ -113,7 +113,8 @@ fn peer(figures: &[Figures], peer: &Peer, step: &str, before: fn(&Before) -> f64
     Series { name, colour: peer.colour, seconds: measured.iter().map(of).collect() }
 }
 
-fn draw(title: &str, names: &[&str], series: &[Series]) -> String {
+/// A group of bars for each name, a bar of it for each series.
+pub(super) fn draw(title: &str, names: &[&str], series: &[Series]) -> String {
     let group = bars(series.len()) * BAR + GAP;
     let height = TOP + bars(names.len()) * group + 30.0;
     let mut svg = format!(

@@ -53,6 +53,10 @@ const NO_RIGHT: [&str; 2] = ["permission error", "not allowed"];
 /// How long to wait before what a server did not take is written again.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// A relay answers one host after the other: while hundreds begin at once it says nothing for minutes to those that it has not come to, and who gave
+/// up would ask for the same once more. A machine that has died is noticed by the kernel.
+const PROBE_INTERVAL: Duration = Duration::from_secs(180);
+
 /// The answer to something that was asked of the server.
 #[derive(Debug)]
 enum Answer {
@@ -406,6 +410,7 @@ fn session_config(setup: &StoreSetup, follower: &Follower) -> SessionConfig {
         server: ServerPolicy::Connected,
         schema: Some(schema::schema()),
         monitors: follower.tables(),
+        probe_interval: PROBE_INTERVAL,
         ..SessionConfig::new(first, schema::DATABASE)
     }
 }

@@ -1,0 +1,207 @@
+//! The figures of the policy store as tables for people.
+
+use std::fmt::Write as _;
+
+use super::fleets::{Change, Spectrum, Start, per};
+use super::{Figures, Size};
+
+/// All tables, and what the figures mean for more hosts.
+pub(super) fn text(figures: &Figures) -> String {
+    let Size { agents, ports, groups, members } = figures.size;
+    let mut text = format!(
+        "{agents} agents, {} relays, a cluster of three; {ports} ports, {groups} groups, one of {members} members\n\n",
+        figures.relays
+    );
+    fill(figures, &mut text);
+    starts(figures, &mut text);
+    changes(figures, &mut text);
+    troubles(figures, &mut text);
+    meaning(figures, &mut text);
+    text
+}
+
+fn fill(figures: &Figures, text: &mut String) {
+    let fill = &figures.fill;
+    let heads =
+        ["to fill it: s", "transactions", "leader CPU s", "others", "relays", "leader MB", "others", "relay"];
+    let cells = [
+        number(fill.seconds),
+        fill.transactions.to_string(),
+        number(fill.cpu.leader),
+        number(fill.cpu.followers),
+        number(fill.cpu.relays),
+        megabytes(fill.memory.leader),
+        megabytes(fill.memory.follower),
+        megabytes(fill.memory.relay),
+    ];
+    table(text, &heads, &[cells.into()]);
+}
+
+fn starts(figures: &Figures, text: &mut String) {
+    let heads = [
+        "agents begin at once",
+        "last has its policy s",
+        "and has said so s",
+        "kB a host p50",
+        "max",
+        "leader CPU s",
+        "others",
+        "relays",
+        "CPU ms a host",
+        "a host MB",
+        "leader MB",
+        "relay MB",
+    ];
+    let rows = figures.starts.iter().map(|start| {
+        let Start { agents, seconds, answered, received, cpu, memory } = start;
+        vec![
+            agents.to_string(),
+            number(*seconds),
+            number(*answered),
+            number(received.p50 / 1e3),
+            number(received.max / 1e3),
+            number(cpu.leader),
+            number(cpu.followers),
+            number(cpu.relays),
+            milliseconds(cpu.agents / per(*agents)),
+            number(per(usize::try_from(memory.agents).unwrap_or(0)) / 1e6 / per(*agents)),
+            megabytes(memory.leader),
+            megabytes(memory.relay),
+        ]
+    });
+    table(text, &heads, &rows.collect::<Vec<_>>());
+}
+
+fn changes(figures: &Figures, text: &mut String) {
+    let heads = [
+        "change",
+        "agents",
+        "interested",
+        "members",
+        "ms p50",
+        "p99",
+        "max",
+        "from sending p50",
+        "p99",
+        "bytes p50",
+        "max",
+        "others max",
+        "(in silence)",
+        "cluster CPU ms",
+        "relays",
+        "agents",
+    ];
+    let rows = figures.changes.iter().map(|change| {
+        let Change { what, agents, members, interested, latency, from_sent, received, cpu, .. } = change;
+        vec![
+            (*what).to_owned(),
+            agents.to_string(),
+            interested.to_string(),
+            members.to_string(),
+            milliseconds(latency.p50),
+            milliseconds(latency.p99),
+            milliseconds(latency.max),
+            milliseconds(from_sent.p50),
+            milliseconds(from_sent.p99),
+            format!("{:.0}", received.p50),
+            format!("{:.0}", received.max),
+            format!("{:.0}", change.received_by_others.max),
+            format!("{:.0}", change.received_of_nothing.max),
+            milliseconds(cpu.leader + cpu.followers),
+            milliseconds(cpu.relays),
+            milliseconds(cpu.agents),
+        ]
+    });
+    table(text, &heads, &rows.collect::<Vec<_>>());
+}
+
+fn troubles(figures: &Figures, text: &mut String) {
+    let heads = [
+        "then a member joins",
+        "committed s",
+        "half have it s",
+        "99 of 100",
+        "all",
+        "kB a host p50",
+        "max",
+        "CPU ms a host",
+    ];
+    let rows = figures.troubles.iter().map(|trouble| {
+        let Spectrum { p50, p99, max } = trouble.reached;
+        vec![
+            trouble.what.to_owned(),
+            number(trouble.committed),
+            number(p50),
+            number(p99),
+            number(max),
+            number(trouble.received.p50 / 1e3),
+            number(trouble.received.max / 1e3),
+            milliseconds(trouble.agents_cpu / per(figures.size.agents)),
+        ]
+    });
+    table(text, &heads, &rows.collect::<Vec<_>>());
+}
+
+/// By the figures of the most agents: what each costs a relay when it begins and with a change, times what there would be of them.
+fn meaning(figures: &Figures, text: &mut String) {
+    const HOSTS: f64 = 10_000.0;
+    const RELAYS: f64 = 20.0;
+    let largest = |change: &&Change| change.what == "a member" && change.interested == change.agents;
+    let (Some(start), Some(change)) = (
+        figures.starts.last(),
+        figures.changes.iter().filter(largest).max_by_key(|change| (change.agents, change.members)),
+    ) else {
+        return;
+    };
+    let agents = per(start.agents);
+    let of_start = (start.cpu.relays
+        + if figures.relays == 0 { start.cpu.leader + start.cpu.followers } else { 0.0 })
+        / agents;
+    let of_change = (change.cpu.relays
+        + if figures.relays == 0 { change.cpu.leader + change.cpu.followers } else { 0.0 })
+        / agents;
+    writeln!(
+        text,
+        "On paper, for {HOSTS} hosts at {RELAYS} relays with a core each: who serves an agent takes {:.1} ms of processor time when it begins and {:.3} ms for a member of a group of {} \
+         that all follow. So each relay, with {} hosts, is done {:.0} s after all begin at once, and {:.0} ms after a member came, the agents being on machines of their own. \
+         Each host receives {:.0} kB at its start and {:.0} bytes of each such change, all of them {:.1} GB and {:.1} MB.",
+        of_start * 1e3,
+        of_change * 1e3,
+        change.members,
+        HOSTS / RELAYS,
+        of_start * HOSTS / RELAYS,
+        of_change * HOSTS / RELAYS * 1e3,
+        start.received.p50 / 1e3,
+        change.received.p50,
+        start.received.p50 * HOSTS / 1e9,
+        change.received.p50 * HOSTS / 1e6,
+    )
+    .expect("a String takes any text");
+}
+
+fn table(text: &mut String, heads: &[&str], rows: &[Vec<String>]) {
+    let mut line =
+        |cells: &[String]| writeln!(text, "| {} |", cells.join(" | ")).expect("a String takes any text");
+    line(&heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>());
+    line(
+        &heads
+            .iter()
+            .enumerate()
+            .map(|(place, _)| if place == 0 { "---" } else { "---:" }.to_owned())
+            .collect::<Vec<_>>(),
+    );
+    rows.iter().for_each(|row| line(row));
+    text.push('\n');
+}
+
+fn number(value: f64) -> String {
+    format!("{value:.2}")
+}
+
+fn milliseconds(seconds: f64) -> String {
+    format!("{:.1}", seconds * 1e3)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}", bytes / 1_000_000)
+}
