@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--target", type=Path, default=target, help="where the build and the caches are")
     parser.add_argument("--release", action="store_true", help="use the release build of sgflow")
     parser.add_argument("--ports", type=int, default=100, help="how many traffic-of-new-ports creates")
-    parser.add_argument("--limit", type=int, default=900, help="seconds that all may take, installing apart")
+    parser.add_argument("--limit", type=int, default=1200, help="seconds that all may take, installing apart")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""What of sgflow runs beside the driver under test: daemons for other bridges, and a policy store with its publishers."""
+"""What of sgflow runs beside the driver under test: daemons for other bridges, a policy store, publishers."""
 
 import json
 from collections.abc import Iterator
@@ -76,7 +76,7 @@ class Beside:
 
 
 class Store:
-    """Three ovsdb-servers, a cluster. They listen on the loopback by TCP, so that what hosts receive can be counted."""
+    """Three ovsdb-servers, a cluster. They listen by TCP, so that what hosts receive can be counted."""
 
     def __init__(self, program: Path, rundir: Path, logs: Path, base_port: int) -> None:
         self._program, self._rundir, self._logs = program, rundir, logs
@@ -120,7 +120,8 @@ class Store:
         """Which of them leads."""
 
         def leading() -> list[int]:
-            return [place for place, server in enumerate(self._servers) if server.alive() and self._leads(place)]
+            servers = enumerate(self._servers)
+            return [place for place, server in servers if server.alive() and self._leads(place)]
 
         return wait_until(f"a leader of {self.name}", leading, _START_S)[0]
 

@@ -1,4 +1,4 @@
-"""What a program has received and sent by TCP, as the kernel counts it for each of its sockets (ss(8), tcp(7) TCP_INFO)."""
+"""What a program has received and sent by TCP, as the kernel counts it for each of its sockets: ss(8)."""
 
 import os
 import re

@@ -136,10 +136,10 @@ class World:
     def network(self, name: str, number: int, provider: Object, *, is_large: bool = False) -> None:
         """One with room for 90 ports, or for 4,000."""
         network = self.api.create("network", name=name, **provider)
-        last4, last6 = (f"10.{number}.15.254", f"fd{number}::fff") if is_large else (f"10.{number}.0.99", f"fd{number}::99")
+        length, last4, last6 = (20, "15.254", "fff") if is_large else (24, "0.99", "99")
         for version, cidr, pool in (
-            (4, f"10.{number}.0.0/{20 if is_large else 24}", (f"10.{number}.0.10", last4)),
-            (6, f"fd{number}::/64", (f"fd{number}::10", last6)),
+            (4, f"10.{number}.0.0/{length}", (f"10.{number}.0.10", f"10.{number}.{last4}")),
+            (6, f"fd{number}::/64", (f"fd{number}::10", f"fd{number}::{last6}")),
         ):
             pools = [{"start": pool[0], "end": pool[1]}]
             details = {"ip_version": version, "cidr": cidr, "enable_dhcp": False, "gateway_ip": None}

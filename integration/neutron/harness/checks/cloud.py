@@ -4,7 +4,7 @@ from harness.world import OPEN_PORT, OTHER_HOST, World
 
 
 class Cloud:
-    """VM u in a group that lets TCP in from the group of v; w is in neither. They are called as `names` has it."""
+    """VM u in a group that lets TCP in from the group of v; w is in neither. Their names are `names`."""
 
     def __init__(self, world: World, bridge: str, names: tuple[str, str, str], host: str = OTHER_HOST) -> None:
         self.world = world

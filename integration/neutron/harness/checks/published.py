@@ -28,8 +28,9 @@ _RULE = (
 
 @check(
     "published-to-store",
-    "what Neutron says is in the store, field by field, and in a switch, whoever was restarted or killed: broker, server, "
-    "publisher, the store's leader, the host's agent; nothing goes back, and nothing is written that is not new",
+    "what Neutron says is in the store, field by field, and in a switch, whoever was restarted or killed: "
+    "broker, server, publisher, the store's leader, the host's agent; nothing goes back, and nothing is "
+    "written that is not new",
     needs_daemon=True,
 )
 def published_to_store(world: World) -> str:
@@ -107,7 +108,9 @@ def _create_odd_ones(world: World) -> tuple[str, str]:
 
 def _leading(publishers: dict[str, Served]) -> str:
     def leads() -> list[str]:
-        return [name for name, publisher in publishers.items() if "the lock" not in (publisher.status()["waiting"] or "")]
+        waiting = {name: publisher.status()["waiting"] or "" for name, publisher in publishers.items()}
+        # The others wait for the lock, or for the store.
+        return [name for name, what in waiting.items() if what in ("", "Neutron")]
 
     return wait_until("a publisher leads", leads, 30)[0]
 
@@ -207,11 +210,12 @@ def _fields(groups: list[Any], address_groups: list[Any], ports: list[Any]) -> _
     for port in ports:
         fixed = sorted(address["ip_address"] for address in port["fixed_ips"])
         pairs = [(pair["ip_address"], pair.get("mac_address")) for pair in port["allowed_address_pairs"]]
+        others = ("network_id", "mac_address", "device_owner", "binding:host_id")
         found[f"port {port['id']}"] = {
             "groups": sorted(port["security_groups"]),
             "fixed": fixed,
             "pairs": sorted(pairs),
-            **{name: port.get(name) or None for name in ("network_id", "mac_address", "device_owner", "binding:host_id")},
+            **{name: port.get(name) or None for name in others},
             "security": port.get("port_security_enabled", True),
         }
     return found

@@ -29,8 +29,8 @@ _SOURCE = re.compile(r"\b(?:nw_src|ipv6_src)=([^, ]+)")
 
 @check(
     "traffic-of-new-ports",
-    "ports that are created in the default group reach the switch of a host of the policy store, and all that this host "
-    f"receives and sends is at most 1/{_TIMES} of what neutron-openvswitch-agent receives for them",
+    "ports that are created in the default group reach the switch of a host of the policy store, and all that "
+    f"this host receives and sends is at most 1/{_TIMES} of what neutron-openvswitch-agent receives for them",
 )
 def traffic_of_new_ports(world: World) -> str:
     with ExitStack() as stack:
@@ -58,9 +58,9 @@ def traffic_of_new_ports(world: World) -> str:
         _wait_until_quiet([of_host, of_agent])
         host, agent = of_host.read(), of_agent.read()
         told = (
-            f"{world.new_ports} ports, {', '.join(times)}: host of the store {host}; neutron-openvswitch-agent {agent}: "
-            f"1/{agent.received / max(host.total, 1):.0f}; the one publisher {of_publisher.read()}, "
-            f"{store.revision() - revision} transactions"
+            f"{world.new_ports} ports, {', '.join(times)}: host of the store {host}; "
+            f"neutron-openvswitch-agent {agent}: 1/{agent.received / max(host.total, 1):.0f}; "
+            f"the one publisher {of_publisher.read()}, {store.revision() - revision} transactions"
         )
         if host.total * _TIMES > agent.received:
             raise CheckFailed(told)
@@ -76,8 +76,8 @@ def _create(world: World, count: int) -> set[str]:
 
 
 def _wait_until_told_at_once(world: World) -> None:
-    """Until the server tells both hosts of a port when it is made. One that has not looked who wants which versions
-    does not tell publishers for a minute; what they ask for instead is not what is measured."""
+    """Until the server tells both hosts of a port when it is made. One that has not looked who wants which
+    versions does not tell publishers for a minute; what they ask for instead is not what is measured."""
 
     def told() -> bool:
         addresses = _create(world, 1)
