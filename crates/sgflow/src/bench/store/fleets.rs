@@ -173,7 +173,7 @@ impl<'a> Trial<'a> {
     /// Members of a group come and go, one at a time.
     pub(crate) async fn members(&mut self, group: usize, spread: Spread) -> Result<()> {
         let cloud = self.cloud;
-        let change = |number: usize| cloud.member(group, number / 2, number % 2 == 0);
+        let change = |number: usize| cloud.member(group, number / 2, number.is_multiple_of(2));
         self.repeat("a member", group, spread.members, change).await
     }
 
