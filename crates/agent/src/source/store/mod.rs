@@ -92,6 +92,8 @@ pub struct Store {
     write_after: Option<Instant>,
     /// When it is looked what is plugged in.
     look_at: Option<Instant>,
+    /// None before the first word of it.
+    was_connected: Option<bool>,
     /// Why the store is not there, or does not do what is asked of it.
     faults: BTreeMap<&'static str, String>,
 }
@@ -142,6 +144,7 @@ impl Store {
             is_writing: false,
             write_after: None,
             look_at: None,
+            was_connected: None,
             faults,
             setup,
         }
@@ -180,6 +183,7 @@ impl Store {
             }
             Input::Time => {
                 self.write_after = None;
+                self.was_connected = Some(true);
                 false
             }
             Input::Begun => {
@@ -273,7 +277,11 @@ impl Store {
                 self.faults.remove(CONNECTION);
             }
             SessionEvent::Disconnected { reason } => {
-                warn!(reason, "no connection to the policy store; the policy in force stays");
+                // Once, also when a server after the other is tried.
+                if self.was_connected != Some(false) {
+                    warn!(reason, "no connection to the policy store; the policy in force stays");
+                }
+                self.was_connected = Some(false);
                 self.faults.insert(CONNECTION, reason.clone());
             }
             _ => {}
