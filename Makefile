@@ -22,7 +22,7 @@ endif
 NEUTRON_VERSIONS ?= 22.2.1 23.5.0 24.2.2 25.2.3 26.0.6 27.0.4 28.0.2 29.0.0
 
 .PHONY: deps peers build test test-neutron test-neutron-driver test-neutron-level test-neutron-releases soak fuzz faults \
-	mutants bench bench-neutron instructions lint deny demo clean
+	mutants bench bench-store bench-neutron instructions lint deny demo clean
 
 build:
 	cargo build --release
@@ -129,6 +129,11 @@ mutants:
 BENCH_ARGS ?= --big --json docs/benchmarks/figures.json
 bench: deps build
 	$(SUDO) $(TARGET_DIR)/release/sgflow bench $(BENCH_ARGS)
+
+# The policy store under a thousand agents; with BENCH_STORE_ARGS=--quick it is a test that all of that still works, of a quarter of a minute.
+BENCH_STORE_ARGS ?= --json docs/benchmarks/store.json --plots docs/benchmarks
+bench-store: deps build
+	$(SUDO) $(TARGET_DIR)/release/sgflow bench --store $(BENCH_STORE_ARGS)
 
 # What our driver, Neutron's own and one that does nothing cost under the agent's own code: docs/benchmarks. With
 # BENCH_NEUTRON_ARGS=--quick it is a test that all of that still works, of a minute and a half.
