@@ -173,14 +173,14 @@ impl<'a> Trial<'a> {
     /// Members of a group come and go, one at a time.
     pub(crate) async fn members(&mut self, group: usize, spread: Spread) -> Result<()> {
         let cloud = self.cloud;
-        let change = |number: usize| cloud.member(group, number / 2, number % 2 == 0);
+        let change = |number: usize| cloud.member(group, number / 2, number.is_multiple_of(2));
         self.repeat("a member", group, spread.members, change).await
     }
 
     /// A rule of the group on all hosts comes and goes.
     pub(crate) async fn rules(&mut self) -> Result<()> {
         let members = self.cloud.size.members;
-        self.repeat("a rule", 0, members, |number| Cloud::rule(0, number % 2 == 0)).await
+        self.repeat("a rule", 0, members, |number| Cloud::rule(0, number.is_multiple_of(2))).await
     }
 
     async fn repeat(
