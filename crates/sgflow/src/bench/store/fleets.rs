@@ -180,7 +180,7 @@ impl<'a> Trial<'a> {
     /// A rule of the group on all hosts comes and goes.
     pub(crate) async fn rules(&mut self) -> Result<()> {
         let members = self.cloud.size.members;
-        self.repeat("a rule", 0, members, |number| Cloud::rule(0, number % 2 == 0)).await
+        self.repeat("a rule", 0, members, |number| Cloud::rule(0, number.is_multiple_of(2))).await
     }
 
     async fn repeat(

@@ -63,6 +63,8 @@ struct Fill {
     seconds: f64,
     transactions: usize,
     cpu: Cpu,
+    /// Of whoever leads in the end, since it began.
+    leader_cpu: f64,
     memory: Memory,
 }
 
@@ -123,6 +125,7 @@ async fn measure(args: &StoreArgs, cloud: &Cloud, servers: &mut Servers, changes
         seconds: seconds(begun.elapsed()),
         transactions: written.transactions,
         cpu: servers.cpu()?.since(before),
+        leader_cpu: servers.leader_cpu()?,
         memory: servers.memory()?,
     };
     let mut trial = Trial::new(cloud, servers, pen, changes);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::fleets::{Change, Spectrum, Start, per};
+use super::servers::Cpu;
 use super::{Figures, Size};
 
 /// All tables, and what the figures mean for more hosts.
@@ -22,13 +23,21 @@ pub(super) fn text(figures: &Figures) -> String {
 
 fn fill(figures: &Figures, text: &mut String) {
     let fill = &figures.fill;
-    let heads =
-        ["to fill it: s", "transactions", "leader CPU s", "others", "relays", "leader MB", "others", "relay"];
+    let heads = [
+        "to fill it: s",
+        "transactions",
+        "cluster CPU s",
+        "of that the leader",
+        "relays",
+        "leader MB",
+        "another MB",
+        "relay MB",
+    ];
     let cells = [
         number(fill.seconds),
         fill.transactions.to_string(),
-        number(fill.cpu.leader),
-        number(fill.cpu.followers),
+        number(fill.cpu.cluster),
+        number(fill.leader_cpu),
         number(fill.cpu.relays),
         megabytes(fill.memory.leader),
         megabytes(fill.memory.follower),
@@ -44,8 +53,7 @@ fn starts(figures: &Figures, text: &mut String) {
         "and has said so s",
         "kB a host p50",
         "max",
-        "leader CPU s",
-        "others",
+        "cluster CPU s",
         "relays",
         "CPU ms a host",
         "a host MB",
@@ -60,8 +68,7 @@ fn starts(figures: &Figures, text: &mut String) {
             number(*answered),
             number(received.p50 / 1e3),
             number(received.max / 1e3),
-            number(cpu.leader),
-            number(cpu.followers),
+            number(cpu.cluster),
             number(cpu.relays),
             milliseconds(cpu.agents / per(*agents)),
             number(per(usize::try_from(memory.agents).unwrap_or(0)) / 1e6 / per(*agents)),
@@ -107,7 +114,7 @@ fn changes(figures: &Figures, text: &mut String) {
             format!("{:.0}", received.max),
             format!("{:.0}", change.received_by_others.max),
             format!("{:.0}", change.received_of_nothing.max),
-            milliseconds(cpu.leader + cpu.followers),
+            milliseconds(cpu.cluster),
             milliseconds(cpu.relays),
             milliseconds(cpu.agents),
         ]
@@ -142,35 +149,27 @@ fn troubles(figures: &Figures, text: &mut String) {
     table(text, &heads, &rows.collect::<Vec<_>>());
 }
 
-/// By the figures of the most agents: what each costs a relay when it begins and with a change, times what there would be of them.
+/// By the figures of the most agents: what each costs who serves it when it begins, and with a change, times what there would be of them.
 fn meaning(figures: &Figures, text: &mut String) {
     const HOSTS: f64 = 10_000.0;
     const RELAYS: f64 = 20.0;
-    let largest = |change: &&Change| change.what == "a member" && change.interested == change.agents;
-    let (Some(start), Some(change)) = (
-        figures.starts.last(),
-        figures.changes.iter().filter(largest).max_by_key(|change| (change.agents, change.members)),
-    ) else {
-        return;
-    };
+    let everywhere = |change: &&Change| change.what == "a member" && change.interested == change.agents;
+    let largest =
+        figures.changes.iter().filter(everywhere).max_by_key(|change| (change.agents, change.members));
+    let (Some(start), Some(change)) = (figures.starts.last(), largest) else { return };
     let agents = per(start.agents);
-    let of_start = (start.cpu.relays
-        + if figures.relays == 0 { start.cpu.leader + start.cpu.followers } else { 0.0 })
-        / agents;
-    let of_change = (change.cpu.relays
-        + if figures.relays == 0 { change.cpu.leader + change.cpu.followers } else { 0.0 })
-        / agents;
+    let serving = |cpu: &Cpu| if figures.relays == 0 { cpu.cluster } else { cpu.relays } / agents;
+    let (of_start, of_change) = (serving(&start.cpu), serving(&change.cpu));
+    let (times, each) = (HOSTS / agents, HOSTS / RELAYS);
     writeln!(
         text,
-        "On paper, for {HOSTS} hosts at {RELAYS} relays with a core each: who serves an agent takes {:.1} ms of processor time when it begins and {:.3} ms for a member of a group of {} \
-         that all follow. So each relay, with {} hosts, is done {:.0} s after all begin at once, and {:.0} ms after a member came, the agents being on machines of their own. \
-         Each host receives {:.0} kB at its start and {:.0} bytes of each such change, all of them {:.1} GB and {:.1} MB.",
+        "On paper, for {HOSTS} hosts at {RELAYS} relays with a core each: who serves an agent takes {:.1} ms when it begins, nearly all of it for looking at every port of the store,          and {:.3} ms for a member of a group of {} that all follow. So {each} hosts that begin at once keep their relay for {:.0} s with as many ports as here, and for {:.0} s with as many          a host, and a member has left the relay after {:.0} ms. A host receives {:.0} kB when it begins and {:.0} bytes of such a change, all of them {:.1} GB and {:.1} MB.",
         of_start * 1e3,
         of_change * 1e3,
         change.members,
-        HOSTS / RELAYS,
-        of_start * HOSTS / RELAYS,
-        of_change * HOSTS / RELAYS * 1e3,
+        of_start * each,
+        of_start * each * times,
+        of_change * each * 1e3,
         start.received.p50 / 1e3,
         change.received.p50,
         start.received.p50 * HOSTS / 1e9,

@@ -20,8 +20,8 @@ pub(crate) struct Servers {
 /// Processor time so far, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub(crate) struct Cpu {
-    pub(crate) leader: f64,
-    pub(crate) followers: f64,
+    /// All members: who of them leads may change.
+    pub(crate) cluster: f64,
     pub(crate) relays: f64,
     /// This process: all agents, and who writes.
     pub(crate) agents: f64,
@@ -69,15 +69,20 @@ impl Servers {
 
     /// Processor time so far. What does not run has used none.
     pub(crate) fn cpu(&self) -> Result<Cpu> {
-        let leader = self.databases.leader()?;
-        let of =
-            |name: &str| self.databases.pid(name).and_then(process::cpu).unwrap_or_default().as_secs_f64();
         Ok(Cpu {
-            followers: members().filter(|name| *name != leader).map(|name| of(&name)).sum(),
-            leader: of(&leader),
-            relays: self.relays.iter().map(|name| of(name)).sum(),
+            cluster: members().map(|name| self.cpu_of(&name)).sum(),
+            relays: self.relays.iter().map(|name| self.cpu_of(name)).sum(),
             agents: self.agents_cpu()?,
         })
+    }
+
+    /// Processor time so far of the member that leads now.
+    pub(crate) fn leader_cpu(&self) -> Result<f64> {
+        Ok(self.cpu_of(&self.databases.leader()?))
+    }
+
+    fn cpu_of(&self, name: &str) -> f64 {
+        seconds(self.databases.pid(name).and_then(process::cpu).unwrap_or_default())
     }
 
     /// Processor time of this process so far.
@@ -106,8 +111,7 @@ impl Cpu {
     /// What was used since.
     pub(crate) fn since(self, before: Cpu) -> Cpu {
         Cpu {
-            leader: self.leader - before.leader,
-            followers: self.followers - before.followers,
+            cluster: self.cluster - before.cluster,
             relays: self.relays - before.relays,
             agents: self.agents - before.agents,
         }
@@ -115,12 +119,7 @@ impl Cpu {
 
     /// Of each of so many.
     pub(crate) fn each(self, count: f64) -> Cpu {
-        Cpu {
-            leader: self.leader / count,
-            followers: self.followers / count,
-            relays: self.relays / count,
-            agents: self.agents / count,
-        }
+        Cpu { cluster: self.cluster / count, relays: self.relays / count, agents: self.agents / count }
     }
 }
 
