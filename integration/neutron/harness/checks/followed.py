@@ -22,30 +22,30 @@ _RECONNECT_S = 100
 def followed_over_rpc(world: World) -> str:
     services = world.agent.services
     with world.beside.daemon(_BRIDGE, _POLICY, HOST) as daemon:
-        cloud = Cloud(world, _BRIDGE, ("u", "v", "w"))
+        cloud = Cloud(world, _BRIDGE, ("l", "n", "o"))
         cloud.must_hold(_RECONNECT_S)
         # A server that has not looked who wants which versions does not tell of changes for a minute.
         cloud.must_take_changes(_RECONNECT_S)
         daemon.kill()
         missed = world.allow(cloud.group, "udp", 443)
         daemon.start()
-        world.settle(passes=world.probes(world["w"], world["u"], ("udp",), 443), within_s=_RECONNECT_S)
+        world.settle(passes=world.probes(cloud.w, cloud.u, ("udp",), 443), within_s=_RECONNECT_S)
         services.kill_rabbit()
         wait_until("the loss is told of", lambda: any("RabbitMQ" in fault for fault in daemon.faults()), 30)
         told = next(fault for fault in daemon.faults() if "RabbitMQ" in fault)
         if "guest:" in told:
             raise CheckFailed(f"a password is told: {told}")
-        world.settle(passes=world.probes(world["w"], world["u"], ("udp",), 443))
+        world.settle(passes=world.probes(cloud.w, cloud.u, ("udp",), 443))
         services.start_rabbit()
         # At once, while nobody has found the broker again.
         world.disallow(missed)
-        world.settle(refused=world.probes(world["w"], world["u"], ("udp",), 443), within_s=_RECONNECT_S)
+        world.settle(refused=world.probes(cloud.w, cloud.u, ("udp",), 443), within_s=_RECONNECT_S)
         cloud.must_take_changes(_RECONNECT_S)
         services.restart_neutron()
         world.api.wait()
         cloud.must_take_changes(_RECONNECT_S)
-        gone = world["v"].port or ""
+        gone = cloud.v.port or ""
         world.api.delete("port", gone)
-        world.settle(refused=world.probes(world["v"], world["u"]) + world.probes(world["u"], world["v"]))
+        world.settle(refused=world.probes(cloud.v, cloud.u) + world.probes(cloud.u, cloud.v))
         wait_until("nothing is wrong but the port", lambda: len(daemon.faults()) == 1, _RECONNECT_S)
         return f"without a broker: {told}; in the end: {'; '.join(daemon.faults())}"
