@@ -25,7 +25,7 @@ const BATCH: usize = 10_000;
 #[derive(Debug, clap::Args)]
 pub(crate) struct StoreArgs {
     /// Measure the policy store instead: many agents at a cluster of three and its relays
-    #[arg(long, conflicts_with_all = ["scenario", "datapath", "hybrid", "ipset", "big", "peer"])]
+    #[arg(long, conflicts_with_all = ["scenario", "datapath", "hybrid", "ipset", "big", "peers"])]
     pub(crate) store: bool,
 
     /// With --store: small, in seconds; the figures say nothing
