@@ -163,7 +163,10 @@ fn meaning(figures: &Figures, text: &mut String) {
     let (times, each) = (HOSTS / agents, HOSTS / RELAYS);
     writeln!(
         text,
-        "On paper, for {HOSTS} hosts at {RELAYS} relays with a core each: who serves an agent takes {:.1} ms when it begins, nearly all of it for looking at every port of the store,          and {:.3} ms for a member of a group of {} that all follow. So {each} hosts that begin at once keep their relay for {:.0} s with as many ports as here, and for {:.0} s with as many          a host, and a member has left the relay after {:.0} ms. A host receives {:.0} kB when it begins and {:.0} bytes of such a change, all of them {:.1} GB and {:.1} MB.",
+        "On paper, for {HOSTS} hosts at {RELAYS} relays with a core each: who serves an agent takes {:.1} ms when it begins, which grows with \
+         the ports in the store, and {:.3} ms for a member of a group of {} that all follow. So {each} hosts that begin at once keep their \
+         relay for {:.0} s with as many ports as here, and for {:.0} s with as many a host, and a member has left the relay after {:.0} ms. \
+         A host receives {:.0} kB when it begins and {:.0} bytes of such a change, all of them {:.1} GB and {:.1} MB.",
         of_start * 1e3,
         of_change * 1e3,
         change.members,
