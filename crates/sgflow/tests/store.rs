@@ -77,6 +77,14 @@ fn without_the_store_what_was_in_force_stays_and_a_restart_sends_nothing() {
     assert_eq!(flows(&ovs), held);
     store.start("0").expect("it comes up again");
     is_exact(&ovs);
+    // Each outage is said, and said once.
+    let [outages, ends] = ["no connection to the policy store", " connected to the policy store"]
+        .map(|line| running.count(line));
+    store.kill("0");
+    running.wait_for("no connection to the policy store", outages + 1);
+    store.start("0").expect("it comes up again");
+    running.wait_for(" connected to the policy store", ends + 1);
+    assert_eq!(running.count("no connection to the policy store"), outages + 1, "{}", running.log());
 }
 
 #[test]

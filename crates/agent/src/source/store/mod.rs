@@ -92,14 +92,14 @@ pub struct Store {
     write_after: Option<Instant>,
     /// When it is looked what is plugged in.
     look_at: Option<Instant>,
-    /// None before the first word of it.
-    was_connected: Option<bool>,
     /// Why the store is not there, or does not do what is asked of it.
     faults: BTreeMap<&'static str, String>,
 }
 
 /// Names of faults.
 const CONNECTION: &str = "policy store";
+/// Before the first word of the connection.
+const NOT_YET: &str = "not connected yet";
 const ROW: &str = "row Host of the policy store";
 const CACHE: &str = "store cache";
 
@@ -124,7 +124,7 @@ impl Store {
             let [groups, address_groups, ports] = follower.view().counts();
             info!(groups, address_groups, ports, "the policy as it was last seen, until the store is there");
         }
-        faults.insert(CONNECTION, "not connected yet".to_owned());
+        faults.insert(CONNECTION, NOT_YET.to_owned());
         let (handle, events) = session::spawn(session_config(&setup, &follower));
         let wanted_row = HostRow { version: env!("CARGO_PKG_VERSION").to_owned(), ..HostRow::default() };
         Store {
@@ -144,7 +144,6 @@ impl Store {
             is_writing: false,
             write_after: None,
             look_at: None,
-            was_connected: None,
             faults,
             setup,
         }
@@ -183,7 +182,6 @@ impl Store {
             }
             Input::Time => {
                 self.write_after = None;
-                self.was_connected = Some(true);
                 false
             }
             Input::Begun => {
@@ -277,12 +275,11 @@ impl Store {
                 self.faults.remove(CONNECTION);
             }
             SessionEvent::Disconnected { reason } => {
+                let before = self.faults.insert(CONNECTION, reason.clone());
                 // Once, also when a server after the other is tried.
-                if self.was_connected != Some(false) {
+                if self.follower.is_connected() || before.as_deref() == Some(NOT_YET) {
                     warn!(reason, "no connection to the policy store; the policy in force stays");
                 }
-                self.was_connected = Some(false);
-                self.faults.insert(CONNECTION, reason.clone());
             }
             _ => {}
         }
