@@ -113,7 +113,7 @@ pub async fn run<D: Driver>(
                     report => tell(report),
                 }
                 if let (Report::NoPolicy(port), Some(store)) = (&report, &mut store) {
-                    store.look_for(port.clone());
+                    store.look_for(port.clone(), |port| driver.is_plugged(port));
                 }
                 advance(store.as_deref_mut(), driver, &mut has_policy);
                 if matches!(report, Report::Settled | Report::Waiting(_) | Report::Resumed) {
@@ -152,7 +152,7 @@ fn advance<D: Driver>(store: Option<&mut Store>, driver: &mut D, has_policy: &mu
     }
     let health = driver.health();
     if health.settled && health.waiting.is_none() {
-        store.in_force(&health.faults, || driver.plugged());
+        store.in_force(&health.faults);
     }
     is_changed
 }

@@ -152,7 +152,7 @@ async fn follow(
             seen.faults = store.faults().map(|fault| format!("{}: {}", fault.object, fault.reason)).collect();
             changed.notify_waiters();
         }
-        store.in_force(&[], || Some([].into()));
+        store.in_force(&[]);
     }
 }
 

@@ -201,7 +201,7 @@ impl Store {
         if self.awaits_plugs() {
             let plugged = plugged()?;
             let departed = std::mem::take(&mut self.departed);
-            let mut asked = self.asked.clone();
+            let mut asked: BTreeSet<_> = self.asked.intersection(&plugged).cloned().collect();
             match std::mem::replace(&mut self.knows_plugs, true) {
                 true => asked.extend(departed.into_iter().filter(|port| plugged.contains(port))),
                 false => {
@@ -220,25 +220,20 @@ impl Store {
         self.has_seen && (!self.knows_plugs || !self.departed.is_empty())
     }
 
-    /// A port is plugged in that the policy does not know: perhaps the store does not say that it is here.
-    pub fn look_for(&mut self, port: PortId) {
-        let mut asked = self.asked.clone();
+    /// A port is plugged in that the policy does not know: perhaps the store does not say that it is here. What was pulled out since the last time is not
+    /// looked for any more: here, and not at each change, as that would look at all ports.
+    pub fn look_for(&mut self, port: PortId, is_plugged: impl Fn(&PortId) -> bool) {
+        let mut asked: BTreeSet<_> = self.asked.iter().filter(|port| is_plugged(port)).cloned().collect();
         asked.insert(port);
         self.look_for_these(asked);
     }
 
-    /// Everything that was told of is in force, but for what the datapath does not take. Ports that are not plugged in any more are not looked for any
-    /// more.
-    pub fn in_force(&mut self, refused: &[Fault], plugged: impl Fn() -> Option<BTreeSet<PortId>>) {
+    /// Everything that was told of is in force, but for what the datapath does not take.
+    pub fn in_force(&mut self, refused: &[Fault]) {
         self.wanted_row.applied = self.follower.view().committed();
         let of_rows = self.follower.view().faults().map(|fault| (fault.object.clone(), fault.reason.clone()));
         let of_datapath = refused.iter().map(|fault| (fault.object.clone(), fault.reason.clone()));
         self.wanted_row.refuse(of_rows.chain(of_datapath));
-        if !self.asked.is_empty()
-            && let Some(plugged) = plugged()
-        {
-            self.look_for_these(self.asked.intersection(&plugged).cloned().collect());
-        }
         self.ask();
     }
 
