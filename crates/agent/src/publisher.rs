@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use neutron::rpc::{State, Update};
 use ovsdb::session::{self, SessionEvents, SessionHandle};
-use ovsdb::{MonitorTable, ServerPolicy, SessionConfig, SessionEvent, TransactError, Transaction};
+use ovsdb::{ServerPolicy, SessionConfig, SessionEvent, TransactError, Transaction};
 use policy::{Policy, PolicyDelta, PortId};
 use store::{Publication, prepare, schema};
 use tokio::sync::mpsc;
@@ -107,14 +107,12 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
     async fn begin(store: &config::Store, name: String, follow: F) -> Self {
         let first = store.remotes.first().cloned();
         let remote = first.unwrap_or(ovsdb::Remote::Unix(std::path::PathBuf::new()));
-        let mut monitors = Publication::tables();
-        monitors.push(MonitorTable::new("RBAC_Role", ["name"]));
         let session = SessionConfig {
             remotes: store.remotes.clone(),
             tls: store.tls.clone(),
             server: ServerPolicy::Leader,
             schema: Some(schema::schema()),
-            monitors,
+            monitors: Publication::tables(),
             ..SessionConfig::new(remote, schema::DATABASE)
         };
         let (handle, events) = session::spawn(session);
