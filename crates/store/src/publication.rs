@@ -100,7 +100,7 @@ impl Publication {
             }
             SessionEvent::Locked(lock) if lock == PUBLISHER_LOCK => {
                 self.leads = true;
-                self.begin_term(self.writer.held().publisher() == Some(&self.name));
+                self.begin_term(self.wrote_last());
             }
             SessionEvent::Stolen(lock) if lock == PUBLISHER_LOCK => {
                 (self.leads, self.is_verified) = (false, false);
@@ -136,9 +136,8 @@ impl Publication {
         if !may || self.under_way.is_some() || now < self.not_before {
             return None;
         }
-        let is_marked = self.writer.held().publisher() == Some(&self.name);
         // Who leads leaves its name also when nothing differs: by that it is known.
-        let is_to_be_marked = !is_marked && self.is_prepared();
+        let is_to_be_marked = !self.wrote_last() && self.is_prepared();
         let batch = self.writer.batch(ROWS).or_else(|| is_to_be_marked.then(Batch::marking))?;
         let Some((transaction, _)) = batch.transaction(self.writer.held(), Some(&self.name), false) else {
             // Nobody has prepared the store.

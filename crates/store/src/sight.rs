@@ -34,6 +34,12 @@ impl SetChange {
         Ok(SetChange { added: strings(&difference.added), removed: strings(&difference.removed) })
     }
 
+    /// Each element, and whether it is there now: first what went.
+    pub(crate) fn elements(self) -> impl Iterator<Item = (String, bool)> {
+        let removed = self.removed.into_iter().map(|text| (text, false));
+        removed.chain(self.added.into_iter().map(|text| (text, true)))
+    }
+
     /// Nothing came, nothing went.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()
@@ -171,7 +177,7 @@ fn read_group(id: &str, change: &Change, old: Option<&Row>, new: Option<&Row>) -
     Ok(Seen::Group { id: id.into(), head, members })
 }
 
-fn group_head(row: &Row) -> Result<GroupHead, RowError> {
+pub(crate) fn group_head(row: &Row) -> Result<GroupHead, RowError> {
     let rules = row.map("rules")?;
     Ok(GroupHead {
         name: row.string("name")?.to_owned(),

@@ -177,10 +177,8 @@ impl View {
         &self.policy
     }
 
-    fn see_members(&mut self, group: &GroupId, SetChange { added, removed }: SetChange) {
-        let texts =
-            removed.into_iter().map(|text| (text, false)).chain(added.into_iter().map(|text| (text, true)));
-        for (text, is_there) in texts {
+    fn see_members(&mut self, group: &GroupId, change: SetChange) {
+        for (text, is_there) in change.elements() {
             match read_member(&text) {
                 Ok(member) => {
                     let key = (group.clone(), member);
@@ -214,12 +212,7 @@ impl View {
         self.changed_groups.insert(id);
     }
 
-    fn see_address_group(
-        &mut self,
-        id: AddressGroupId,
-        name: Option<Now<String>>,
-        SetChange { added, removed }: SetChange,
-    ) {
+    fn see_address_group(&mut self, id: AddressGroupId, name: Option<Now<String>>, change: SetChange) {
         if name == Some(Now::Gone) {
             self.address_groups.remove(&id);
             self.faults.retain(|about, _| !matches!(about, About::Address(group, _) if *group == id));
@@ -229,11 +222,7 @@ impl View {
             if let Some(Now::Is(name)) = name {
                 *told = name;
             }
-            for (text, is_there) in removed
-                .into_iter()
-                .map(|text| (text, false))
-                .chain(added.into_iter().map(|text| (text, true)))
-            {
+            for (text, is_there) in change.elements() {
                 match (read_net(&text), is_there) {
                     (Ok(net), true) => _ = nets.insert(net),
                     (Ok(net), false) => _ = nets.remove(&net),
@@ -417,7 +406,11 @@ impl View {
 }
 
 /// What a document says of a group, and the rules of it that are no rules. A rule that is refused is as it was.
-fn group_document(id: &GroupId, head: &GroupHead, before: Option<&SecurityGroup>) -> (Value, Vec<Fault>) {
+pub(crate) fn group_document(
+    id: &GroupId,
+    head: &GroupHead,
+    before: Option<&SecurityGroup>,
+) -> (Value, Vec<Fault>) {
     let mut faults = Vec::new();
     let mut rules = Vec::new();
     for (rule, text) in &head.rules {

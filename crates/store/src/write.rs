@@ -13,9 +13,9 @@ use serde_json::json;
 
 use crate::content::{Content, GroupRow, MemberText, PortRow, Touched};
 use crate::member_text::Family;
-use crate::rule_text;
 use crate::schema::{ADDRESS_GROUP, DATABASE, GLOBAL, PORT, PUBLISHER_LOCK, SECURITY_GROUP};
-use crate::sight::SetChange;
+use crate::sight::{SetChange, group_head};
+use crate::view::group_document;
 
 /// In `external_ids` of the row Global.
 const PUBLISHER: &str = "publisher";
@@ -103,17 +103,9 @@ impl Held {
         let mut bad = Vec::new();
         let mut groups = Vec::new();
         for (id, row) in &self.groups {
-            let mut rules = Vec::new();
-            for (rule, text) in row.map("rules")?.iter() {
-                match rule_text::document(rule, text, id) {
-                    Ok(document) => rules.push(document),
-                    Err(reason) => bad.push(format!("rule {rule} of security group {id}: {reason}")),
-                }
-            }
-            groups.push(
-                json!({"id": id.as_str(), "name": row.string("name")?, "stateful": row.optional_boolean("stateful")?.unwrap_or(true),
-                "security_group_rules": rules}),
-            );
+            let (document, faults) = group_document(id, &group_head(row)?, None);
+            groups.push(document);
+            bad.extend(faults.into_iter().map(|fault| format!("{}: {}", fault.object, fault.reason)));
         }
         let mut address_groups = Vec::new();
         for (id, row) in &self.address_groups {
