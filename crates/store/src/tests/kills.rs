@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ovsdb::server::MemoryServer;
@@ -9,6 +10,7 @@ use ovsdb::session::{Effect, Token};
 use ovsdb::{MonitorTable, SessionEvent, Timestamp};
 use policy::{Policy, PolicyDelta, Port, SecurityGroup};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use super::world::{Host, Session, bound_to};
 use crate::schema::{self, PUBLISHER_LOCK};
@@ -315,22 +317,45 @@ fn port(number: u8, host: u8, groups: &BTreeSet<u8>, version: u64) -> Port {
     }
 }
 
-proptest! {
-    #[test]
-    fn nothing_is_lost_or_told_twice_or_goes_back(publishers in 1..=2_usize, steps in prop::collection::vec(step(), 1..60)) {
-        let mut cloud = Cloud::new(publishers);
-        for step in &steps {
-            cloud.step(step)?;
-        }
-        // Quiet.
-        cloud.publishers.iter_mut().for_each(|publisher| publisher.hear(usize::MAX));
-        for _ in 0..100 {
-            cloud.run()?;
-        }
-        prop_assert_eq!(cloud.publishers.iter().filter(|publisher| publisher.publication.leads()).count(), 1);
-        for (number, host) in cloud.hosts.iter().enumerate() {
-            let name = format!("h{number}");
-            super::history::check_host(host, &name, &cloud.truth)?;
-        }
+/// Whether somebody is killed, or loses its connection in the middle of what it does.
+fn is_kill(step: &Step) -> bool {
+    match step {
+        Step::KillPublisher(_) | Step::KillServer(_) | Step::KillHost(_) | Step::LosePublisher(..) => true,
+        Step::Group(..) | Step::Port(..) | Step::Wait(_) | Step::Hear(..) => false,
     }
+}
+
+fn run(publishers: usize, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut cloud = Cloud::new(publishers);
+    for step in steps {
+        cloud.step(step)?;
+    }
+    // Quiet.
+    cloud.publishers.iter_mut().for_each(|publisher| publisher.hear(usize::MAX));
+    for _ in 0..100 {
+        cloud.run()?;
+    }
+    prop_assert_eq!(cloud.publishers.iter().filter(|publisher| publisher.publication.leads()).count(), 1);
+    for (number, host) in cloud.hosts.iter().enumerate() {
+        let name = format!("h{number}");
+        super::history::check_host(host, &name, &cloud.truth)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_is_lost_or_told_twice_or_goes_back() {
+    let kills = AtomicUsize::new(0);
+    let histories = (1..=2_usize, prop::collection::vec(step(), 1..60));
+    let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::default() };
+    let cases = config.cases;
+    let outcome = TestRunner::new(config).run(&histories, |(publishers, steps)| {
+        kills.fetch_add(steps.iter().filter(|step| is_kill(step)).count(), Ordering::Relaxed);
+        run(publishers, &steps)
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    let kills = kills.into_inner();
+    println!("{kills} kills in {cases} histories");
+    // Fewer only where the environment asks for fewer histories.
+    assert!(kills >= 1000 || cases < 256, "{kills} kills");
 }
