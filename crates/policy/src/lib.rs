@@ -5,6 +5,7 @@
 //!   names and values of the OpenStack Networking API v2.0, validated. Whoever holds a [`Policy`] holds no
 //!   malformed object.
 //! - [`document`]: YAML and JSON in, a policy and every problem by file, line, object and field out.
+//! - [`rule_text`]: a rule in words.
 //! - [`evaluator`]: the semantics page as a pure function, with a model of connection tracking and of a host to try
 //!   sequences of frames on.
 
@@ -17,6 +18,7 @@ mod member;
 mod policy;
 mod port;
 mod rule;
+pub mod rule_text;
 
 pub use group::{AddressGroup, SecurityGroup};
 pub use ids::{AddressGroupId, GroupId, NetworkId, PortId, RuleId};

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::{Row, RowError};
+use policy::rule_text;
 use policy::{AddressGroup, AddressGroupId, GroupId, Member, PolicyDelta, Port, PortId, SecurityGroup};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::member_text::{Family, write_member, write_net, write_pair};
-use crate::rule_text;
 use crate::sight::GroupHead;
 
 /// The network of a port, to a host.

@@ -20,7 +20,6 @@ mod member_text;
 mod memory;
 mod publication;
 mod roles;
-mod rule_text;
 pub mod schema;
 mod sight;
 mod view;

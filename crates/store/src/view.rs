@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use policy::document::{Diagnostic, parse_changes, write_rule};
+use policy::rule_text::{self, NamedRemote};
 use policy::{
     AddressGroup, AddressGroupId, GroupId, Member, Policy, PolicyDelta, Port, PortId, Remote, RuleId,
     SecurityGroup,
@@ -13,7 +14,6 @@ use serde_json::{Value, json};
 
 use crate::content::PortRow;
 use crate::member_text::{read_member, read_net};
-use crate::rule_text::{self, NamedRemote};
 use crate::sight::{GroupHead, Now, Seen, SetChange};
 use crate::wants::{Uses, Wants};
 

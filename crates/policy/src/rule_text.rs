@@ -1,15 +1,16 @@
-//! A rule in words: short, and to be read in `ovsdb-client dump`.
+//! A rule in words: short, for people, and as the policy store keeps it.
 //!
 //! `ingress IPv4 tcp 80-90 from 10.0.0.0/8`, `egress IPv6`, `ingress IPv4 icmp 8/0 from group sg-1`,
 //! `ingress IPv4 from own group`, `egress IPv4 udp 53 to address-group ag-1`: direction, ethertype, then protocol, then ports (or type and code), then the other end, each
 //! of the last three only if the rule says something of it. The words are those of the API; what they may be is said where documents are
 //! read, to which [`document`] leads.
 
-use policy::{Direction, GroupId, PortRange, Remote, Rule, Service};
 use serde_json::{Map, Value};
 
+use crate::{Direction, GroupId, PortRange, Remote, Rule, Service};
+
 /// The rule of this group, without its id.
-pub(crate) fn write(rule: &Rule, own: &GroupId) -> String {
+pub fn write(rule: &Rule, own: &GroupId) -> String {
     let mut text = format!("{} {}", rule.direction, rule.ethertype);
     let mut add = |word: &str| {
         text.push(' ');
@@ -56,7 +57,7 @@ const fn preposition(direction: Direction) -> &'static str {
 ///
 /// # Errors
 /// The words do not follow each other like this. That they mean something is not looked at.
-pub(crate) fn document(id: &str, text: &str, own: &GroupId) -> Result<Value, String> {
+pub fn document(id: &str, text: &str, own: &GroupId) -> Result<Value, String> {
     let mut words = Words { text, left: text };
     let mut object = Map::from_iter([("id".to_owned(), Value::from(id))]);
     let mut put = |field: &str, word: &str| {
@@ -98,7 +99,7 @@ pub(crate) fn document(id: &str, text: &str, own: &GroupId) -> Result<Value, Str
 }
 
 /// Whom the rule names, without looking at the rest of it.
-pub(crate) fn remote(text: &str) -> Option<NamedRemote<'_>> {
+pub fn remote(text: &str) -> Option<NamedRemote<'_>> {
     let mut words = Words { text, left: text };
     while words.next_if(|word| word != "from" && word != "to").is_some() {}
     words.next()?;
@@ -114,9 +115,12 @@ pub(crate) fn remote(text: &str) -> Option<NamedRemote<'_>> {
 
 /// See [`remote`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum NamedRemote<'t> {
+pub enum NamedRemote<'t> {
+    /// The group that the rule stands in.
     Own,
+    /// The security group of that id.
     Group(&'t str),
+    /// The address group of that id.
     AddressGroup(&'t str),
 }
 
