@@ -104,21 +104,23 @@ fn with_transport(packet: Packet, ethertype: Ethertype, ip: &IpPacket) -> Packet
                 Some(target) => packet.with(Field::NdTarget, target.to_bits()),
                 None => packet,
             };
-            packet.with_quoted(quoted.map(tuple))
+            packet.with_quoted(quoted.map(Tuple::from))
         }
         Transport::Icmp { .. } | Transport::None => packet,
     }
 }
 
-/// A tuple as the tracker keeps it: SCTP and what is not looked into without ports.
-fn tuple(tuple: policy::evaluator::Tuple) -> Tuple {
-    let tracks_ports = [PortProtocol::Tcp.number(), PortProtocol::Udp.number()].contains(&tuple.protocol);
-    let (src_port, dst_port) = match tuple.detail {
-        Detail::Ports { src, dst } if tracks_ports => (src, dst),
-        Detail::Icmp { icmp_type, code } => (u16::from(icmp_type), u16::from(code)),
-        Detail::Ports { .. } | Detail::None => (0, 0),
-    };
-    Tuple { src: tuple.src, dst: tuple.dst, protocol: tuple.protocol, src_port, dst_port }
+impl From<policy::evaluator::Tuple> for Tuple {
+    /// A tuple as a tracker in userspace keeps it: SCTP and what is not looked into without ports.
+    fn from(tuple: policy::evaluator::Tuple) -> Self {
+        let tracks_ports = [PortProtocol::Tcp.number(), PortProtocol::Udp.number()].contains(&tuple.protocol);
+        let (src_port, dst_port) = match tuple.detail {
+            Detail::Ports { src, dst } if tracks_ports => (src, dst),
+            Detail::Icmp { icmp_type, code } => (u16::from(icmp_type), u16::from(code)),
+            Detail::Ports { .. } | Detail::None => (0, 0),
+        };
+        Tuple { src: tuple.src, dst: tuple.dst, protocol: tuple.protocol, src_port, dst_port }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod fields;
 #[cfg(test)]
 mod laws;
 mod lines;
+mod names;
 mod node;
 mod objects;
 mod protocol;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use crate::{Policy, PolicyDelta};
 
 pub use diagnostic::{Diagnostic, ObjectId};
+pub use names::{protocol_name, protocol_number};
 pub use write::{write, write_address_group, write_group, write_port, write_rule};
 
 use objects::{Drafts, FileObjects};

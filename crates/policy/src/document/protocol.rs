@@ -17,7 +17,7 @@ pub(super) enum Protocol {
 
 /// Names without a variant of their own (semantics, "Objects") and their numbers (IANA, Assigned Internet
 /// Protocol Numbers).
-const NUMBERS: [(&str, u8); 15] = [
+pub(super) const NUMBERS: [(&str, u8); 15] = [
     ("ah", 51),
     ("egp", 8),
     ("esp", 50),
@@ -60,7 +60,7 @@ fn by_number(number: u8, ethertype: Ethertype) -> Protocol {
     }
 }
 
-fn by_name(name: &str, ethertype: Ethertype) -> Result<Protocol, String> {
+pub(super) fn by_name(name: &str, ethertype: Ethertype) -> Result<Protocol, String> {
     if let Some(protocol) = PortProtocol::ALL.into_iter().find(|protocol| protocol.to_string() == name) {
         return Ok(Protocol::Ports(protocol));
     }

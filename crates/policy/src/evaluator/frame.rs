@@ -182,7 +182,7 @@ impl IpPacket {
 
 impl Tuple {
     /// The tuple of a packet the other way. ICMP types are left as they are.
-    pub(super) fn reversed(self) -> Self {
+    pub fn reversed(self) -> Self {
         let detail = match self.detail {
             Detail::Ports { src, dst } => Detail::Ports { src: dst, dst: src },
             other => other,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::{AddressGroupId, GroupId, MacAddr, Policy, Port};
+use crate::{AddressGroupId, Ethertype, GroupId, MacAddr, Policy, Port};
 
 /// The members of every group of a policy, for look-up by address.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,17 @@ struct Members {
     anywhere: PrefixSet,
     /// Prefixes too short to count without the member's MAC.
     with_mac: BTreeMap<MacAddr, Vec<IpNet>>,
+}
+
+/// How near somebody is to the members of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reach {
+    /// One of them.
+    Within,
+    /// In a member that counts with another MAC only.
+    WithAnotherMac,
+    /// None of them.
+    Outside,
 }
 
 impl Membership {
@@ -53,6 +64,29 @@ impl Membership {
                 .with_mac
                 .get(&mac)
                 .is_some_and(|prefixes| prefixes.iter().any(|prefix| prefix.contains(&ip)))
+    }
+
+    /// How near a remote end is to the members of the security group.
+    pub(super) fn reach(&self, group: &GroupId, ip: IpAddr, mac: MacAddr) -> Reach {
+        let is_wide =
+            |members: &Members| members.with_mac.values().flatten().any(|prefix| prefix.contains(&ip));
+        match self.in_group(group, ip, mac) {
+            true => Reach::Within,
+            false if self.groups.get(group).is_some_and(is_wide) => Reach::WithAnotherMac,
+            false => Reach::Outside,
+        }
+    }
+
+    /// Whether the security group has a member of the family.
+    pub(super) fn has_member(&self, group: &GroupId, ethertype: Ethertype) -> bool {
+        let is_of = |prefix: &IpNet| Ethertype::of(prefix) == ethertype;
+        self.groups.get(group).is_some_and(|members| {
+            let lengths = match ethertype {
+                Ethertype::Ipv4 => &members.anywhere.lengths_v4,
+                Ethertype::Ipv6 => &members.anywhere.lengths_v6,
+            };
+            !lengths.is_empty() || members.with_mac.values().flatten().any(is_of)
+        })
     }
 
     /// Whether an address is in the address group.

@@ -23,6 +23,7 @@ mod ingress;
 mod judgement;
 mod membership;
 mod model;
+mod nearest;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use crate::{Direction, Policy, PortId};
 pub use frame::{Detail, Fragment, Frame, IpPacket, Payload, Transport, Tuple};
 pub use judgement::{Basis, DropReason, Judgement, UnknownWord, Verdict};
 pub use model::{Host, Model, Outcome};
+pub use nearest::{Gap, Miss};
 pub use tracker::Zone;
 pub use tracking::{Connection, Tracking};
 

@@ -68,7 +68,7 @@ impl Evaluator {
 
     /// What the rules are asked about a connection: its first packet. The remote MAC, which tracking does not keep,
     /// is the frame's.
-    fn subject_of_connection(
+    pub(super) fn subject_of_connection(
         &self,
         connection: &Connection,
         packet: &IpPacket,
@@ -138,19 +138,19 @@ fn is_message(packet: &IpPacket) -> bool {
 }
 
 /// What rules are asked about: a packet, or the first packet of a connection.
-struct Subject {
-    direction: Direction,
-    ethertype: Ethertype,
-    protocol: u8,
-    port: DestinationPort,
+pub(super) struct Subject {
+    pub(super) direction: Direction,
+    pub(super) ethertype: Ethertype,
+    pub(super) protocol: u8,
+    pub(super) port: DestinationPort,
     /// Type and code.
-    icmp: Option<(u8, u8)>,
-    remote: IpAddr,
-    remote_mac: MacAddr,
+    pub(super) icmp: Option<(u8, u8)>,
+    pub(super) remote: IpAddr,
+    pub(super) remote_mac: MacAddr,
 }
 
 /// The destination port, as far as it is known.
-enum DestinationPort {
+pub(super) enum DestinationPort {
     Is(u16),
     /// A later fragment has none.
     None,
@@ -159,7 +159,7 @@ enum DestinationPort {
 }
 
 impl Subject {
-    fn of_packet(packet: &IpPacket, direction: Direction, remote_mac: MacAddr) -> Self {
+    pub(super) fn of_packet(packet: &IpPacket, direction: Direction, remote_mac: MacAddr) -> Self {
         let mut subject = Self::of_tuple(&packet.tuple(), direction, remote_mac);
         if packet.fragment == Fragment::Later && packet.ethertype() == Ethertype::Ipv6 {
             subject.protocol = IPV6_FRAGMENT;
@@ -167,7 +167,7 @@ impl Subject {
         subject
     }
 
-    fn of_tuple(tuple: &Tuple, direction: Direction, remote_mac: MacAddr) -> Self {
+    pub(super) fn of_tuple(tuple: &Tuple, direction: Direction, remote_mac: MacAddr) -> Self {
         let (port, icmp) = match tuple.detail {
             Detail::Ports { dst, .. } => (DestinationPort::Is(dst), None),
             Detail::Icmp { icmp_type, code } => (DestinationPort::None, Some((icmp_type, code))),
@@ -189,7 +189,7 @@ impl Subject {
     }
 
     /// Whether the rule's service is this one. "a stateless rule with ports does not match later fragments".
-    fn is_of(&self, service: Service) -> bool {
+    pub(super) fn is_of(&self, service: Service) -> bool {
         match service {
             Service::Any => true,
             Service::Ports { protocol, range } => {
