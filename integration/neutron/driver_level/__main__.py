@@ -1,6 +1,6 @@
 """Plays the scenarios with a driver, or shows by faults that each of them can fail.
 
-    python -m driver_level [--driver sgflow|openvswitch] [--only NAME …] [--faults] [--list]
+    python -m driver_level [--driver sgflow|openvswitch] [--only NAME …] [--faults] [--list] [--dumps DIRECTORY]
 
 Runs in an environment with Neutron, as root.
 """
@@ -53,6 +53,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="play these scenarios alone")
     parser.add_argument("--list", action="store_true", help="print the scenarios and what each proves")
+    parser.add_argument(
+        "--dumps", type=Path, metavar="DIRECTORY", help="play nothing: save dumps of a host there (dumps.py)"
+    )
     parser.add_argument("--prefix", default="snl", help="of the network namespaces")
     parser.add_argument("--target", type=Path, default=target, help="where the build is, and the report goes")
     parser.add_argument("--program", type=Path, help="sgflow; without this, the debug build")
@@ -88,7 +91,7 @@ def _play(
     options: argparse.Namespace, cache: Path, rundir: Path, logs: Path, machines: contextlib.ExitStack
 ) -> int:
     # Neutron's modules start threads.
-    from driver_level import controller
+    from driver_level import controller, dumps
     from driver_level.host import Host
     from driver_level.report import Report
     from driver_level.scenarios import ALL
@@ -111,6 +114,10 @@ def _play(
     signal.alarm(options.limit * (len(FAULTS) if options.faults else 1))
     try:
         host.start()
+        if options.dumps:
+            with host.stage(DRIVERS[options.driver]) as stage:
+                dumps.take(stage, options.dumps)
+            return 0
         for scenario in chosen:
             if options.faults:
                 report.show_fault(scenario, host, [DRIVERS[name] for name in FAULTS])

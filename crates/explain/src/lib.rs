@@ -1,0 +1,6 @@
+//! What the switch holds, in words: for whoever looks at it because something does not work.
+//!
+//! Pure: flows, packets and policies come in as values, values that can be printed go out.
+#![forbid(unsafe_code)]
+
+pub mod decode;
