@@ -17,7 +17,7 @@ use crate::driver::Found;
 use crate::engine::{concerns_us, join};
 
 /// Where the halves of a frame's way meet in our layout.
-fn joints(hook: Hook) -> Joints {
+pub fn joints(hook: Hook) -> Joints {
     Joints {
         hook: hook.table(),
         deliver: layout::deliver::TABLE,

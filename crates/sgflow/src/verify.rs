@@ -305,7 +305,7 @@ fn way_text(who: &str, way: &Way, from: usize) -> String {
 }
 
 /// A flow without its table, which stands before it.
-fn flow_text(flow: &Flow) -> String {
+pub(crate) fn flow_text(flow: &Flow) -> String {
     let text = flow.to_string();
     match text.split_once("priority=") {
         Some((_, rest)) => format!("priority={rest}"),
@@ -313,7 +313,8 @@ fn flow_text(flow: &Flow) -> String {
     }
 }
 
-fn table_name(table: u8) -> String {
+/// `110 deliver`.
+pub(crate) fn table_name(table: u8) -> String {
     match LAYOUT.tables.iter().find(|known| known.id == table) {
         Some(known) => format!("{table} {}", known.name),
         None => table.to_string(),

@@ -1,0 +1,54 @@
+//! The flows of a switch, each to be found with what it means.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pipeline::layout;
+use rust_openflow::{Flow, FlowKey};
+
+use crate::decode::{Decoded, Decoding, Line, RuleName, Sources, decode};
+use crate::path::Path;
+
+/// The tables in which rules judge.
+const OF_RULES: [u8; 4] = [
+    layout::egress_packet::TABLE,
+    layout::egress_policy::TABLE,
+    layout::ingress_packet::TABLE,
+    layout::ingress_policy::TABLE,
+];
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Readable {
+    decoding: Decoding,
+    by_key: BTreeMap<FlowKey, usize>,
+}
+
+impl Readable {
+    /// Of flows as they were read, with what else is known.
+    pub fn new(flows: &[Flow], sources: Sources<'_>) -> Self {
+        let line = |(index, flow): (usize, &Flow)| Line {
+            number: index + 1,
+            text: flow.to_string(),
+            flow: flow.clone(),
+            counters: None,
+            has_cookie: true,
+            is_internal: false,
+        };
+        let lines: Vec<Line> = flows.iter().enumerate().map(line).collect();
+        let by_key = flows.iter().enumerate().map(|(index, flow)| (flow.key(), index)).collect();
+        Readable { decoding: decode(&lines, sources), by_key }
+    }
+
+    /// What a flow means.
+    pub fn of(&self, flow: &Flow) -> Option<&Decoded> {
+        self.decoding.flows.get(*self.by_key.get(&flow.key())?)
+    }
+
+    /// The rules of the flow that decided about a packet; empty if none did. Of a remote group, whichever rule of the remote it may
+    /// have been: the switch keeps nothing nearer.
+    pub fn rules_of(&self, path: &Path) -> BTreeSet<RuleName> {
+        let judged = path.steps.iter().rev().find(|step| OF_RULES.contains(&step.table));
+        let decided = judged.and_then(|step| step.flow.as_ref()).and_then(|flow| self.of(flow));
+        decided.map(|flow| flow.concerns.rules.clone()).unwrap_or_default()
+    }
+}

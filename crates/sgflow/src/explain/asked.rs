@@ -1,0 +1,253 @@
+//! The packet, as the command line has it.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use explain::question::{Content, PacketState, Question};
+use policy::document::protocol_number;
+use policy::evaluator::Detail;
+use policy::{Direction, Ethertype, MacAddr, Policy, Port, PortId, PortProtocol};
+
+/// What a client's own port is if nothing else is said: of the dynamic ones (RFC 6335, section 6).
+const DYNAMIC_PORT: u16 = 49152;
+/// Interfaces carry so many characters of the id (Neutron: `DEVICE_NAME_MAX_LEN` 14, `tap` and its like before it).
+const ID_IN_NAME: usize = 11;
+/// Fewer characters are no beginning of an id.
+const ID_BEGINS: usize = 4;
+/// Prefixes of interface names by which Neutron plugs a port.
+const PLUGS: [&str; 4] = ["tap", "qvo", "qvb", "vhu"];
+
+/// What is in the packet, and where it comes from or goes to.
+#[derive(Args, Debug)]
+pub(crate) struct PacketOptions {
+    /// The packet comes from this address, or from this port of the policy
+    #[arg(long, value_name = "ADDRESS|PORT", required_unless_present = "to", conflicts_with = "to")]
+    from: Option<String>,
+
+    /// The packet goes to this address, or to this port of the policy
+    #[arg(long, value_name = "ADDRESS|PORT")]
+    to: Option<String>,
+
+    /// Its protocol: tcp, udp, icmp, … or a number, arp, or an ethertype as 0x88cc
+    #[arg(long, value_name = "PROTOCOL")]
+    proto: String,
+
+    /// Its destination port
+    #[arg(long, value_name = "NUMBER")]
+    dport: Option<u16>,
+
+    /// Its source port [default: 49152]
+    #[arg(long, value_name = "NUMBER")]
+    sport: Option<u16>,
+
+    /// Its ICMP type [default: echo request]
+    #[arg(long, value_name = "NUMBER")]
+    icmp_type: Option<u8>,
+
+    /// Its ICMP code [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    icmp_code: Option<u8>,
+
+    /// Of a neighbour solicitation or advertisement, the target [default: the source]
+    #[arg(long, value_name = "ADDRESS")]
+    nd_target: Option<Ipv6Addr>,
+
+    /// What it is to connection tracking
+    #[arg(long, value_name = "STATE", value_enum, default_value_t = State::New)]
+    state: State,
+
+    /// The port's own address [default: its first of the family]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<IpAddr>,
+
+    /// The port's own MAC [default: that of the policy]
+    #[arg(long, value_name = "MAC", value_parser = mac)]
+    mac: Option<MacAddr>,
+
+    /// The MAC of the other end [default: that of the policy, else one of nobody's]
+    #[arg(long, value_name = "MAC", value_parser = mac)]
+    peer_mac: Option<MacAddr>,
+
+    /// It carries a VLAN tag of its own
+    #[arg(long, value_name = "VID")]
+    vlan: Option<u16>,
+}
+
+/// See [`PacketState`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum State {
+    /// The first of a connection
+    New,
+    /// A later one, the way of the first
+    Established,
+    /// One of a connection whose first went the other way
+    Reply,
+    /// An ICMP error about a connection; ports are those of a reply
+    Related,
+    /// None that connection tracking can place
+    Invalid,
+}
+
+fn mac(text: &str) -> Result<MacAddr, String> {
+    text.parse().map_err(|error: policy::MacError| error.to_string())
+}
+
+/// The other end.
+enum End<'p> {
+    Address(IpAddr),
+    Port(&'p Port),
+}
+
+impl PacketOptions {
+    /// What is asked of each end that the policy knows, the sender's first.
+    pub(super) fn questions(&self, policy: &Policy, port: &str) -> anyhow::Result<Vec<Question>> {
+        let port = find_port(policy, port)?;
+        let (direction, end) = match (&self.from, &self.to) {
+            (Some(end), _) => (Direction::Ingress, end),
+            (None, Some(end)) => (Direction::Egress, end),
+            (None, None) => bail!("say where the packet comes from or goes to: --from or --to"),
+        };
+        let end = match end.parse::<IpAddr>() {
+            Ok(address) => End::Address(address),
+            Err(_) => End::Port(find_port(policy, end)?),
+        };
+        let near = self.near(port, direction, &end)?;
+        let mut questions = vec![near];
+        if let End::Port(other) = end {
+            questions.push(self.far(&questions[0], port, other)?);
+        }
+        if direction == Direction::Ingress {
+            questions.reverse();
+        }
+        Ok(questions)
+    }
+
+    fn near(&self, port: &Port, direction: Direction, end: &End<'_>) -> anyhow::Result<Question> {
+        let (peer, peer_mac) = match end {
+            End::Address(address) => (*address, self.peer_mac),
+            End::Port(other) => {
+                (common_address(other, port, self.address)?, Some(self.peer_mac.unwrap_or(other.mac)))
+            }
+        };
+        Ok(Question {
+            port: port.id.clone(),
+            direction,
+            peer,
+            peer_mac,
+            own: self.address,
+            own_mac: self.mac,
+            vlan: self.vlan,
+            content: self.content(if peer.is_ipv4() { Ethertype::Ipv4 } else { Ethertype::Ipv6 })?,
+            state: self.state.into(),
+        })
+    }
+
+    /// The same packet at the other end.
+    fn far(&self, near: &Question, port: &Port, other: &Port) -> anyhow::Result<Question> {
+        let own = near.own.map_or_else(|| first_address(port, near.peer.is_ipv4()), Some);
+        let peer = own.with_context(|| format!("port {}: it has no address of the family", port.id))?;
+        Ok(Question {
+            port: other.id.clone(),
+            direction: near.direction.opposite(),
+            peer,
+            peer_mac: Some(near.own_mac.unwrap_or(port.mac)),
+            own: Some(near.peer),
+            own_mac: near.peer_mac,
+            // What the sender tags never comes there.
+            vlan: None,
+            ..near.clone()
+        })
+    }
+
+    fn content(&self, ethertype: Ethertype) -> anyhow::Result<Content> {
+        if self.proto.eq_ignore_ascii_case("arp") {
+            return Ok(Content::Arp);
+        }
+        if let Some(hex) = self.proto.strip_prefix("0x") {
+            let number = u16::from_str_radix(hex, 16);
+            return Ok(Content::Ethertype(number.with_context(|| format!("--proto {}", self.proto))?));
+        }
+        let protocol =
+            protocol_number(&self.proto, ethertype).map_err(|reason| anyhow::anyhow!("--proto: {reason}"))?;
+        let has_ports = PortProtocol::from_number(protocol).is_some();
+        let is_icmp = protocol == ethertype.icmp();
+        for (option, given, fits) in [
+            ("--dport", self.dport.is_some(), has_ports),
+            ("--sport", self.sport.is_some(), has_ports),
+            ("--icmp-type", self.icmp_type.is_some(), is_icmp),
+            ("--icmp-code", self.icmp_code.is_some(), is_icmp),
+            ("--nd-target", self.nd_target.is_some(), is_icmp && ethertype == Ethertype::Ipv6),
+        ] {
+            if given && !fits {
+                bail!("{option}: there is none in {} over {ethertype}", self.proto);
+            }
+        }
+        let echo = if ethertype == Ethertype::Ipv4 { 8 } else { 128 };
+        let detail = if has_ports {
+            let Some(dst) = self.dport else {
+                bail!("--proto {} needs a destination port, --dport", self.proto)
+            };
+            Detail::Ports { src: self.sport.unwrap_or(DYNAMIC_PORT), dst }
+        } else if is_icmp {
+            Detail::Icmp { icmp_type: self.icmp_type.unwrap_or(echo), code: self.icmp_code.unwrap_or(0) }
+        } else {
+            Detail::None
+        };
+        Ok(Content::Ip { protocol, detail, nd_target: self.nd_target })
+    }
+}
+
+impl From<State> for PacketState {
+    fn from(state: State) -> Self {
+        match state {
+            State::New => PacketState::New,
+            State::Established => PacketState::Established,
+            State::Reply => PacketState::Reply,
+            State::Related => PacketState::Related,
+            State::Invalid => PacketState::Invalid,
+        }
+    }
+}
+
+/// A port by its id, by the beginning of it, or by an interface that is named after it.
+pub(crate) fn find_port<'p>(policy: &'p Policy, text: &str) -> anyhow::Result<&'p Port> {
+    if let Some(port) = policy.ports.get(&PortId::from(text)) {
+        return Ok(port);
+    }
+    let plugged = PLUGS.iter().find_map(|plug| text.strip_prefix(plug)).filter(|id| id.len() == ID_IN_NAME);
+    let beginning = plugged.unwrap_or(text);
+    let found: Vec<&Port> = match beginning.len() >= ID_BEGINS {
+        true => policy
+            .ports
+            .values()
+            .filter(|port| port.id.as_str().starts_with(beginning))
+            .map(AsRef::as_ref)
+            .collect(),
+        false => Vec::new(),
+    };
+    match found.as_slice() {
+        [port] => Ok(port),
+        [] => bail!("port {text}: the policy does not know it"),
+        [first, second, ..] => {
+            bail!("port {text}: {} ports begin so: {}, {}, …", found.len(), first.id, second.id)
+        }
+    }
+}
+
+/// The first address of `other` of a family that `port` has too: IPv4 where both have it.
+fn common_address(other: &Port, port: &Port, own: Option<IpAddr>) -> anyhow::Result<IpAddr> {
+    let is_wanted = |is_ipv4: bool| match own {
+        Some(own) => own.is_ipv4() == is_ipv4,
+        None => first_address(port, is_ipv4).is_some(),
+    };
+    let common = [true, false].into_iter().filter(|is_ipv4| is_wanted(*is_ipv4));
+    let mut addresses = common.filter_map(|is_ipv4| first_address(other, is_ipv4));
+    addresses
+        .next()
+        .with_context(|| format!("ports {} and {} have no addresses of one family", port.id, other.id))
+}
+
+fn first_address(port: &Port, is_ipv4: bool) -> Option<IpAddr> {
+    port.fixed_ips.iter().copied().find(|ip| ip.is_ipv4() == is_ipv4)
+}

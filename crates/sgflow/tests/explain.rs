@@ -1,0 +1,333 @@
+//! `sgflow explain` on a real switch: what it says, that policy, flows and the switch's own trace say it, and that it notices where
+//! they do not.
+
+mod common;
+
+use std::process::Output;
+
+use common::{apply, bridge, document, ovs, sgflow, stderr, stdout};
+use expect_test::{Expect, expect};
+use lab::Ovs;
+
+/// Two web servers that administrators and each other may reach; a database for web servers only.
+const POLICY: &str = r#"
+security_groups:
+- {id: sg-web, name: web, security_group_rules: [
+    {id: out, direction: egress, ethertype: IPv4},
+    {id: http, direction: ingress, ethertype: IPv4, protocol: tcp, port_range_min: 80, port_range_max: 80},
+    {id: ssh, direction: ingress, ethertype: IPv4, protocol: tcp, port_range_min: 22, port_range_max: 22,
+     remote_ip_prefix: 10.9.0.0/16}]}
+- {id: sg-db, name: database, security_group_rules: [
+    {id: sql, direction: ingress, ethertype: IPv4, protocol: tcp, port_range_min: 5432, port_range_max: 5432,
+     remote_group_id: sg-web}]}
+ports:
+- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [sg-web]}
+- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [sg-db]}
+- {id: p-3, network_id: n, mac_address: "fa:16:3e:00:00:03", fixed_ips: [{ip_address: 10.0.0.3}], security_groups: [sg-web]}
+"#;
+
+fn enforced() -> Ovs {
+    let ovs = ovs();
+    bridge(&ovs);
+    let applied = apply(&ovs, &document(&ovs, POLICY), &[]);
+    assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
+    ovs
+}
+
+fn explain(ovs: &Ovs, arguments: &[&str]) -> Output {
+    let mut command = sgflow();
+    command.arg("explain").args(arguments);
+    command.arg("--policy").arg(ovs.rundir().join("policy.yaml")).arg("--ovsdb").arg(ovs.db_remote());
+    command.output().expect("sgflow runs")
+}
+
+fn check(ovs: &Ovs, line: &str, code: i32, expected: &Expect) {
+    let arguments: Vec<&str> = line.split(' ').collect();
+    let output = explain(ovs, &arguments);
+    assert_eq!(output.status.code(), Some(code), "{line}: {}{}", stdout(&output), stderr(&output));
+    expected.assert_eq(&stdout(&output));
+}
+
+#[test]
+fn it_answers_in_a_line_and_shows_the_way() {
+    let ovs = enforced();
+    check(
+        &ovs,
+        "p-1 --from 11.0.0.5 --proto tcp --dport 22",
+        0,
+        &expect![[r#"
+        p-1 ingress: dropped (no-rule): nearest is rule ssh of web, which allows tcp/22 from 10.9.0.0/16; the source is 11.0.0.5
+          packet: tcp 11.0.0.5:49152 -> 10.0.0.1:22, new
+          br-int: p-1 ingress: the flows agree: dropped (no-rule); so does the switch's own trace
+            110 deliver        VLAN 10, to MAC fa:16:3e:00:00:01: to p-1
+            120 ingress_base   IPv4: tracked in the receiver's zone
+            122 ingress_state  new IPv4: does any rule ask for such a service?
+            130 ingress_service ingress rules of set 1 (web) ask for tcp/22
+            123 ingress_policy new connections that no ingress rule admits: dropped as no-rule
+            128 drop           drops counted as no-rule: No rule of the port's groups admits it.
+    "#]],
+    );
+    check(
+        &ovs,
+        "p-1 --from 11.0.0.5 --proto tcp --dport 80",
+        0,
+        &expect![[r#"
+        p-1 ingress: accepted (rule): rule http of web allows IPv4 tcp/80 from anywhere
+          packet: tcp 11.0.0.5:49152 -> 10.0.0.1:80, new
+          br-int: p-1 ingress: the flows agree: accepted; so does the switch's own trace
+            110 deliver        VLAN 10, to MAC fa:16:3e:00:00:01: to p-1
+            120 ingress_base   IPv4: tracked in the receiver's zone
+            122 ingress_state  new IPv4: does any rule ask for such a service?
+            130 ingress_service ingress rules of set 1 (web) ask for tcp/80
+            123 ingress_policy ingress rule of set 1 (web): tcp/80 from anybody
+            124 ingress_commit IPv4 that rules of set 1 (web) admitted: the connection is stamped
+            125 next           admitted: on to 127 output
+            127 output         to the local port concerned
+    "#]],
+    );
+    check(
+        &ovs,
+        "p-1 --to p-2 --proto tcp --dport 5432",
+        0,
+        &expect![[r#"
+        p-1 egress: accepted (rule): rule out of web allows IPv4 everything to anywhere
+        p-2 ingress: accepted (rule): rule sql of database allows IPv4 tcp/5432 from group web
+          packet: tcp 10.0.0.1:49152 -> 10.0.0.2:5432, new
+          br-int: p-1 egress: the flows agree: accepted; so does the switch's own trace
+            0 hook             every frame enters the firewall here
+            100 classify       p-1 sends, on VLAN 10: filtered as set 1 (web)
+            101 egress_base    p-1 may send with MAC fa:16:3e:00:00:01
+            102 egress_source  p-1 may send IPv4 from 10.0.0.1 with MAC fa:16:3e:00:00:01
+            103 egress_ip      IPv4: tracked in the sender's zone
+            105 egress_state   new IPv4: does any rule ask for such a service?
+            108 egress_service egress rules of set 1 (web) ask for IPv4
+            106 egress_policy  egress rule of set 1 (web): IPv4 to anybody
+            107 egress_commit  IPv4 that rules of set 1 (web) admitted: the connection is stamped
+            125 next           admitted: on to 110 deliver
+            110 deliver        VLAN 10, to MAC fa:16:3e:00:00:02: to p-2
+          br-int: p-2 ingress: the flows agree: accepted; so does the switch's own trace
+            110 deliver        VLAN 10, to MAC fa:16:3e:00:00:02: to p-2
+            120 ingress_base   IPv4: tracked in the receiver's zone
+            122 ingress_state  new IPv4: does any rule ask for such a service?
+            130 ingress_service ingress rules of set 2 (database) ask for tcp/5432
+            123 ingress_policy ingress rules about remote 1 (web): both clauses hold, admitted
+            124 ingress_commit IPv4 that rules of set 2 (database) admitted: the connection is stamped
+            125 next           admitted: on to 127 output
+            127 output         to the local port concerned
+    "#]],
+    );
+    // Only one of the two is here.
+    check(
+        &ovs,
+        "p-2 --from p-3 --proto tcp --dport 22",
+        0,
+        &expect![[r#"
+        p-3 egress: accepted (rule): rule out of web allows IPv4 everything to anywhere
+        p-2 ingress: dropped (no-rule): nearest is rule sql of database, which allows IPv4 tcp/5432 from group web; the port is 22
+          packet: tcp 10.0.0.3:49152 -> 10.0.0.2:22, new
+          br-int: p-3 egress: the port is not on this host
+          br-int: p-2 ingress: the flows agree: dropped (no-rule); so does the switch's own trace
+            110 deliver        VLAN 10, to MAC fa:16:3e:00:00:02: to p-2
+            120 ingress_base   IPv4: tracked in the receiver's zone
+            122 ingress_state  new IPv4: does any rule ask for such a service?
+            130 ingress_service services that no ingress rule asks for: dropped as no-rule
+            128 drop           drops counted as no-rule: No rule of the port's groups admits it.
+    "#]],
+    );
+    check(
+        &ovs,
+        "p-1 --to 10.0.0.9 --proto udp --dport 68 --sport 67",
+        0,
+        &expect![[r#"
+        p-1 egress: dropped (dhcp-server): a port may not answer DHCP
+          packet: udp 10.0.0.1:67 -> 10.0.0.9:68, new
+          br-int: p-1 egress: the flows agree: dropped (dhcp-server); so does the switch's own trace
+            0 hook             every frame enters the firewall here
+            100 classify       p-1 sends, on VLAN 10: filtered as set 1 (web)
+            101 egress_base    p-1 may send with MAC fa:16:3e:00:00:01
+            102 egress_source  DHCP replies of a guest: dropped as dhcp-server
+            128 drop           drops counted as dhcp-server: A guest answered DHCP or DHCPv6.
+    "#]],
+    );
+    check(
+        &ovs,
+        "p-1 --to 10.0.0.9 --proto icmp --address 10.0.0.66",
+        0,
+        &expect![[r#"
+        p-1 egress: dropped (spoofed-ip): the source is 10.0.0.66; with MAC fa:16:3e:00:00:01 the port may use 10.0.0.1
+          packet: icmp type 8 code 0 10.0.0.66 -> 10.0.0.9, new
+          br-int: p-1 egress: the flows agree: dropped (spoofed-ip); so does the switch's own trace
+            0 hook             every frame enters the firewall here
+            100 classify       p-1 sends, on VLAN 10: filtered as set 1 (web)
+            101 egress_base    p-1 may send with MAC fa:16:3e:00:00:01
+            102 egress_source  IPv4 of any other sender: dropped as spoofed-ip
+            128 drop           drops counted as spoofed-ip: Source address is no pair of the port with that MAC.
+    "#]],
+    );
+    check(
+        &ovs,
+        "p-2 --from 10.0.0.9 --proto tcp --dport 40000 --sport 80 --state reply",
+        0,
+        &expect![[r#"
+            p-2 ingress: dropped (revoked): its group database has no egress rule
+              packet: tcp 10.0.0.9:80 -> 10.0.0.2:40000, reply
+              br-int: p-2 ingress: the flows agree: dropped (revoked); so does the switch's own trace
+                110 deliver        VLAN 10, to MAC fa:16:3e:00:00:02: to p-2
+                120 ingress_base   IPv4: tracked in the receiver's zone
+                122 ingress_state  replies: judged by the rules in 106 egress_policy
+                106 egress_policy  connections that no egress rule admits any more: dropped as revoked
+                128 drop           drops counted as revoked: Packet of a connection that was admitted once and that no rule admits any more.
+        "#]],
+    );
+}
+
+#[test]
+fn programs_read_it_too() {
+    let ovs = enforced();
+    let output = explain(&ovs, &["p-2", "--from", "p-1", "--proto", "tcp", "--dport", "22", "--json"]);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut pretty = answer.clone();
+    for half in pretty["answers"].as_array_mut().unwrap() {
+        let steps = half["switch"]["steps"].as_array_mut().unwrap();
+        assert!(steps.len() > 3);
+        steps.truncate(1);
+    }
+    expect![[r#"
+        {
+          "answers": [
+            {
+              "port": "p-1",
+              "direction": "egress",
+              "packet": "tcp 10.0.0.1:49152 -> 10.0.0.2:22",
+              "state": "new",
+              "accepted": true,
+              "reason": "rule",
+              "rules": [
+                {
+                  "rule": "out",
+                  "group": "sg-web",
+                  "group_name": "web",
+                  "allows": "IPv4 everything to anywhere"
+                }
+              ],
+              "misses": [],
+              "why": "rule out of web allows IPv4 everything to anywhere",
+              "switch": {
+                "local": true,
+                "agrees": true,
+                "fate": "passes",
+                "rules": [
+                  "out"
+                ],
+                "steps": [
+                  {
+                    "purpose": "every frame enters the firewall here",
+                    "table": 0,
+                    "name": "hook",
+                    "flow": "cookie=0x5367010000000000, priority=65000 actions=resubmit(,100)"
+                  }
+                ],
+                "detour": null,
+                "not_traced": null
+              }
+            },
+            {
+              "port": "p-2",
+              "direction": "ingress",
+              "packet": "tcp 10.0.0.1:49152 -> 10.0.0.2:22",
+              "state": "new",
+              "accepted": false,
+              "reason": "no-rule",
+              "rules": [],
+              "misses": [
+                {
+                  "rule": "sql",
+                  "group": "sg-db",
+                  "group_name": "database",
+                  "allows": "IPv4 tcp/5432 from group web",
+                  "but": [
+                    "the port is 22"
+                  ]
+                }
+              ],
+              "why": "nearest is rule sql of database, which allows IPv4 tcp/5432 from group web; the port is 22",
+              "switch": {
+                "local": true,
+                "agrees": true,
+                "fate": {
+                  "dropped": "no-rule"
+                },
+                "rules": [],
+                "steps": [
+                  {
+                    "purpose": "VLAN 10, to MAC fa:16:3e:00:00:02: to p-2",
+                    "table": 110,
+                    "name": "deliver",
+                    "flow": "cookie=0x536707000000000a, table=110, priority=90,reg6=0xa,dl_dst=fa:16:3e:00:00:02 actions=set_field:0x2->reg5,set_field:0x2->reg7,set_field:0x1002->reg8,resubmit(,120)"
+                  }
+                ],
+                "detour": null,
+                "not_traced": null
+              }
+            }
+          ],
+          "agree": true,
+          "not_asked": null
+        }"#]].assert_eq(&serde_json::to_string_pretty(&pretty).unwrap());
+}
+
+/// What a hand did to the switch.
+fn ofctl(ovs: &Ovs, arguments: &[&str]) {
+    let arguments: Vec<&str> = ["-O", "OpenFlow14"].iter().chain(arguments).copied().collect();
+    ovs.ofctl(&arguments).expect("ovs-ofctl does it");
+}
+
+#[test]
+fn where_policy_and_switch_disagree_it_is_an_alarm() {
+    let ovs = enforced();
+    let opened =
+        "cookie=0x5367040000000001,table=123,priority=200,ct_state=-inv+trk,tcp actions=resubmit(,124)";
+    ofctl(&ovs, &["add-flow", "br-int", opened]);
+    let line = ["p-1", "--from", "11.0.0.5", "--proto", "tcp", "--dport", "443"];
+    let output = explain(&ovs, &[&line[..], &["--state", "established"]].concat());
+    assert_eq!(output.status.code(), Some(4), "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains("ALARM: the flows disagree: accepted"), "{}", stdout(&output));
+    assert!(stdout(&output).starts_with("p-1 ingress: dropped (revoked)"), "{}", stdout(&output));
+    // By itself, the policy has nothing to be alarmed about.
+    let output = explain(&ovs, &[&line[..], &["--policy-only"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn what_makes_no_sense_is_said() {
+    let ovs = enforced();
+    let refused = |line: &str| {
+        let output = explain(&ovs, &line.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(1), "{line}: {}", stdout(&output));
+        stderr(&output)
+    };
+    expect![[r#"
+        sgflow: port p-9: the policy does not know it
+    "#]]
+    .assert_eq(&refused("p-9 --from 10.0.0.1 --proto tcp --dport 1"));
+    expect![[r#"
+        sgflow: port p-99: the policy does not know it
+    "#]]
+    .assert_eq(&refused("p-1 --from p-99 --proto tcp --dport 1"));
+    expect![[r#"
+        sgflow: --proto tcp needs a destination port, --dport
+    "#]]
+    .assert_eq(&refused("p-1 --from 10.0.0.1 --proto tcp"));
+    expect![[r#"
+        sgflow: --proto: "tpc": unknown protocol; give its number, 0 to 255
+    "#]]
+    .assert_eq(&refused("p-1 --from 10.0.0.1 --proto tpc --dport 1"));
+    expect![[r#"
+        sgflow: --dport: there is none in icmp over IPv4
+    "#]]
+    .assert_eq(&refused("p-1 --from 10.0.0.1 --proto icmp --dport 1"));
+    expect![[r#"
+        sgflow: port p-1: it has no IPv6 address; say which one it uses (--address)
+    "#]]
+    .assert_eq(&refused("p-1 --from fd00::1 --proto tcp --dport 1"));
+}
