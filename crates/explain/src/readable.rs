@@ -44,6 +44,11 @@ impl Readable {
         self.decoding.flows.get(*self.by_key.get(&flow.key())?)
     }
 
+    /// The conntrack zone of the port at this OpenFlow port.
+    pub fn zone_of(&self, ofport: u16) -> Option<u16> {
+        self.decoding.names.ports.get(&ofport).and_then(|port| port.zone)
+    }
+
     /// The rules of the flow that decided about a packet; empty if none did. Of a remote group, whichever rule of the remote it may
     /// have been: the switch keeps nothing nearer.
     pub fn rules_of(&self, path: &Path) -> BTreeSet<RuleName> {

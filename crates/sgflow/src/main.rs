@@ -4,14 +4,18 @@
 mod agent_command;
 mod apply;
 mod bench;
+mod connections;
 mod demo;
+mod diff;
 mod exit;
 mod explain;
+mod held;
 mod migrate;
 mod options;
 mod policy;
 mod render;
 mod status;
+mod tracked;
 mod verify;
 
 use std::io::IsTerminal as _;
@@ -41,6 +45,8 @@ enum Command {
     Render(render::RenderCommand),
     Verify(verify::VerifyCommand),
     Explain(explain::ExplainCommand),
+    Connections(connections::ConnectionsCommand),
+    Diff(diff::DiffCommand),
     Status(status::StatusCommand),
     Migrate(migrate::MigrateCommand),
     Policy(policy::PolicyCommand),
@@ -74,6 +80,8 @@ fn init_log(cli: &Cli) -> anyhow::Result<()> {
         | Command::Render(_)
         | Command::Verify(_)
         | Command::Explain(_)
+        | Command::Connections(_)
+        | Command::Diff(_)
         | Command::Status(_)
         | Command::Migrate(_)
         | Command::Policy(_)
@@ -97,6 +105,8 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Apply(command) => runtime.block_on(command.run()),
         Command::Render(command) => command.run(),
         Command::Verify(command) => runtime.block_on(command.run()),
+        Command::Connections(command) => runtime.block_on(command.run()),
+        Command::Diff(command) => runtime.block_on(command.run()),
         Command::Explain(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
         Command::Migrate(command) => runtime.block_on(command.run()),

@@ -49,6 +49,7 @@ fn check(ovs: &Ovs, line: &str, code: i32, expected: &Expect) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "what is printed is long")]
 fn it_answers_in_a_line_and_shows_the_way() {
     let ovs = enforced();
     check(
@@ -182,6 +183,7 @@ fn it_answers_in_a_line_and_shows_the_way() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "what is printed is long")]
 fn programs_read_it_too() {
     let ovs = enforced();
     let output = explain(&ovs, &["p-2", "--from", "p-1", "--proto", "tcp", "--dport", "22", "--json"]);

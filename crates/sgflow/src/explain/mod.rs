@@ -19,6 +19,8 @@ use crate::apply::{print_refused, seconds};
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
 
+pub(crate) use asked::find_port;
+
 use asked::PacketOptions;
 use switch::{Looked, Switch};
 
@@ -101,7 +103,7 @@ impl ExplainCommand {
 }
 
 /// The policy to answer from, and whether nothing of it was refused.
-fn policy_of(config: &Config) -> anyhow::Result<(Policy, bool)> {
+pub(crate) fn policy_of(config: &Config) -> anyhow::Result<(Policy, bool)> {
     if config.policy_source != SourceKind::File && !config.policy_path.exists() {
         bail!("policy.source: the policy is in no document; give it as one, --policy FILE");
     }

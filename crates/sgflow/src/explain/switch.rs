@@ -1,32 +1,27 @@
 //! What the datapath itself says: the flows that it holds, and its own trace of the packet.
 
 use std::fmt::Write as _;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent::audit::joints;
 use agent::config::{Config, FirewallDriver};
-use agent::driver::{Found, Hybrid, OpenvSwitch};
+use agent::driver::Hybrid;
 use agent::unixctl::{Control, vswitchd_socket};
 use explain::answer::{Answer, RuleWords};
-use explain::decode::Sources;
 use explain::path::{Detour, Fate, Path, Place, follow};
 use explain::question::Question;
-use explain::readable::Readable;
-use ovsdb::Remote;
 use policy::Policy;
 use rust_openflow::Flow;
 use serde_json::{Value, json};
-use verify::Tables;
 
 use crate::apply::converge;
-use crate::options::{hybrid_setup, setup};
+use crate::held::{Held, rundir};
+use crate::options::hybrid_setup;
 use crate::verify::{flow_text, table_name};
 
 /// How long ovs-vswitchd may take for a trace.
 const TRACE: Duration = Duration::from_secs(10);
-/// Where the sockets of a host are when the database is reached over the network.
-const DEFAULT_RUNDIR: &str = "/var/run/openvswitch";
 
 /// What enforces the policy on this host, read once.
 pub(super) enum Switch {
@@ -38,9 +33,7 @@ pub(super) enum Switch {
 
 /// See [`Switch`].
 pub(super) struct Flows {
-    found: Found,
-    tables: Tables,
-    readable: Readable,
+    held: Held,
     bridge: String,
     rundir: PathBuf,
 }
@@ -79,18 +72,9 @@ impl Switch {
             converge(&mut driver, delta, timeout).await?;
             return Ok(Switch::Kernel(driver.planned()));
         }
-        let mut driver = OpenvSwitch::new(setup(config, true))?;
-        converge(&mut driver, delta, timeout).await?;
-        let found = driver.found();
-        let held = found.held.iter().cloned().map(Flow::canonical);
-        let tables = Tables::new(held).map_err(|refused| anyhow::anyhow!("{refused}"))?;
-        let readable = Readable::new(tables.flows(), Sources { policy: Some(policy), ..Sources::default() });
-        let rundir = match &config.ovsdb.remote {
-            Remote::Unix(path) => path.parent().unwrap_or(FilePath::new("")).to_owned(),
-            Remote::Tcp(_) | Remote::Ssl(_) => PathBuf::from(DEFAULT_RUNDIR),
-        };
+        let held = Held::read(config, policy, timeout).await?;
         let bridge = config.integration_bridge.clone();
-        Ok(Switch::Flows(Box::new(Flows { found, tables, readable, bridge, rundir })))
+        Ok(Switch::Flows(Box::new(Flows { held, bridge, rundir: rundir(config) })))
     }
 
     /// What it makes of the packet.
@@ -109,14 +93,14 @@ impl Switch {
 
 impl Flows {
     async fn ask(&self, policy: &Policy, question: &Question, answer: &Answer) -> anyhow::Result<Looked> {
-        let Some(port) = self.found.ports.iter().find(|port| port.id == question.port) else {
+        let Some(port) = self.held.found.ports.iter().find(|port| port.id == question.port) else {
             return Ok(Looked::Elsewhere);
         };
         let (frame, tracking) = question.frame(policy)?;
-        let place = Place { tables: &self.tables, joints: joints(self.found.hook), port };
+        let place = Place { tables: &self.held.tables, joints: joints(self.held.found.hook), port };
         let path = follow(place, question.direction, &frame, &tracking);
         let rules: Vec<String> =
-            self.readable.rules_of(&path).into_iter().filter_map(|rule| rule.id).collect();
+            self.held.readable.rules_of(&path).into_iter().filter_map(|rule| rule.id).collect();
         let is_one_of = |rule: &RuleWords| rules.contains(&rule.rule);
         let agrees = match &path.fate {
             Fate::Passes => {
@@ -135,7 +119,7 @@ impl Flows {
 
     fn purpose(&self, flow: Option<&Flow>) -> String {
         let Some(flow) = flow else { return "no flow: dropped".to_owned() };
-        let purpose = self.readable.of(flow).and_then(|decoded| decoded.purpose.clone());
+        let purpose = self.held.readable.of(flow).and_then(|decoded| decoded.purpose.clone());
         purpose.unwrap_or_else(|| flow_text(flow))
     }
 
@@ -146,7 +130,7 @@ impl Flows {
             let [packet, action] = stretch.question();
             let question = [self.bridge.as_str(), &packet, &action];
             let trace = control.ask_about("ofproto/trace-packet-out", &question, TRACE).await?;
-            if let Some(detour) = stretch.compare(&self.tables, &trace) {
+            if let Some(detour) = stretch.compare(&self.held.tables, &trace) {
                 return Ok(Some(detour));
             }
         }

@@ -6,25 +6,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
-use std::time::Duration;
 
-use agent::config::Config;
-use agent::unixctl::{Control, vswitchd_socket};
 use anyhow::Context as _;
-use conntrack::{Connection, Conntrack, Ends, Status, Tuple};
+use conntrack::{Ends, Tuple};
 use hybrid::iptables::Iptables;
-use hybrid::mark::REVOKED;
 use hybrid::{Admission, Detail, Devices, Firewall, FirstPacket, Plug};
-use ovsdb::Remote;
 use policy::{Direction, Policy, Port};
 
-/// How long the switch may take to list the connections of a zone.
-const LIST_WITHIN: Duration = Duration::from_secs(20);
-/// Where the sockets of a host are when the database is reached over the network.
-const DEFAULT_RUNDIR: &str = "/var/run/openvswitch";
-/// `TCP_CONNTRACK_TIME_WAIT`, `TCP_CONNTRACK_CLOSE`: nothing is to come any more (enum tcp_conntrack).
-const OVER: [u8; 2] = [7, 8];
+use crate::tracked::Entry;
+
 /// Stands for any zone.
 const SOME_ZONE: u16 = 1;
 
@@ -62,74 +52,10 @@ pub(super) struct Outlook {
     pub(super) stall: Vec<Stall>,
 }
 
-/// The connections of a zone of the kernel's tables that have been answered and are not over.
-pub(super) fn of_kernel(zone: u16) -> anyhow::Result<BTreeSet<Known>> {
-    let mut known = BTreeSet::new();
-    Conntrack::open()?.dump(Some(zone), |connection| {
-        if is_alive(&connection) {
-            known.insert(Known { original: connection.original, reply: connection.reply });
-        }
-    })?;
-    Ok(known)
-}
-
-fn is_alive(connection: &Connection) -> bool {
-    let is_over = connection.tcp_state.is_some_and(|state| OVER.contains(&state));
-    connection.status.has(Status::SEEN_REPLY) && connection.mark & REVOKED == 0 && !is_over
-}
-
-/// The connections of a zone of the switch that are admitted and not over.
-pub(super) async fn of_switch(config: &Config, datapath: &str, zone: u16) -> anyhow::Result<BTreeSet<Known>> {
-    let rundir = match &config.ovsdb.remote {
-        Remote::Unix(path) => path.parent().unwrap_or(Path::new("")),
-        Remote::Tcp(_) | Remote::Ssl(_) => Path::new(DEFAULT_RUNDIR),
-    };
-    let mut control = Control::connect(vswitchd_socket(rundir).await?).await?;
-    // All bridges of one type are in one datapath (ovs-vswitchd(8), "Datapath Commands").
-    let parameters = [format!("{datapath}@ovs-{datapath}"), format!("zone={zone}")];
-    let parameters = parameters.each_ref().map(String::as_str);
-    let text = control.ask_about("dpctl/dump-conntrack", &parameters, LIST_WITHIN).await?;
-    Ok(text.lines().filter_map(known).collect())
-}
-
-/// A line of `dpctl/dump-conntrack` (lib/ct-dpif.c: `ct_dpif_format_entry`); none of what is over, not admitted, or of no address.
-fn known(line: &str) -> Option<Known> {
-    let is_over =
-        ["TIME_WAIT", "CLOSED", "CLOSING"].iter().any(|state| line.contains(&format!("state={state}")));
-    if is_over || !line.contains(",mark=") {
-        return None;
-    }
-    let (protocol, _) = line.split_once(',')?;
-    let protocol = number(protocol)?;
-    Some(Known { original: tuple(protocol, line, "orig=(")?, reply: tuple(protocol, line, "reply=(")? })
-}
-
-/// The names of `ct_dpif_format_ipproto` (lib/ct-dpif.c), or a number.
-fn number(protocol: &str) -> Option<u8> {
-    let names = [("icmp", 1), ("tcp", 6), ("udp", 17), ("dccp", 33), ("icmpv6", 58), ("sctp", 132)];
-    let named = names.iter().find(|(name, _)| *name == protocol).map(|(_, number)| *number);
-    named.or_else(|| match protocol {
-        "udplite" => Some(136),
-        "igmp" => Some(2),
-        _ => protocol.trim_start_matches("proto=").parse().ok(),
-    })
-}
-
-fn tuple(protocol: u8, line: &str, begins: &str) -> Option<Tuple> {
-    let (_, rest) = line.split_once(begins)?;
-    let (inside, _) = rest.split_once(')')?;
-    let field = |name: &str| inside.split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-    let small = |name: &str| field(name).and_then(|text| text.parse::<u16>().ok());
-    let octet = |name: &str| field(name).and_then(|text| text.parse::<u8>().ok());
-    let ends = match (small("sport"), small("dport"), octet("type")) {
-        (Some(source), Some(destination), _) => Ends::Ports { source, destination },
-        (_, _, Some(icmp_type)) => {
-            Ends::Icmp { icmp_type, code: octet("code").unwrap_or(0), id: small("id").unwrap_or(0) }
-        }
-        _ => Ends::Addresses,
-    };
-    let (source, destination) = (field("src")?.parse().ok()?, field("dst")?.parse().ok()?);
-    Some(Tuple { source, destination, protocol, ends })
+/// Those of them that have been admitted and answered, and are not over.
+pub(super) fn alive(connections: Vec<Entry>) -> BTreeSet<Known> {
+    let alive = connections.into_iter().filter(|entry| entry.is_admitted() && !entry.is_over());
+    alive.map(|Entry { original, reply, .. }| Known { original, reply }).collect()
 }
 
 /// What becomes of the connections of a port that begin anew, under a policy.
@@ -194,6 +120,7 @@ fn first_packet(port: &Port, way: &Tuple) -> FirstPacket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tracked;
 
     const LINES: &str = "\
 tcp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=4000,dport=80),reply=(src=10.0.0.2,dst=10.0.0.1,sport=80,dport=4000),zone=4097,mark=3,protoinfo=(state=ESTABLISHED)
@@ -205,12 +132,12 @@ icmp,orig=(src=10.0.0.1,dst=10.0.0.2,id=7,type=8,code=0),reply=(src=10.0.0.2,dst
     #[test]
     fn what_lives_and_is_admitted_is_read_from_the_switchs_list() {
         let known: Vec<String> =
-            LINES.lines().filter_map(known).map(|known| known.original.to_string()).collect();
+            alive(tracked::read(LINES)).iter().map(|known| known.original.to_string()).collect();
         assert_eq!(
             known,
             [
-                "proto=6 src=10.0.0.1 dst=10.0.0.2 sport=4000 dport=80",
-                "proto=1 src=10.0.0.1 dst=10.0.0.2 type=8 code=0 id=7"
+                "proto=1 src=10.0.0.1 dst=10.0.0.2 type=8 code=0 id=7",
+                "proto=6 src=10.0.0.1 dst=10.0.0.2 sport=4000 dport=80"
             ]
         );
     }
@@ -230,7 +157,7 @@ ports:
         let parsed = policy::document::parse(&[("policy.yaml", text)], None);
         let policy = parsed.policy;
         let devices = Devices::of_interface("qvox").expect("a device");
-        let connection = LINES.lines().find_map(known).expect("the first");
+        let connection = alive(tracked::read(LINES)).pop_last().expect("that of TCP");
         let told = |id: &str, goes_loose| {
             let port = &policy.ports[&id.into()];
             let outlook = outlook(&policy, port, &devices, [connection], goes_loose);

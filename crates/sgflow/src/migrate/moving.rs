@@ -9,7 +9,7 @@ use agent::driver::{converge_once, remove_all};
 use anyhow::Context as _;
 use policy::{Policy, PortId};
 
-use super::connections::{Outlook, kernel_goes_loose, of_kernel, of_switch, outlook};
+use super::connections::{Outlook, alive, kernel_goes_loose, outlook};
 use super::database;
 use super::links;
 use super::lock::Lock;
@@ -18,6 +18,7 @@ use super::switch::{Enforcer, Late, Switch, enforcer};
 use super::told::Told;
 use crate::exit::Exit;
 use crate::options::hybrid_setup;
+use crate::tracked::{of_kernel, of_switch};
 
 /// So many connections are listed one by one.
 const LISTED: usize = 20;
@@ -177,7 +178,7 @@ impl Migration<'_> {
         let by = if found.place == Place::Switch { devices.tap() } else { devices.outer() };
         let zone = survey.plugged(&by).and_then(|plugged| plugged.zone);
         let at_switch = match zone {
-            Some(zone) => of_switch(self.config, &survey.bridge.datapath, zone).await?,
+            Some(zone) => alive(of_switch(self.config, Some(&survey.bridge.datapath), zone).await?),
             None => BTreeSet::new(),
         };
         let (unknown, goes_loose) = match self.back {
@@ -185,7 +186,7 @@ impl Migration<'_> {
             true => (at_switch, kernel_goes_loose()?),
             false => {
                 let zone = survey.in_force.zones.get(devices.end());
-                let at_bridge = zone.map(|zone| of_kernel(*zone)).transpose()?.unwrap_or_default();
+                let at_bridge = alive(zone.map(|zone| of_kernel(*zone)).transpose()?.unwrap_or_default());
                 (at_bridge.difference(&at_switch).copied().collect(), true)
             }
         };

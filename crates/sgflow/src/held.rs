@@ -1,0 +1,53 @@
+//! What the bridge holds, read once, for commands that only look.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent::config::Config;
+use agent::daemon;
+use agent::driver::{Found, OpenvSwitch};
+use explain::decode::Sources;
+use explain::readable::Readable;
+use ovsdb::Remote;
+use policy::Policy;
+use rust_openflow::Flow;
+use verify::Tables;
+
+use crate::apply::converge;
+use crate::options::setup;
+
+/// Where the sockets of a host are when the database is reached over the network.
+const DEFAULT_RUNDIR: &str = "/var/run/openvswitch";
+
+/// See the module's documentation.
+pub(crate) struct Held {
+    /// Flows, local ports, and what would make the flows those of the policy.
+    pub(crate) found: Found,
+    /// The flows in canonical form, to be followed.
+    pub(crate) tables: Tables,
+    /// The same, to be read.
+    pub(crate) readable: Readable,
+}
+
+impl Held {
+    /// Reads the bridge, beside a policy that is not made to be in force.
+    pub(crate) async fn read(config: &Config, policy: &Policy, within: Duration) -> anyhow::Result<Self> {
+        let mut driver = OpenvSwitch::new(setup(config, true))?;
+        let delta = Policy::diff(&Policy::default(), policy);
+        let (applied, _) = converge(&mut driver, delta, within).await?;
+        applied.refused.iter().for_each(daemon::tell);
+        let found = driver.found();
+        let held = found.held.iter().cloned().map(Flow::canonical);
+        let tables = Tables::new(held).map_err(|refused| anyhow::anyhow!("{refused}"))?;
+        let readable = Readable::new(tables.flows(), Sources { policy: Some(policy), ..Sources::default() });
+        Ok(Held { found, tables, readable })
+    }
+}
+
+/// Where the sockets of ovs-vswitchd are.
+pub(crate) fn rundir(config: &Config) -> PathBuf {
+    match &config.ovsdb.remote {
+        Remote::Unix(path) => path.parent().unwrap_or(Path::new("")).to_owned(),
+        Remote::Tcp(_) | Remote::Ssl(_) => PathBuf::from(DEFAULT_RUNDIR),
+    }
+}

@@ -1,0 +1,163 @@
+//! `sgflow connections` and `sgflow diff` on a real switch: which rule admits each connection, and what a change would do to
+//! packets and connections before it is made.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+
+use common::traffic::{datagram, ends};
+use common::{apply, document, flows, ovs, sgflow, stderr, stdout};
+use expect_test::expect;
+use lab::{DummyPort, Ovs};
+
+/// Names and time services of p-2 for everybody, and a log for p-1 alone.
+const POLICY: &str = r#"
+security_groups:
+- {id: sg-out, name: clients, security_group_rules: [{id: e, direction: egress, ethertype: IPv4}]}
+- {id: sg-in, name: servers, security_group_rules: [
+    {id: dns, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 53, port_range_max: 53},
+    {id: log, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 514, port_range_max: 514, remote_group_id: sg-out}]}
+ports:
+- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [sg-out]}
+- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [sg-in]}
+"#;
+
+/// Two connections from p-1 to p-2.
+fn connected() -> (Ovs, DummyPort, DummyPort) {
+    let ovs = ovs();
+    let (sender, receiver) = ends(&ovs);
+    let applied = apply(&ovs, &document(&ovs, POLICY), &[]);
+    assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
+    let sent = [datagram([10, 0, 0, 1], 4000, 53), datagram([10, 0, 0, 1], 4000, 514)];
+    sender.receive_all(&sent).expect("the switch takes them");
+    common::eventually("both arrived", || receiver.take_sent().expect("what arrived").len() == 2);
+    (ovs, sender, receiver)
+}
+
+/// The document without the rule for the log, and with one for the time.
+fn proposed(ovs: &Ovs) -> PathBuf {
+    let path = ovs.rundir().join("proposed.yaml");
+    let text = POLICY.replace(
+        "{id: log, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 514, port_range_max: 514, remote_group_id: sg-out}",
+        "{id: time, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 123, port_range_max: 123}",
+    );
+    assert_ne!(text, POLICY);
+    fs::write(&path, text).expect("a document");
+    path
+}
+
+fn run(ovs: &Ovs, policy: &std::path::Path, arguments: &[&str]) -> Output {
+    let mut command = sgflow();
+    command.args(arguments).arg("--policy").arg(policy).arg("--ovsdb").arg(ovs.db_remote());
+    command.output().expect("sgflow runs")
+}
+
+#[test]
+fn each_connection_has_its_rule_and_what_a_change_would_do_to_it() {
+    let (ovs, _sender, _receiver) = connected();
+    let policy = ovs.rundir().join("policy.yaml");
+    let listed = run(&ovs, &policy, &["connections", "p-2"]);
+    assert_eq!(listed.status.code(), Some(0), "{}", stderr(&listed));
+    expect![[r#"
+        p-2: 2 connections in zone 4098
+          udp 10.0.0.1:4000 -> 10.0.0.2:514
+            ingress: admitted: rule log of servers allows IPv4 udp/514 from group clients
+          udp 10.0.0.1:4000 -> 10.0.0.2:53
+            ingress: admitted: rule dns of servers allows IPv4 udp/53 from anywhere
+    "#]]
+    .assert_eq(&sorted(&stdout(&listed)));
+    let change = proposed(&ovs).display().to_string();
+    let compared = run(&ovs, &policy, &["connections", "p-2", "--proposed", &change]);
+    assert_eq!(compared.status.code(), Some(0), "{}", stderr(&compared));
+    expect![[r#"
+        p-2: 2 connections in zone 4098, 1 would be cut
+          udp 10.0.0.1:4000 -> 10.0.0.2:514
+            ingress: admitted: rule log of servers allows IPv4 udp/514 from group clients
+            then WOULD BE CUT: nearest is rule time of servers, which allows IPv4 udp/123 from anywhere; the port is 514
+          udp 10.0.0.1:4000 -> 10.0.0.2:53
+            ingress: admitted: rule dns of servers allows IPv4 udp/53 from anywhere
+            then goes on: rule dns of servers allows IPv4 udp/53 from anywhere
+    "#]].assert_eq(&sorted(&stdout(&compared)));
+    let json = run(&ovs, &policy, &["connections", "p-2", "--proposed", &change, "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    let log = json["connections"].as_array().unwrap().iter().find(|one| one["destination"] == "10.0.0.2:514");
+    expect![[r#"
+        {
+          "direction": "ingress",
+          "protocol": 17,
+          "source": "10.0.0.1:4000",
+          "destination": "10.0.0.2:514",
+          "tcp_state": null,
+          "stamped": true,
+          "admitted": true,
+          "rules": [
+            {
+              "rule": "log",
+              "group": "sg-in",
+              "group_name": "servers",
+              "allows": "IPv4 udp/514 from group clients"
+            }
+          ],
+          "why": "rule log of servers allows IPv4 udp/514 from group clients",
+          "would_be_cut": true,
+          "would_why": "nearest is rule time of servers, which allows IPv4 udp/123 from anywhere; the port is 514"
+        }"#]].assert_eq(&serde_json::to_string_pretty(log.unwrap()).unwrap());
+}
+
+/// The switch lists connections in no order.
+fn sorted(text: &str) -> String {
+    let (head, rest) = text.split_once('\n').expect("a line");
+    let mut entries: Vec<String> = Vec::new();
+    for line in rest.lines() {
+        match entries.last_mut() {
+            Some(entry) if line.starts_with("    ") => *entry += &format!("\n{line}"),
+            _ => entries.push(line.to_owned()),
+        }
+    }
+    entries.sort();
+    format!("{head}\n{}\n", entries.join("\n"))
+}
+
+#[test]
+fn a_change_is_told_before_it_is_made() {
+    let (ovs, _sender, _receiver) = connected();
+    let before = flows(&ovs);
+    let policy = ovs.rundir().join("policy.yaml");
+    let same = run(&ovs, &policy, &["diff"]);
+    assert_eq!(
+        (stdout(&same).as_str(), same.status.code()),
+        ("nothing would change\n", Some(0)),
+        "{}",
+        stderr(&same)
+    );
+    let change = run(&ovs, &proposed(&ovs), &["diff"]);
+    assert_eq!(change.status.code(), Some(4), "{}", stderr(&change));
+    expect![[r#"
+        flows: 3 added, 0 modified, 8 deleted
+        packets that would be treated otherwise, one for each port and direction:
+          - dropped: p-2 ingress
+              New: ct_state=+new+trk,ct_nw_src=10.0.0.1,ct_nw_proto=17,ct_tp_dst=514,udp,in_port=CONTROLLER,dl_dst=01:00:00:00:00:00,nw_src=10.0.0.1,tp_dst=514
+          + passes: p-2 ingress (rule time)
+              New: ct_state=+new+trk,ct_nw_proto=17,ct_tp_dst=123,udp,in_port=CONTROLLER,dl_dst=01:00:00:00:00:00,tp_dst=123
+          - dropped: p-2 egress
+              Reply: ct_state=+est+rpl+trk,ct_nw_src=10.0.0.1,ct_nw_dst=10.0.0.2,ct_nw_proto=17,ct_tp_dst=514,udp,in_port=2,dl_src=fa:16:3e:00:00:02,nw_src=10.0.0.2,nw_dst=10.0.0.1,tp_src=514
+          + passes: p-2 egress (rule time)
+              Reply: ct_state=+est+rpl+trk,ct_nw_dst=10.0.0.2,ct_nw_proto=17,ct_tp_dst=123,udp,in_port=2,dl_src=fa:16:3e:00:00:02,nw_src=10.0.0.2,tp_src=123
+        connections that would be cut: 1
+          p-2: udp 10.0.0.1:4000 -> 10.0.0.2:514
+            ingress: not admitted: nearest is rule time of servers, which allows IPv4 udp/123 from anywhere; the port is 514
+    "#]].assert_eq(&stdout(&change));
+    let json = run(&ovs, &proposed(&ovs), &["diff", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["changes", "packets", "unproven", "cut"]);
+    assert_eq!(json["cut"][0]["destination"], "10.0.0.2:514");
+    assert_eq!(flows(&ovs), before, "a look changes nothing");
+    // And so it comes.
+    let applied = apply(&ovs, &proposed(&ovs), &[]);
+    assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
+    let done = run(&ovs, &proposed(&ovs), &["diff"]);
+    assert_eq!(stdout(&done), "nothing would change\n");
+}
