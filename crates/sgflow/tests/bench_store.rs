@@ -62,3 +62,20 @@ fn a_cloud_that_does_not_fit_is_refused() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("there must be others"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_cluster_is_filled_in_one_transaction_and_in_several() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("figures.json");
+    let mut bench = sgflow();
+    bench.args(["bench", "--store", "--transactions", "--quick", "--json"]).arg(&json);
+    let output = bench.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let figures: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let of = |path: &str| [0, 1].map(|case| number(&figures[case], path));
+    assert_eq!(of("/ports"), [200.0, 200.0]);
+    // Two groups and two hundred ports, in fifties.
+    assert_eq!(of("/transactions"), [1.0, 5.0]);
+    assert!(of("/leader_cpu").iter().chain(&of("/other_cpu")).all(|cpu| *cpu > 0.0), "{figures}");
+    assert!(of("/leader_memory").iter().all(|bytes| *bytes > 1e6), "{figures}");
+}

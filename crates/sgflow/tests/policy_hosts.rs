@@ -129,14 +129,92 @@ fn schema_is_made_newer(databases: &Databases, servers: &[&str]) {
     has_hosts(databases, 1);
     let (code, said) = told(databases, &["init"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("the schema was \"0.9.0\" and is 1.0.0 now"), "{said}");
+    assert!(said.contains("the schema was \"0.9.0\" and is 1.1.0 now"), "{said}");
     for name in servers {
         let version = || databases.client(&["get-schema-version", &databases.remote(name), DATABASE]);
-        eventually("each server has it", || version().expect("a version").trim() == "1.0.0");
+        eventually("each server has it", || version().expect("a version").trim() == "1.1.0");
     }
     put(databases, &POLICY.replace("10.0.0.1}", "10.0.0.7}"), &["--wait=h1"]);
     assert!(told(databases, &["init"]).1.starts_with("prepared: 1 security groups"));
     drop(agent);
+}
+
+/// As a program of schema 1.0.0 had it: no rows of Members, so that a group of any size is one row. `count` ports, of which the first is on host h1.
+fn put_as_before(databases: &Databases, count: usize) {
+    let members: Vec<String> = (0..count).map(address).collect();
+    by_hand(
+        databases,
+        &json!([
+            {"op": "insert", "table": "Global", "row": {"revision": 1, "sequence": 1}},
+            {"op": "insert", "table": "Security_Group", "row": {"id": "g", "members_ipv4": ["set", members],
+                "rules": ["map", [["r", "ingress IPv4 from own group"]]]}}
+        ]),
+    );
+    let port = |number: usize| {
+        json!({"op": "insert", "table": "Port", "row": {"id": format!("p-{number}"), "network_id": "n", "mac_address": mac(number),
+            "fixed_ips": address(number), "security_groups": "g", "hosts": if number == 0 { "h1" } else { "other" }}})
+    };
+    let ports: Vec<_> = (0..count).map(port).collect();
+    // As much as an argument of a program may be.
+    ports.chunks(300).for_each(|ports| by_hand(databases, &ports.into()));
+}
+
+fn address(number: usize) -> String {
+    format!("10.0.{}.{}", number / 256, number % 256)
+}
+
+fn mac(number: usize) -> String {
+    format!("fa:16:3e:00:{:02x}:{:02x}", number / 256, number % 256)
+}
+
+/// The same as a document.
+fn one_large_group(count: usize) -> String {
+    let port = |number: usize| {
+        json!({"id": format!("p-{number}"), "network_id": "n", "mac_address": mac(number), "security_groups": ["g"],
+            "fixed_ips": [{"ip_address": address(number)}], "binding:host_id": if number == 0 { "h1" } else { "other" }})
+    };
+    let rule = json!({"id": "r", "direction": "ingress", "ethertype": "IPv4", "remote_group_id": "g"});
+    let ports: serde_json::Value = (0..count).map(port).collect();
+    json!({"security_groups": [{"id": "g", "security_group_rules": [rule]}], "ports": ports}).to_string()
+}
+
+#[test]
+fn a_group_of_a_store_from_before_is_made_several_rows_and_hosts_are_told_nothing() {
+    const COUNT: usize = 2500;
+    let mut before: serde_json::Value = serde_json::from_str(TEXT).expect("the schema");
+    before["version"] = json!("1.0.0");
+    before["tables"].as_object_mut().expect("tables").shift_remove("Members");
+    let databases = Databases::cluster(&before.to_string(), DATABASE, 3).expect("three ovsdb-servers");
+    put_as_before(&databases, COUNT);
+    let needs = "the database sgflow has schema 1.0.0, this program needs 1.1.0: no table Members";
+    let agent = StoreAgent::start(&databases, "h1");
+    agent.wait_for(needs);
+    let (code, said) = told(&databases, &["get", "--timeout", "1"]);
+    assert!(code == Some(3) && said.contains(needs), "{said}");
+
+    let (code, said) = told(&databases, &["init"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the schema was \"1.0.0\" and is 1.1.0 now"), "{said}");
+    has_hosts(&databases, 1);
+    get(&databases);
+    assert_eq!(told(&databases, &["wait", "--hosts", "h1"]).0, Some(0));
+    let changes = || agent.log().matches(" applied ").count();
+    let before = changes();
+    let path = document(&databases, "same.json", &one_large_group(COUNT));
+    let (code, said) = told(&databases, &["put", &path, "--dry-run"]);
+    assert_eq!((code, said.as_str()), (Some(0), "would write 3 rows\n"), "nothing of the policy");
+    assert_eq!(told(&databases, &["put", &path]), (Some(0), "wrote 3 rows in 1 transaction\n".into()));
+    assert_eq!(told(&databases, &["put", &path]), (Some(0), "the store was so already\n".into()));
+    let rows = databases.client(&["dump", &databases.remotes(), DATABASE, "Members", "part", "-f", "csv"]);
+    assert_eq!(rows.expect("a dump"), "Members table\npart\n1\n2\n");
+    assert_eq!(told(&databases, &["wait", "--hosts", "h1"]).0, Some(0));
+    assert_eq!(changes(), before, "{}", agent.log());
+    let changed = one_large_group(COUNT).replace("10.0.9.195", "10.0.9.250");
+    put(&databases, &changed, &["--wait=h1"]);
+    assert_eq!(changes(), before + 1, "{}", agent.log());
+    let (read, wrote) = (get(&databases).to_string(), &changed);
+    let parse = |text: &str| policy::document::parse(&[("p", text)], None).policy;
+    assert_eq!(parse(&read), parse(wrote));
 }
 
 #[test]
@@ -148,14 +226,14 @@ fn a_store_of_a_newer_program_is_left_alone() {
     let (code, said) = told(&databases, &["init"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("has schema 2.0.0, this program has 1.0.0: use a newer sgflow; nothing was changed"),
+        said.contains("has schema 2.0.0, this program has 1.1.0: use a newer sgflow; nothing was changed"),
         "{said}"
     );
     let (code, said) = told(&databases, &["get", "--timeout", "1"]);
     assert_eq!(code, Some(3), "{said}");
     assert!(
         said.contains(
-            "the database sgflow has schema 2.0.0, this program needs 1.0.0: no column hosts in table Port"
+            "the database sgflow has schema 2.0.0, this program needs 1.1.0: no column hosts in table Port"
         ),
         "{said}"
     );

@@ -203,6 +203,44 @@ fn a_watcher_sees_what_comes_and_goes() {
 }
 
 #[test]
+fn a_watcher_sees_a_group_of_several_rows_as_one() {
+    let databases = alone();
+    let large = |members: usize| {
+        let pair = |member: usize| json!({"ip_address": format!("10.0.{}.{}", member / 256, member % 256)});
+        let pairs: serde_json::Value = (0..members).map(pair).collect();
+        let port = json!({"id": "p", "network_id": "n", "mac_address": "fa:16:3e:00:00:01", "security_groups": ["g"], "allowed_address_pairs": pairs});
+        json!({"security_groups": [{"id": "g"}], "ports": [port]}).to_string()
+    };
+    put(&databases, &large(1001), &[]);
+    let mut watch = policy_command(&databases, &["watch"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sgflow runs");
+    let mut errors = BufReader::new(watch.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    errors.read_line(&mut line).expect("a line");
+    assert_eq!(line, "watching 2 objects\n");
+    // What moves is as it was: only the port changes, and then the group.
+    by_hand(
+        &databases,
+        &json!([
+            {"op": "mutate", "table": "Members", "where": [], "mutations": [["members_ipv4", "insert", "10.0.0.0"]]},
+            {"op": "mutate", "table": "Security_Group", "where": [], "mutations": [["members_ipv4", "delete", "10.0.0.0"]]}
+        ]),
+    );
+    put(&databases, &large(1002), &[]);
+    let lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines().take(2);
+    let lines: Vec<String> = lines.collect::<Result<_, _>>().expect("lines");
+    assert_eq!(
+        lines,
+        [
+            "port p changed: allowed_address_pairs +10.0.3.233",
+            "security group g changed: members_ipv4 +10.0.3.233"
+        ]
+    );
+    watch.kill().expect("it ends");
+    watch.wait().expect("it ends");
+}
+
+#[test]
 fn a_store_is_made_and_said_to_be_away_by_each_of_its_addresses() {
     let databases = alone();
     let directory = databases.rundir();

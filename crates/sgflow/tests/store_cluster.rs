@@ -173,6 +173,53 @@ async fn whatever_is_killed_no_update_is_lost_or_told_twice_or_goes_back() {
     }
 }
 
+/// A port on each of so many hosts, each with so many addresses more, all in one group; the first has one less if `odd`.
+fn large_group(hosts: usize, pairs: usize, odd: bool) -> Value {
+    let mut document = default_group(hosts, 1);
+    for (number, port) in document["ports"].as_array_mut().into_iter().flatten().enumerate() {
+        let pairs = if odd && number == 0 { pairs - 1 } else { pairs };
+        let pair =
+            |pair: usize| json!({"ip_address": format!("10.{}.{}.{}", number + 1, pair / 256, pair % 256)});
+        port["allowed_address_pairs"] = (0..pairs).map(pair).collect();
+    }
+    document
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_of_thousands_is_several_rows_which_come_and_change_as_one() {
+    const HOSTS: usize = 5;
+    const PAIRS: usize = 700;
+    let mut store = cluster();
+    store.add_relay("r0").expect("a relay");
+    assert!(put(&store, &large_group(HOSTS, PAIRS, false)).await);
+    let rows = |table: &str| {
+        let rows =
+            store.client(&["dump", &store.remotes(), "sgflow", table, "_uuid", "-f", "csv", "--no-headings"]);
+        // The first line is the table's name.
+        rows.expect("a dump").lines().count() - 1
+    };
+    // 3,505 members: a row has a thousand.
+    assert_eq!((rows("Security_Group"), rows("Members")), (1, 3));
+    let fleet = Fleet::start(&remotes(&store, &["r0", "0"]), None, &names(HOSTS), Some(judge));
+    let members = |expected: usize| {
+        move |seen: &Seen, _| {
+            seen.policy.ports.keys().filter(|id| id.as_str().contains("/member/")).count() == expected
+        }
+    };
+    assert!(fleet.until(PATIENCE, members(HOSTS * (PAIRS + 1))).await, "{:?}", fleet.seen()[0]);
+    let before = quiet(&fleet).await;
+    assert!(put(&store, &large_group(HOSTS, PAIRS, true)).await);
+    assert!(fleet.until(PATIENCE, members(HOSTS * (PAIRS + 1) - 1)).await, "{:?}", fleet.seen()[0]);
+    let after = quiet(&fleet).await;
+    assert!(after - before < 1000, "one element, and the port: {}", after - before);
+    for seen in fleet.seen() {
+        assert_eq!((seen.changes, seen.wrong), (2, Vec::new()), "all of it at once, and then the member");
+    }
+    drop(fleet);
+    assert!(put(&store, &json!({})).await);
+    assert_eq!((rows("Security_Group"), rows("Members")), (0, 0));
+}
+
 /// What the one host has received, when it has said all that it has to say.
 async fn quiet(fleet: &Fleet) -> u64 {
     let mut last = 0;

@@ -120,6 +120,8 @@ pub(crate) struct Content {
 pub(crate) struct Touched {
     pub(crate) heads: BTreeSet<GroupId>,
     pub(crate) members: BTreeSet<(GroupId, MemberText)>,
+    /// Groups whose members stand in other rows.
+    pub(crate) moved: BTreeSet<GroupId>,
     pub(crate) address_groups: BTreeSet<AddressGroupId>,
     pub(crate) ports: BTreeSet<PortId>,
 }

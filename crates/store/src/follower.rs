@@ -16,6 +16,7 @@ use crate::wants::Wants;
 /// until their answer, then the answer, and takes what [`Follower::commit`] has.
 #[derive(Clone, Debug)]
 pub struct Follower {
+    sight: Sight,
     view: View,
     /// What the session's conditions let through, when it is connected.
     answered: Wants,
@@ -49,6 +50,7 @@ impl Follower {
         let wanted = view.new_wants().unwrap_or_else(|| view.wants());
         let answered = wanted.clone();
         let follower = Follower {
+            sight: Sight::default(),
             view,
             answered,
             asked: None,
@@ -88,9 +90,7 @@ impl Follower {
             SessionEvent::Disconnected { .. } => self.is_connected = false,
             SessionEvent::Update(changes) => {
                 self.has_news = true;
-                for change in changes {
-                    seen.extend(Sight::read(change)?);
-                }
+                seen = self.sight.read(changes)?;
                 if let Some(memory) = self.remembered.take() {
                     seen = since(&memory, seen);
                 }
@@ -140,7 +140,10 @@ impl Follower {
         if let Some(wants) = self.view.new_wants() {
             self.wanted = wants;
         }
-        let is_complete = self.is_connected && !self.needs_proof && self.wanted.is_within(&self.answered);
+        // Of what was asked for last, some rows may have gone before the answer.
+        let is_going = self.asked.as_ref().is_some_and(|asked| !self.wanted.is_within(asked));
+        let is_seen = self.wanted.is_within(&self.answered) && !is_going;
+        let is_complete = self.is_connected && !self.needs_proof && is_seen;
         if !is_complete || self.view.sequence() == 0 || !self.has_news {
             return None;
         }

@@ -8,16 +8,18 @@
 //! ```
 //!
 //! A security group is one row: its rules, and its members' addresses as set columns, so that who follows the group gets a member that came
-//! as one element. A host follows the ports that are bound to it, the groups that these carry, and the groups that the rules of those name.
+//! as one element. Members of a group that has many are in further rows: a change costs each session what the row costs. A host follows the ports that are bound to it, the groups that these carry, and the groups that the rules of those name.
 //!
 //! Pure: rows come in as values, changes and operations go out.
 #![forbid(unsafe_code)]
 
 mod content;
 mod follower;
+mod group_rows;
 mod host_row;
 mod member_text;
 mod memory;
+mod placement;
 mod publication;
 mod roles;
 pub mod schema;
@@ -25,6 +27,7 @@ mod sight;
 mod view;
 mod wants;
 mod write;
+mod write_group;
 
 #[cfg(test)]
 mod tests;

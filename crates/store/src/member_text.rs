@@ -49,6 +49,14 @@ impl Family {
         }
     }
 
+    /// Among [`Family::BOTH`].
+    pub(crate) const fn place(self) -> usize {
+        match self {
+            Family::V4 => 0,
+            Family::V6 => 1,
+        }
+    }
+
     pub(crate) const fn column(self) -> &'static str {
         match self {
             Family::V4 => "members_ipv4",

@@ -12,8 +12,8 @@ use std::time::Duration;
 use ovsdb::{MonitorTable, RowError, SessionEvent, TransactError, Transaction};
 use policy::{PolicyDelta, Port, PortId};
 
-use crate::schema::{ADDRESS_GROUP, GLOBAL, PORT, PUBLISHER_LOCK, SECURITY_GROUP};
-use crate::write::{Batch, Writer};
+use crate::schema::PUBLISHER_LOCK;
+use crate::write::{Batch, Held, Writer};
 
 /// Rows of a transaction at most: more of them would keep a cluster from its heartbeats.
 const ROWS: usize = 2_000;
@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub struct Publication {
     /// What no other run of a publisher is called.
     name: String,
-    writer: Writer,
+    pub(crate) writer: Writer,
     /// All of the policy was told of once.
     is_whole: bool,
     /// Nobody else can have written what we do not know.
@@ -62,7 +62,7 @@ impl Publication {
 
     /// The tables of the session; its lock is [`PUBLISHER_LOCK`].
     pub fn tables() -> Vec<MonitorTable> {
-        [GLOBAL, SECURITY_GROUP, ADDRESS_GROUP, PORT].into_iter().map(MonitorTable::all_columns).collect()
+        Held::tables()
     }
 
     /// The policy changed. `hosts` says where a port is bound.

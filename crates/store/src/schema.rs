@@ -17,6 +17,8 @@ pub const PUBLISHER_LOCK: &str = "sgflow_publisher";
 pub const GLOBAL: &str = "Global";
 /// Security groups.
 pub const SECURITY_GROUP: &str = "Security_Group";
+/// Members of security groups that have more than one row takes.
+pub const MEMBERS: &str = "Members";
 /// Address groups.
 pub const ADDRESS_GROUP: &str = "Address_Group";
 /// Ports.

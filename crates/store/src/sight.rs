@@ -7,8 +7,8 @@ use policy::{AddressGroupId, GroupId, PortId};
 use serde::{Deserialize, Serialize};
 
 use crate::content::PortRow;
-use crate::member_text::Family;
-use crate::schema::{ADDRESS_GROUP, GLOBAL, PORT, SECURITY_GROUP};
+use crate::group_rows::{AllGroupRows, GroupRows};
+use crate::schema::{ADDRESS_GROUP, GLOBAL, MEMBERS, PORT, SECURITY_GROUP};
 
 /// Elements of a set column that came and went.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -20,20 +20,6 @@ pub struct SetChange {
 }
 
 impl SetChange {
-    /// Of a column of a row.
-    ///
-    /// # Errors
-    /// The column is not there or is no set of strings.
-    pub(crate) fn of(change: &Change, column: &str) -> Result<Self, RowError> {
-        let difference = change.column_difference(column).ok_or_else(|| RowError {
-            table: change.table.clone(),
-            column: column.to_owned(),
-            reason: "not in this row (not monitored or not in the schema)".to_owned(),
-        })?;
-        let strings = |datum: &Datum| datum.atoms().filter_map(Atom::as_str).map(str::to_owned).collect();
-        Ok(SetChange { added: strings(&difference.added), removed: strings(&difference.removed) })
-    }
-
     /// Each element, and whether it is there now: first what went.
     pub(crate) fn elements(self) -> impl Iterator<Item = (String, bool)> {
         let removed = self.removed.into_iter().map(|text| (text, false));
@@ -93,35 +79,41 @@ pub enum Seen {
     Sequence(i64),
 }
 
-/// Reads changes of rows, which follow on each other.
-#[derive(Clone, Copy, Debug)]
-pub struct Sight;
+/// Reads changes of rows, which follow on each other. It keeps the rows of groups, which it shares with the session: a group may have several.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    groups: AllGroupRows,
+}
 
 impl Sight {
-    /// What a change of a row says. Tables of others say nothing.
+    /// What an update says, whose changes come into sight together: a member that is in another row of its group than before is not told of. Tables
+    /// of others say nothing.
     ///
     /// # Errors
     /// A column is not there or not of its type: the session did not follow [`Sight::tables`].
-    pub fn read(change: &Change) -> Result<Vec<Seen>, RowError> {
-        let (old, new) = (change.old_row().map(AsRef::as_ref), change.new_row().map(AsRef::as_ref));
-        match &*change.table {
-            SECURITY_GROUP => by_id(old, new, "id", |id, old, new| read_group(id, change, old, new)),
-            ADDRESS_GROUP => by_id(old, new, "id", |id, old, new| read_address_group(id, change, old, new)),
-            PORT => by_id(old, new, "id", |id, _, new| {
-                Ok(Seen::Port(id.into(), new.map(PortRow::read).transpose()?))
-            }),
-            GLOBAL => {
-                let sequence = new.map(|row| row.integer("sequence")).transpose()?;
-                Ok(sequence.into_iter().map(Seen::Sequence).collect())
+    pub fn read(&mut self, changes: &[Change]) -> Result<Vec<Seen>, RowError> {
+        let mut seen = Vec::new();
+        let mut before: BTreeMap<GroupId, GroupRows> = BTreeMap::new();
+        for change in changes {
+            for id in AllGroupRows::touched_by(change)? {
+                let rows = || self.groups.get(&id).cloned().unwrap_or_default();
+                before.entry(id.clone()).or_insert_with(rows);
             }
-            _ => Ok(Vec::new()),
+            self.groups.see(change)?;
+            seen.extend(read_other(change)?);
         }
+        let nothing = GroupRows::default();
+        for (id, before) in before {
+            seen.extend(read_group(&id, &before, self.groups.get(&id).unwrap_or(&nothing))?);
+        }
+        Ok(seen)
     }
 
     /// The tables and the columns of each that are read here.
-    pub fn tables() -> [(&'static str, Vec<&'static str>); 4] {
+    pub fn tables() -> [(&'static str, Vec<&'static str>); 5] {
         [
             (SECURITY_GROUP, vec!["id", "name", "stateful", "rules", "members_ipv4", "members_ipv6"]),
+            (MEMBERS, vec!["security_group", "members_ipv4", "members_ipv6"]),
             (ADDRESS_GROUP, vec!["id", "name", "addresses"]),
             (
                 PORT,
@@ -137,6 +129,22 @@ impl Sight {
             ),
             (GLOBAL, vec!["sequence"]),
         ]
+    }
+}
+
+/// What a change of a row says that is no group's.
+fn read_other(change: &Change) -> Result<Vec<Seen>, RowError> {
+    let (old, new) = (change.old_row().map(AsRef::as_ref), change.new_row().map(AsRef::as_ref));
+    match &*change.table {
+        ADDRESS_GROUP => by_id(old, new, "id", |id, old, new| read_address_group(id, change, old, new)),
+        PORT => {
+            by_id(old, new, "id", |id, _, new| Ok(Seen::Port(id.into(), new.map(PortRow::read).transpose()?)))
+        }
+        GLOBAL => {
+            let sequence = new.map(|row| row.integer("sequence")).transpose()?;
+            Ok(sequence.into_iter().map(Seen::Sequence).collect())
+        }
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -158,23 +166,21 @@ fn by_id(
     }
 }
 
-fn read_group(id: &str, change: &Change, old: Option<&Row>, new: Option<&Row>) -> Result<Seen, RowError> {
-    let mut members = SetChange::default();
-    for family in Family::BOTH {
-        let SetChange { added, removed } = SetChange::of(change, family.column())?;
-        members.added.extend(added);
-        members.removed.extend(removed);
-    }
-    let head = match (old, new) {
+/// None of rows without a group, and of a group of which nothing is another.
+fn read_group(id: &GroupId, before: &GroupRows, now: &GroupRows) -> Result<Option<Seen>, RowError> {
+    let members = before.members_until(now)?;
+    let head = match (&before.head, &now.head) {
+        (None, None) => None,
+        (Some(_), None) => Some(Now::Gone),
+        (None, Some(new)) => Some(Now::Is(group_head(new)?)),
         (Some(old), Some(new)) => {
             let is_same =
                 ["name", "stateful", "rules"].iter().all(|column| old.datum(column) == new.datum(column));
             (!is_same).then(|| group_head(new)).transpose()?.map(Now::Is)
         }
-        (_, Some(new)) => Some(Now::Is(group_head(new)?)),
-        (_, None) => Some(Now::Gone),
     };
-    Ok(Seen::Group { id: id.into(), head, members })
+    let is_news = head.is_some() || !members.is_empty();
+    Ok(is_news.then(|| Seen::Group { id: id.clone(), head, members }))
 }
 
 pub(crate) fn group_head(row: &Row) -> Result<GroupHead, RowError> {
@@ -192,9 +198,20 @@ fn read_address_group(
     old: Option<&Row>,
     new: Option<&Row>,
 ) -> Result<Seen, RowError> {
-    let addresses = SetChange::of(change, "addresses")?;
+    let addresses = addresses_change(change)?;
     let before = old.map(|row| row.string("name")).transpose()?;
     let now = new.map(|row| row.string("name")).transpose()?;
     let name = (before != now).then(|| now.map_or(Now::Gone, |name| Now::Is(name.to_owned())));
     Ok(Seen::AddressGroup { id: id.into(), name, addresses })
+}
+
+fn addresses_change(change: &Change) -> Result<SetChange, RowError> {
+    let column = "addresses";
+    let difference = change.column_difference(column).ok_or_else(|| RowError {
+        table: change.table.clone(),
+        column: column.to_owned(),
+        reason: "not in this row (not monitored or not in the schema)".to_owned(),
+    })?;
+    let strings = |datum: &Datum| datum.atoms().filter_map(Atom::as_str).map(str::to_owned).collect();
+    Ok(SetChange { added: strings(&difference.added), removed: strings(&difference.removed) })
 }

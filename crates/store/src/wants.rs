@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ovsdb::{Condition, Value};
 use policy::{AddressGroupId, GroupId, PortId};
 
-use crate::schema::{ADDRESS_GROUP, GLOBAL, PORT, SECURITY_GROUP};
+use crate::schema::{ADDRESS_GROUP, GLOBAL, MEMBERS, PORT, SECURITY_GROUP};
 
 /// Rows by what they are called.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -33,11 +33,13 @@ impl Wants {
     pub fn conditions(&self) -> BTreeMap<&'static str, Vec<Condition>> {
         let mut ports = vec![Condition::includes("hosts", Value::set([self.host.as_str()]))];
         ports.extend(self.ports.iter().map(|id| Condition::equal("id", id.as_str())));
-        let groups = self.groups.iter().map(|id| Condition::equal("id", id.as_str()));
+        let groups =
+            |column: &'static str| self.groups.iter().map(move |id| Condition::equal(column, id.as_str()));
         let address_groups = self.address_groups.iter().map(|id| Condition::equal("id", id.as_str()));
         BTreeMap::from([
             (PORT, ports),
-            (SECURITY_GROUP, or_none(groups)),
+            (SECURITY_GROUP, or_none(groups("id"))),
+            (MEMBERS, or_none(groups("security_group"))),
             (ADDRESS_GROUP, or_none(address_groups)),
             (GLOBAL, vec![Condition::Always(true)]),
         ])

@@ -5,17 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovsdb::{
-    Atom, Change, Datum, Delete, Insert, Mutate, Mutator, Operation, OperationIndex, Row, RowError, Select,
-    Transaction, Update, Uuid, Value, Wait,
+    Atom, Change, Delete, Insert, MonitorTable, Mutate, Mutator, Operation, OperationIndex, Row, RowError,
+    Select, Transaction, Update, Uuid, Value, Wait,
 };
 use policy::{AddressGroupId, GroupId, PolicyDelta, Port, PortId};
 use serde_json::json;
 
-use crate::content::{Content, GroupRow, MemberText, PortRow, Touched};
+use crate::content::{Content, MemberText, PortRow, Touched};
+use crate::group_rows::AllGroupRows;
 use crate::member_text::Family;
-use crate::schema::{ADDRESS_GROUP, DATABASE, GLOBAL, PORT, PUBLISHER_LOCK, SECURITY_GROUP};
-use crate::sight::{SetChange, group_head};
+use crate::schema::{ADDRESS_GROUP, DATABASE, GLOBAL, MEMBERS, PORT, PUBLISHER_LOCK, SECURITY_GROUP};
+use crate::sight::group_head;
 use crate::view::group_document;
+use crate::write_group::{GroupWriting, unless_true, write_group, write_set};
+
+/// Members of a family that a row has at most: what a change of one of them costs a server for each session is then little more than what it costs without any.
+const ROOM: usize = 1_000;
 
 /// In `external_ids` of the row Global.
 const PUBLISHER: &str = "publisher";
@@ -23,7 +28,7 @@ const PUBLISHER: &str = "publisher";
 /// The rows that are in the store, as a session has them that follows every column.
 #[derive(Clone, Debug, Default)]
 pub struct Held {
-    groups: BTreeMap<GroupId, Arc<Row>>,
+    groups: AllGroupRows,
     address_groups: BTreeMap<AddressGroupId, Arc<Row>>,
     ports: BTreeMap<PortId, Arc<Row>>,
     global: Option<Arc<Row>>,
@@ -44,14 +49,30 @@ pub struct Batch {
 ///
 /// Nothing is remembered of what was sent: an answer that never came leaves the question whether a change was made to the rows themselves.
 /// So nothing is lost, and nothing is done twice.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Writer {
     wanted: Content,
     held: Held,
     dirty: Touched,
+    /// See [`ROOM`].
+    pub(crate) room: usize,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Writer { wanted: Content::default(), held: Held::default(), dirty: Touched::default(), room: ROOM }
+    }
 }
 
 impl Held {
+    /// The tables to follow, of which it is made.
+    pub fn tables() -> Vec<MonitorTable> {
+        [GLOBAL, SECURITY_GROUP, MEMBERS, ADDRESS_GROUP, PORT]
+            .into_iter()
+            .map(MonitorTable::all_columns)
+            .collect()
+    }
+
     /// Takes a change of a row in.
     ///
     /// # Errors
@@ -59,7 +80,7 @@ impl Held {
     pub fn see(&mut self, change: &Change) -> Result<(), RowError> {
         let (old, new) = (change.old_row(), change.new_row());
         match &*change.table {
-            SECURITY_GROUP => put(&mut self.groups, old, new),
+            SECURITY_GROUP | MEMBERS => self.groups.see(change),
             ADDRESS_GROUP => put(&mut self.address_groups, old, new),
             PORT => put(&mut self.ports, old, new),
             GLOBAL => {
@@ -75,7 +96,7 @@ impl Held {
 
     /// How many security groups, address groups and ports there are.
     pub fn counts(&self) -> [usize; 3] {
-        [self.groups.len(), self.address_groups.len(), self.ports.len()]
+        [self.groups.heads().count(), self.address_groups.len(), self.ports.len()]
     }
 
     /// How often the policy was written, and the number that hosts answer; none if nobody has prepared the store.
@@ -102,7 +123,7 @@ impl Held {
     pub fn document(&self) -> Result<(serde_json::Value, Vec<String>), RowError> {
         let mut bad = Vec::new();
         let mut groups = Vec::new();
-        for (id, row) in &self.groups {
+        for (id, row) in self.groups.heads() {
             let (document, faults) = group_document(id, &group_head(row)?, None);
             groups.push(document);
             bad.extend(faults.into_iter().map(|fault| format!("{}: {}", fault.object, fault.reason)));
@@ -167,44 +188,34 @@ impl Writer {
         self.held.see(change)?;
         for row in [change.old_row(), change.new_row()].into_iter().flatten() {
             match &*change.table {
-                SECURITY_GROUP => _ = self.dirty.heads.insert(row.string("id")?.into()),
                 ADDRESS_GROUP => _ = self.dirty.address_groups.insert(row.string("id")?.into()),
                 PORT => _ = self.dirty.ports.insert(row.string("id")?.into()),
                 _ => {}
             }
         }
-        if &*change.table == SECURITY_GROUP {
-            self.see_members(change)?;
-        }
-        Ok(())
-    }
-
-    fn see_members(&mut self, change: &Change) -> Result<(), RowError> {
-        for family in Family::BOTH {
-            let SetChange { added, removed } = SetChange::of(change, family.column())?;
-            for row in [change.old_row(), change.new_row()].into_iter().flatten() {
-                let id = GroupId::from(row.string("id")?);
-                let texts = added.iter().chain(&removed);
-                self.dirty.members.extend(texts.map(|text| (id.clone(), (family, text.clone()))));
+        for id in AllGroupRows::touched_by(change)? {
+            for family in Family::BOTH {
+                let Some(difference) = change.column_difference(family.column()) else { continue };
+                let atoms = difference.added.atoms().chain(difference.removed.atoms());
+                let texts = atoms.filter_map(|atom| atom.as_str());
+                self.dirty.members.extend(texts.map(|text| (id.clone(), (family, text.to_owned()))));
             }
+            self.dirty.heads.insert(id);
         }
         Ok(())
     }
 
     /// Everything may differ: for whoever takes over from another.
     pub fn compare_all(&mut self) {
-        self.dirty.heads.extend(self.wanted.groups.keys().chain(self.held.groups.keys()).cloned());
+        let held = self.held.groups.iter().map(|(id, _)| id);
+        self.dirty.heads.extend(self.wanted.groups.keys().chain(held).cloned());
         self.dirty
             .address_groups
             .extend(self.wanted.address_groups.keys().chain(self.held.address_groups.keys()).cloned());
         self.dirty.ports.extend(self.wanted.ports.keys().chain(self.held.ports.keys()).cloned());
-        for (id, row) in &self.held.groups {
+        for (id, rows) in self.held.groups.iter() {
             let wanted = self.wanted.groups.get(id).map(|group| &group.members);
-            let mut held = BTreeSet::new();
-            for family in Family::BOTH {
-                let texts = row.strings(family.column()).unwrap_or_default();
-                held.extend(texts.into_iter().map(|text| (family, text.to_owned())));
-            }
+            let held: BTreeSet<MemberText> = rows.texts().unwrap_or_default().into_iter().collect();
             let wanted: BTreeSet<MemberText> = wanted.into_iter().flat_map(BTreeMap::keys).cloned().collect();
             let members = held.symmetric_difference(&wanted);
             self.dirty.members.extend(members.map(|member| (id.clone(), member.clone())));
@@ -221,7 +232,8 @@ impl Writer {
         for (group, member) in dirty.members {
             members.entry(group).or_default().push(member);
         }
-        let groups: BTreeSet<GroupId> = dirty.heads.iter().chain(members.keys()).cloned().collect();
+        let groups: BTreeSet<GroupId> =
+            dirty.heads.iter().chain(&dirty.moved).chain(members.keys()).cloned().collect();
         let (go, stay): (Vec<_>, Vec<_>) = groups
             .into_iter()
             .partition(|id| self.wanted.groups.get(id).is_none_or(|group| group.head.is_none()));
@@ -246,18 +258,21 @@ impl Writer {
                 continue;
             }
             let before = batch.operations.len();
-            let mut head_differs = false;
+            let mut writing = GroupWriting::default();
             match &step {
                 Step::Group(id) => {
                     of_group.retain(|member| self.member_differs(id, member));
-                    head_differs = self.write_group(id, &of_group, &mut batch.operations);
+                    writing = self.write_group(id, &of_group, &mut batch.operations);
+                    if writing.moves {
+                        batch.touched.moved.insert(id.clone());
+                    }
                 }
                 Step::AddressGroup(id) => self.write_address_group(id, &mut batch.operations),
                 Step::Port(id) => self.write_port(id, &mut batch.operations),
             }
             if batch.operations.len() > before {
-                batch.rows += 1;
-                batch.touched.step(step, head_differs, of_group);
+                batch.rows += writing.rows.max(1);
+                batch.touched.step(step, writing.head_differs, of_group);
             }
         }
         self.dirty.add(left);
@@ -268,9 +283,9 @@ impl Writer {
 
     /// Whether the rows are as the batch was to make them: for whoever does not know if it was written.
     pub fn is_written(&self, batch: &Batch) -> bool {
-        let Touched { heads, members, address_groups, ports } = &batch.touched;
+        let Touched { heads, members, moved, address_groups, ports } = &batch.touched;
         let mut of_groups: BTreeMap<&GroupId, Vec<MemberText>> =
-            heads.iter().map(|id| (id, Vec::new())).collect();
+            heads.iter().chain(moved).map(|id| (id, Vec::new())).collect();
         for (group, member) in members {
             of_groups.entry(group).or_default().push(member.clone());
         }
@@ -291,58 +306,21 @@ impl Writer {
         &self.held
     }
 
-    fn member_differs(&self, id: &GroupId, member: &MemberText) -> bool {
-        let (family, text) = member;
-        let is_held = self.held.groups.get(id).is_some_and(|row| holds(row, *family, text));
-        is_held != self.wanted.groups.get(id).is_some_and(|group| group.members.contains_key(member))
+    fn member_differs(&self, id: &GroupId, (family, text): &MemberText) -> bool {
+        let held = self.held.groups.get(id);
+        let is_held = held.is_some_and(|rows| rows.holds(*family, &Atom::from(text.as_str())));
+        let wanted = self.wanted.groups.get(id);
+        is_held != wanted.is_some_and(|group| group.members.contains_key(&(*family, text.clone())))
     }
 
-    /// Whether the group differs in something else than `members`.
-    fn write_group(&self, id: &GroupId, members: &[MemberText], operations: &mut Vec<Operation>) -> bool {
-        let wanted = self.wanted.groups.get(id);
-        let held = self.held.groups.get(id);
-        let head = wanted.and_then(|group| group.head.as_ref());
-        match (head, held) {
-            (None, None) => false,
-            (None, Some(row)) => {
-                operations.push(Delete::from(SECURITY_GROUP).filter(row.uuid()).into());
-                true
-            }
-            (Some(head), None) => {
-                let of = |family| members_of(wanted, family);
-                let rules = Value::map(head.rules.iter().map(|(id, text)| (id.as_str(), text.as_str())));
-                let insert = Insert::into(SECURITY_GROUP)
-                    .set("id", id.as_str())
-                    .set("name", head.name.as_str())
-                    .set("stateful", unless_true(head.stateful))
-                    .set("rules", rules)
-                    .set("members_ipv4", strings(&of(Family::V4)))
-                    .set("members_ipv6", strings(&of(Family::V6)));
-                operations.push(insert.into());
-                true
-            }
-            (Some(head), Some(row)) => {
-                let is_other = row.string("name").ok() != Some(&head.name)
-                    || row.optional_boolean("stateful").ok().map(|is| is.unwrap_or(true))
-                        != Some(head.stateful);
-                if is_other {
-                    let update = Update::table(SECURITY_GROUP).filter(row.uuid());
-                    operations.push(
-                        update
-                            .set("name", head.name.as_str())
-                            .set("stateful", unless_true(head.stateful))
-                            .into(),
-                    );
-                }
-                let mutate = Mutate::table(SECURITY_GROUP).filter(row.uuid());
-                let (mutate, rules_differ) = write_rules(mutate, &head.rules, row);
-                let (mutate, members_differ) = write_members(mutate, members, wanted, row);
-                if rules_differ || members_differ {
-                    operations.push(mutate.into());
-                }
-                is_other || rules_differ
-            }
-        }
+    /// Of its members, only `members` may differ, but for a group that has no row yet.
+    fn write_group(
+        &self,
+        id: &GroupId,
+        members: &[MemberText],
+        operations: &mut Vec<Operation>,
+    ) -> GroupWriting {
+        write_group(id, self.wanted.groups.get(id), self.held.groups.get(id), members, self.room, operations)
     }
 
     fn write_address_group(&self, id: &AddressGroupId, operations: &mut Vec<Operation>) {
@@ -449,7 +427,7 @@ impl Batch {
 
     /// What it changes, for people: `port p-1`, `security group g`, `member 10.0.0.1 of security group g`.
     pub fn objects(&self) -> impl Iterator<Item = String> {
-        let Touched { heads, members, address_groups, ports } = &self.touched;
+        let Touched { heads, members, moved: _, address_groups, ports } = &self.touched;
         let groups = heads.iter().map(|id| format!("security group {id}"));
         let members = members.iter().map(|(id, (_, text))| format!("member {text} of security group {id}"));
         let address_groups = address_groups.iter().map(|id| format!("address group {id}"));
@@ -468,6 +446,7 @@ impl Touched {
     fn add(&mut self, mut other: Touched) {
         self.heads.append(&mut other.heads);
         self.members.append(&mut other.members);
+        self.moved.append(&mut other.moved);
         self.address_groups.append(&mut other.address_groups);
         self.ports.append(&mut other.ports);
     }
@@ -486,77 +465,6 @@ impl Touched {
     }
 }
 
-fn members_of(group: Option<&GroupRow>, family: Family) -> Vec<String> {
-    let members = group.into_iter().flat_map(|group| group.members.keys());
-    members.filter(|(of, _)| *of == family).map(|(_, text)| text.clone()).collect()
-}
-
-fn strings(texts: &[String]) -> Value {
-    Value::set(texts.iter().map(String::as_str))
-}
-
-/// Rules that are other ones now, rule by rule.
-fn write_rules(mutate: Mutate, wanted: &BTreeMap<String, String>, row: &Row) -> (Mutate, bool) {
-    let held: BTreeMap<&str, &str> = row.map("rules").map(|rules| rules.iter().collect()).unwrap_or_default();
-    let wanted: BTreeMap<&str, &str> = wanted.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
-    let gone: Vec<&str> =
-        held.iter().filter(|(id, text)| wanted.get(*id) != Some(text)).map(|(id, _)| *id).collect();
-    let come: Vec<(&str, &str)> = wanted
-        .iter()
-        .filter(|(id, text)| held.get(*id) != Some(text))
-        .map(|(id, text)| (*id, *text))
-        .collect();
-    let differs = !gone.is_empty() || !come.is_empty();
-    // An insertion leaves the value of a key alone that is there (RFC 7047, 5.1 <mutation>).
-    let mutate =
-        if gone.is_empty() { mutate } else { mutate.mutate("rules", Mutator::Delete, Value::set(gone)) };
-    let mutate =
-        if come.is_empty() { mutate } else { mutate.mutate("rules", Mutator::Insert, Value::map(come)) };
-    (mutate, differs)
-}
-
-fn holds(row: &Row, family: Family, text: &str) -> bool {
-    matches!(row.datum(family.column()), Ok(Datum::Set(held)) if held.contains(&Atom::from(text)))
-}
-
-/// Those of `members` that are not as they are wanted.
-fn write_members(
-    mut mutate: Mutate,
-    members: &[MemberText],
-    wanted: Option<&GroupRow>,
-    row: &Row,
-) -> (Mutate, bool) {
-    let mut differs = false;
-    for family in Family::BOTH {
-        let (mut gone, mut come) = (Vec::new(), Vec::new());
-        for member in members.iter().filter(|(of, _)| *of == family) {
-            let text = member.1.as_str();
-            let is_held = holds(row, family, text);
-            let is_wanted = wanted.is_some_and(|group| group.members.contains_key(member));
-            match (is_held, is_wanted) {
-                (true, false) => gone.push(text),
-                (false, true) => come.push(text),
-                _ => {}
-            }
-        }
-        let changed;
-        (mutate, changed) = write_set(mutate, family.column(), gone, come);
-        differs |= changed;
-    }
-    (mutate, differs)
-}
-
-fn write_set(mut mutate: Mutate, column: &str, gone: Vec<&str>, come: Vec<&str>) -> (Mutate, bool) {
-    let differs = !gone.is_empty() || !come.is_empty();
-    if !gone.is_empty() {
-        mutate = mutate.mutate(column, Mutator::Delete, Value::set(gone));
-    }
-    if !come.is_empty() {
-        mutate = mutate.mutate(column, Mutator::Insert, Value::set(come));
-    }
-    (mutate, differs)
-}
-
 fn port_columns(row: &PortRow) -> impl Iterator<Item = (&'static str, Value)> {
     let set = |texts: &BTreeSet<String>| Value::set(texts.iter().map(String::as_str));
     [
@@ -570,9 +478,4 @@ fn port_columns(row: &PortRow) -> impl Iterator<Item = (&'static str, Value)> {
         ("device_owner", row.device_owner.as_str().into()),
     ]
     .into_iter()
-}
-
-/// What is so for nearly all is left out: each host is told less.
-fn unless_true(is: bool) -> Value {
-    Value::set((!is).then_some(false))
 }

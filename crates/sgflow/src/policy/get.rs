@@ -54,8 +54,12 @@ impl Get {
             (schema::PORT, [&ids[..], &ports[..]].concat()),
         ];
         let is_all = named.iter().all(|(_, ids)| ids.is_empty());
-        let held =
-            read(&store, patience, named.into_iter().filter(|(_, ids)| is_all || !ids.is_empty())).await?;
+        let mut tables: Vec<_> = named.into_iter().filter(|(_, ids)| is_all || !ids.is_empty()).collect();
+        if is_all {
+            // What a document says of a group is in its own row; this is for what no document says.
+            tables.push((schema::MEMBERS, Vec::new()));
+        }
+        let held = read(&store, patience, tables).await?;
         let (document, mut bad) = held.document()?;
         match json {
             true => println!("{document:#}"),
@@ -78,9 +82,9 @@ pub(super) fn yaml(document: &Value) -> anyhow::Result<String> {
 async fn read(
     store: &Store,
     patience: Duration,
-    tables: impl Iterator<Item = (&'static str, Vec<String>)>,
+    tables: Vec<(&'static str, Vec<String>)>,
 ) -> anyhow::Result<Held> {
-    let monitors = tables.map(|(table, ids)| {
+    let monitors = tables.into_iter().map(|(table, ids)| {
         let conditions = ids.iter().map(|id| Condition::equal("id", id.as_str()));
         conditions.fold(MonitorTable::all_columns(table), MonitorTable::matching)
     });

@@ -135,7 +135,7 @@ fn several(rows: usize, limit: usize) -> String {
         return String::new();
     }
     format!(
-        ", more than {limit}: not in one transaction, but in {}, between which hosts have a part of it",
+        ", more than {limit}: not in one transaction, but in up to {}, between which hosts have a part of it",
         rows.div_ceil(limit)
     )
 }

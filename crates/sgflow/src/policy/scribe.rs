@@ -8,7 +8,7 @@ use agent::config::Store;
 use anyhow::Context as _;
 use ovsdb::{Change, MonitorTable, TransactError, Uuid};
 use policy::{Policy, Port};
-use store::{Batch, HOST_ROLE, Held, Writer, prepare, schema};
+use store::{Batch, HOST_ROLE, Held, Writer, prepare};
 
 use super::following::Following;
 
@@ -69,8 +69,7 @@ pub(super) struct Scribe {
 impl Scribe {
     /// Reads the store.
     pub(super) async fn begin(store: &Store, patience: Duration) -> anyhow::Result<Self> {
-        let tables = [schema::GLOBAL, schema::SECURITY_GROUP, schema::ADDRESS_GROUP, schema::PORT];
-        let mut monitors: Vec<_> = tables.into_iter().map(MonitorTable::all_columns).collect();
+        let mut monitors = Held::tables();
         monitors.push(MonitorTable::new("RBAC_Role", ["name"]));
         let following = Following::begin(store, monitors)?;
         let mut scribe = Scribe { following, writer: Writer::default(), role: None, patience, revision: 0 };

@@ -68,9 +68,12 @@ impl Publisher {
     fn new(name: String, now: Timestamp) -> Self {
         let mut session = Session::new(Publication::tables(), now);
         session.core.lock(PUBLISHER_LOCK, false);
+        let mut publication = Publication::new(name);
+        // Groups of more than two members have several rows.
+        publication.writer.room = 2;
         Publisher {
             session,
-            publication: Publication::new(name),
+            publication,
             known: Policy::default(),
             on_their_way: VecDeque::new(),
             answer_at: None,
@@ -134,6 +137,7 @@ struct Cloud {
     of_hosts: Vec<Versions>,
     /// Somebody who sees all rows.
     watcher: Session,
+    sight: Sight,
     of_store: Versions,
 }
 
@@ -148,7 +152,7 @@ impl Cloud {
             truth.groups.insert(group.id.clone(), group.into());
         }
         let names = (0..HOSTS).map(|host| format!("h{host}"));
-        let tables = [schema::SECURITY_GROUP, schema::PORT].map(MonitorTable::all_columns);
+        let tables = [schema::SECURITY_GROUP, schema::MEMBERS, schema::PORT].map(MonitorTable::all_columns);
         Cloud {
             server,
             now,
@@ -158,6 +162,7 @@ impl Cloud {
             hosts: names.map(|name| Host::new(&name, now)).collect(),
             of_hosts: (0..HOSTS).map(|_| Versions::default()).collect(),
             watcher: Session::new(tables.into(), now),
+            sight: Sight::default(),
             of_store: Versions::default(),
         }
     }
@@ -241,7 +246,7 @@ impl Cloud {
         }
         for event in self.watcher.run(&mut self.server, self.now) {
             let SessionEvent::Update(changes) = event else { continue };
-            for seen in changes.iter().flat_map(|change| Sight::read(change).unwrap()) {
+            for seen in self.sight.read(&changes).unwrap() {
                 match seen {
                     Seen::Group { id, head: Some(crate::Now::Is(head)), .. } => {
                         self.of_store.see(format!("group {id}"), head.name.parse().unwrap())?;

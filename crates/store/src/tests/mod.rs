@@ -2,6 +2,7 @@
 
 mod history;
 mod kills;
+mod parts;
 mod rows;
 mod world;
 mod writer;

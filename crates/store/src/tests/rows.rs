@@ -217,3 +217,47 @@ fn a_rule_that_is_refused_keeps_whom_it_names() {
     world.run();
     assert!(!world.hosts[0].policy.groups.contains_key(&"h".into()));
 }
+
+/// Of a host, one event after the other; no connection is lost.
+fn step_by_step(world: &mut World, mut check: impl FnMut(&policy::Policy)) {
+    let (now, World { hosts, server, .. }) = (world.now, world);
+    let host = &mut hosts[0];
+    for event in host.session.run(server, now) {
+        host.follower.event(&event).unwrap();
+        if let Some(delta) = host.follower.commit() {
+            host.policy.apply(delta);
+        }
+        check(&host.policy);
+    }
+}
+
+#[test]
+fn a_group_that_is_wanted_again_while_its_rows_are_given_back_stays() {
+    let mut world = world();
+    let member = Value::set(["10.0.0.9"]);
+    by_hand(&mut world, Insert::into(SECURITY_GROUP).set("id", "h").set("members_ipv4", member));
+    rule_is(&mut world, "ingress IPv4 from group h");
+    let has_member = |policy: &policy::Policy| {
+        assert!(policy.ports.contains_key(&"h/member/10.0.0.9/32/".into()), "{policy:?}");
+    };
+    has_member(&world.hosts[0].policy);
+    let rule = |text: &str| {
+        let rules = Mutate::table(SECURITY_GROUP).filter(Condition::equal("id", "g"));
+        Transaction::new(DATABASE).with(rules.set_key("rules", "r", text))
+    };
+    world.transact(&rule("ingress IPv4"));
+    step_by_step(&mut world, has_member);
+    let conditions = world.hosts[0].follower.next_conditions().unwrap();
+    for (table, conditions) in conditions {
+        world.hosts[0].session.core.set_conditions(ovsdb::session::Token(1), table, conditions);
+    }
+    // The rule is back before the server has heard of that.
+    world.transact(&rule("ingress IPv4 from group h"));
+    let (now, World { hosts, server, .. }) = (world.now, &mut world);
+    hosts[0].session.deliver(server, now);
+    step_by_step(&mut world, has_member);
+    world.hosts[0].follower.answer();
+    world.hosts[0].session.effects.clear();
+    world.run();
+    has_member(&world.hosts[0].policy);
+}

@@ -10,7 +10,7 @@ use ovsdb::{MonitorTable, Remote, SessionConfig, SessionEvent, Timestamp, Transa
 use policy::{Policy, PolicyDelta, Port};
 
 use crate::schema::{self, DATABASE};
-use crate::{Follower, Writer, prepare};
+use crate::{Follower, Held, Writer, prepare};
 
 /// Time between two looks at everything.
 const STEP: Duration = Duration::from_millis(10);
@@ -148,8 +148,7 @@ pub(super) struct Scribe {
 
 impl Scribe {
     fn new(now: Timestamp) -> Self {
-        let tables = [schema::GLOBAL, schema::SECURITY_GROUP, schema::ADDRESS_GROUP, schema::PORT];
-        let session = Session::new(tables.into_iter().map(MonitorTable::all_columns).collect(), now);
+        let session = Session::new(Held::tables(), now);
         Scribe { session, writer: Writer::default() }
     }
 

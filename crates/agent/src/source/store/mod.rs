@@ -358,8 +358,14 @@ impl Store {
         if let Some(conditions) = self.follower.next_conditions() {
             let handle = self.handle.clone();
             self.under_way.spawn(async move {
-                for (table, conditions) in conditions {
-                    if let Err(error) = handle.set_conditions(table, conditions).await {
+                // One after the other would be a round trip each.
+                let set = |(table, conditions)| {
+                    let handle = handle.clone();
+                    async move { handle.set_conditions(table, conditions).await }
+                };
+                let mut tables: JoinSet<_> = conditions.into_iter().map(set).collect();
+                while let Some(outcome) = tables.join_next().await {
+                    if let Err(error) = outcome.unwrap_or(Err(SetConditionsError::Ended)) {
                         return Answer::Conditions(Err(error));
                     }
                 }

@@ -67,6 +67,14 @@ impl Cloud {
         Ok(Cloud { size, spreads })
     }
 
+    /// So many ports in groups of a hundred, all on one host.
+    pub(crate) fn of_hundreds(ports: usize) -> Self {
+        let groups = ports.div_ceil(FEW);
+        let members = |number: usize| FEW.min(ports - number * FEW);
+        let spreads = (0..groups).map(|number| Spread { members: members(number), hosts: 1, first: 0 });
+        Cloud { size: Size { agents: 1, ports, groups, members: FEW }, spreads: spreads.collect() }
+    }
+
     /// The names of all hosts.
     pub(crate) fn hosts(&self) -> Vec<String> {
         (0..self.size.agents).map(host).collect()

@@ -7,6 +7,7 @@ mod pen;
 mod plot;
 mod report;
 mod servers;
+mod transactions;
 
 use std::path::Path;
 
@@ -27,6 +28,10 @@ pub(crate) struct StoreArgs {
     /// Measure the policy store instead: many agents at a cluster of three and its relays
     #[arg(long, conflicts_with_all = ["scenario", "datapath", "hybrid", "ipset", "big", "peers"])]
     pub(crate) store: bool,
+
+    /// With --store: what transactions of many rows cost a cluster, instead of many agents
+    #[arg(long, requires = "store", conflicts_with_all = ["agents", "ports", "groups", "members", "changes", "plots"])]
+    transactions: bool,
 
     /// With --store: small, in seconds; the figures say nothing
     #[arg(long, requires = "store")]
@@ -102,11 +107,16 @@ impl StoreArgs {
 
 /// Measures, prints the figures, draws them if a directory is given, and gives them back as JSON.
 pub(super) fn run(args: &StoreArgs, plots: Option<&Path>) -> Result<String> {
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    if args.transactions {
+        let fillings = runtime.block_on(transactions::measure(args.quick))?;
+        println!("{}", transactions::text(&fillings));
+        return Ok(super::report::json(&fillings)?);
+    }
     let cloud = Cloud::new(args.size())?;
     let changes = args.changes.unwrap_or(if args.quick { 4 } else { 50 });
     ensure!(changes > 0, "--changes: at least one");
     let mut servers = Servers::start(args.relays)?;
-    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
     let figures = runtime.block_on(measure(args, &cloud, &mut servers, changes))?;
     println!("{}", report::text(&figures));
     for (name, svg) in plots.iter().flat_map(|_| plot::all(&figures)) {

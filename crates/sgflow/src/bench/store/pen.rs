@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Change, MonitorTable, Remote, ServerPolicy, SessionConfig, SessionEvent, TransactError, Uuid};
 use policy::{PolicyDelta, Port};
-use store::{Writer, schema};
+use store::{Held, Writer, schema};
 use tokio::time::{Instant, sleep, timeout};
 
 /// For how long one transaction may be tried.
@@ -38,8 +38,7 @@ impl Pen {
     /// Connects to the leader of an empty store and makes what is in it before any policy.
     pub(crate) async fn begin(members: Vec<Remote>) -> Result<Self> {
         let first = members.first().context("no server")?.clone();
-        let tables = [schema::GLOBAL, schema::SECURITY_GROUP, schema::ADDRESS_GROUP, schema::PORT];
-        let mut monitors: Vec<_> = tables.into_iter().map(MonitorTable::all_columns).collect();
+        let mut monitors = Held::tables();
         monitors.push(MonitorTable::new(schema::HOST, ["applied", "writes"]));
         let config = SessionConfig {
             remotes: members,

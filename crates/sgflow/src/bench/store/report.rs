@@ -181,7 +181,7 @@ fn meaning(figures: &Figures, text: &mut String) {
     .expect("a String takes any text");
 }
 
-fn table(text: &mut String, heads: &[&str], rows: &[Vec<String>]) {
+pub(super) fn table(text: &mut String, heads: &[&str], rows: &[Vec<String>]) {
     let mut line =
         |cells: &[String]| writeln!(text, "| {} |", cells.join(" | ")).expect("a String takes any text");
     line(&heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>());
@@ -196,7 +196,7 @@ fn table(text: &mut String, heads: &[&str], rows: &[Vec<String>]) {
     text.push('\n');
 }
 
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     format!("{value:.2}")
 }
 
@@ -204,6 +204,6 @@ fn milliseconds(seconds: f64) -> String {
     format!("{:.1}", seconds * 1e3)
 }
 
-fn megabytes(bytes: u64) -> String {
+pub(super) fn megabytes(bytes: u64) -> String {
     format!("{}", bytes / 1_000_000)
 }
