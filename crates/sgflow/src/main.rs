@@ -6,6 +6,7 @@ mod apply;
 mod bench;
 mod demo;
 mod exit;
+mod flows;
 mod migrate;
 mod options;
 mod policy;
@@ -39,6 +40,7 @@ enum Command {
     Apply(apply::ApplyCommand),
     Render(render::RenderCommand),
     Verify(verify::VerifyCommand),
+    Flows(flows::FlowsCommand),
     Status(status::StatusCommand),
     Migrate(migrate::MigrateCommand),
     Policy(policy::PolicyCommand),
@@ -71,6 +73,7 @@ fn init_log(cli: &Cli) -> anyhow::Result<()> {
         Command::Apply(_)
         | Command::Render(_)
         | Command::Verify(_)
+        | Command::Flows(_)
         | Command::Status(_)
         | Command::Migrate(_)
         | Command::Policy(_)
@@ -94,6 +97,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Apply(command) => runtime.block_on(command.run()),
         Command::Render(command) => command.run(),
         Command::Verify(command) => runtime.block_on(command.run()),
+        Command::Flows(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
         Command::Migrate(command) => runtime.block_on(command.run()),
         Command::Policy(command) => runtime.block_on(command.run()),
