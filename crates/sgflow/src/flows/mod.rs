@@ -29,7 +29,7 @@ const COLUMNS: usize = 80;
 /// database are asked, and nothing is changed; with it no switch, no daemon and no right is needed.
 ///
 /// Exit codes: 0 all was decoded; 1 nothing was: no such file, port, group or rule; 2 all but some lines, or some
-/// objects of the policy, that could not be read; 3 switch or database not there within the timeout.
+/// objects of the policy, that could not be read; 3 switch or database not there, or no answer within the timeout.
 #[derive(Args, Debug)]
 pub(crate) struct FlowsCommand {
     /// Only flows that concern this: a port's id, interface or OpenFlow number, a security group's or address group's id
@@ -84,6 +84,10 @@ impl FlowsCommand {
                 let given = self.settings.policy_given().is_some();
                 let config = self.settings.config()?;
                 match tokio::time::timeout(timeout, source::from_switch(&config, given)).await {
+                    Ok(Err(error)) if source::is_away(&error) => {
+                        eprintln!("sgflow: {error:#}");
+                        return Ok(Exit::TimedOut);
+                    }
                     Ok(taken) => taken?,
                     Err(_) => {
                         eprintln!(

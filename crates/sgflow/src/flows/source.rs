@@ -70,6 +70,11 @@ pub(super) async fn from_switch(config: &Config, is_policy_given: bool) -> anyho
     Ok(Taken { place: bridge.clone(), dump, interfaces, policy, policy_is_complete })
 }
 
+/// Whether the switch or the database is not there, rather than something wrong with what was asked.
+pub(super) fn is_away(error: &anyhow::Error) -> bool {
+    error.is::<ovsdb::ClientError>() || error.is::<rust_openflow::client::ClientError>()
+}
+
 fn read_policy(path: &Path) -> anyhow::Result<(Option<Policy>, bool)> {
     let mut feed = Feed::default();
     let update = feed.take(&Documents::read(path)?);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use explain::decode::{Decoded, Decoding, Subject, Unread};
+use explain::decode::{Decoded, Decoding, Subject, Term, Unread, Writer};
 
 use super::By;
 use super::source::Taken;
@@ -46,7 +46,13 @@ impl Page {
         let packets = flow.counters.map_or_else(|| "-".to_owned(), |counters| grouped(counters.packets));
         let first = format!("{packets:>width$}  ", width = INDENT - 2);
         let unknown = format!("not known here ({} flow)", flow.writer.name());
-        let mut text = wrapped(&first, flow.purpose.as_deref().unwrap_or(&unknown), INDENT, self.columns);
+        let purpose = flow.purpose.as_deref().unwrap_or(&unknown);
+        // Where the table is neither above nor below.
+        let purpose = match self.is_brief && self.by != By::Table {
+            true => format!("{}: {purpose}", flow.table),
+            false => purpose.to_owned(),
+        };
+        let mut text = wrapped(&first, &purpose, INDENT, self.columns);
         if !self.is_brief {
             text += &self.what_it_says(flow);
         }
@@ -67,13 +73,16 @@ impl Page {
             (_, Some(name)) => format!("{} {name} ", flow.table),
             (_, None) => format!("{} ", flow.table),
         };
-        let words = |terms: &[explain::decode::Term]| {
-            terms.iter().map(|term| term.words().to_owned()).collect::<Vec<_>>().join(", ")
+        let said = in_full(flow.purpose.as_deref().unwrap_or_default());
+        let words = |terms: &[Term]| {
+            let words = terms.iter().map(Term::words).collect::<Vec<_>>().join(", ");
+            said.iter().fold(words, |words, (full, short)| words.replace(full, short))
         };
-        let mut head = format!("{table}priority {}", flow.priority);
+        let mut head = format!("{table}priority {}{}", flow.priority, cookie(flow));
         if !flow.matches.is_empty() {
             head += &format!(": {}", words(&flow.matches));
         }
+        let head = said.iter().fold(head, |head, (full, short)| head.replace(full, short));
         let mut text = wrapped(&indent, &head, INDENT + 2, self.columns);
         if !flow.actions.is_empty() {
             text += &wrapped(&format!("{indent}> "), &words(&flow.actions), INDENT + 2, self.columns);
@@ -126,6 +135,40 @@ impl Page {
         }
         wrapped("", &text, 2, self.columns)
     }
+}
+
+/// The cookie by what it says; by its number where only that tells whose flow it is.
+fn cookie(flow: &Decoded) -> String {
+    match (&flow.cookie_means, flow.cookie, flow.writer) {
+        (Some((kind, Some(object))), ..) if object.starts_with(kind) => format!(", cookie {object}"),
+        (Some((kind, Some(object))), ..) => format!(", cookie {kind} {object}"),
+        (Some((kind, None)), _, Writer::Sgflow) => format!(", cookie {kind}"),
+        (None, Some(cookie), _) => format!(", cookie {cookie:#x}"),
+        _ => String::new(),
+    }
+}
+
+/// What a purpose names in full, `set 3 (database, ssh)`, each with what is enough below it, `set 3`.
+fn in_full(purpose: &str) -> Vec<(&str, &str)> {
+    let mut found = Vec::new();
+    for kind in ["set ", "remote ", "conjunction "] {
+        for (start, _) in purpose.match_indices(kind) {
+            let tail = &purpose[start..];
+            let Some(open) = tail[kind.len()..].find(|c: char| !c.is_ascii_digit()).map(|at| at + kind.len())
+            else {
+                continue;
+            };
+            let mut depth = 0;
+            let end = tail[open..].find(|c: char| {
+                depth += i32::from(c == '(') - i32::from(c == ')');
+                c == ')' && depth == 0
+            });
+            if let (true, Some(end)) = (tail[open..].starts_with(" ("), end) {
+                found.push((&tail[..=open + end], &tail[..open]));
+            }
+        }
+    }
+    found
 }
 
 fn plural(count: usize, what: &str) -> String {
@@ -201,6 +244,13 @@ mod tests {
         );
         assert!(text.lines().all(|line| line.chars().count() <= 30));
         assert_eq!(wrapped("", "2001:db8:0000:0000:0000:0000:0000:0001", 2, 10).lines().count(), 1);
+    }
+
+    #[test]
+    fn what_is_named_in_full_is_short_below() {
+        let purpose = "ingress rule of set 3 (a, b (c)): tcp/80 from remote 2 (web) and set 3";
+        assert_eq!(in_full(purpose), [("set 3 (a, b (c))", "set 3"), ("remote 2 (web)", "remote 2")]);
+        assert_eq!(in_full("set 3 of others (a)"), []);
     }
 
     #[test]
