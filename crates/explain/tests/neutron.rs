@@ -194,6 +194,7 @@ fn flows_of_other_settings_are_known() {
         cookie=0x1, table=94, priority=12,dl_vlan=11,dl_dst=fa:16:3e:00:00:03 actions=pop_vlan,output:3\n\
         cookie=0x1, table=94, priority=10,reg6=0xb,dl_src=fa:16:3e:00:00:03,dl_dst=00:00:00:00:00:00/01:00:00:00:00:00 actions=push_vlan:0x8100,set_field:4107->vlan_vid,output:1\n\
         cookie=0x1, table=58, priority=100,in_port=3,dl_src=fa:16:3e:00:00:03 actions=meter:1,goto_table:59\n\
+        cookie=0x1, table=58, priority=0 actions=goto_table:60\n\
         cookie=0x1, table=24, priority=2,arp,in_port=3,arp_spa=10.0.0.3 actions=goto_table:25\n\
         cookie=0x1, table=25, priority=2,in_port=3,dl_src=fa:16:3e:00:00:03 actions=goto_table:30\n\
         cookie=0x1, priority=9,in_port=3 actions=goto_table:25\n\

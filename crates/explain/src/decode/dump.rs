@@ -251,9 +251,11 @@ fn names_in(line: &str) -> impl Iterator<Item = (usize, &str)> + Clone {
             }
             let end = value.find([',', ' ', ')', '\t']).unwrap_or(value.len());
             let name = &value[..end];
-            let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic()) && PortNo::parse(name).is_err();
-            // `output:NXM_NX_REG5[]`, and `resubmit(,2)`.
-            if is_name && !name.contains('[') && !name.is_empty() {
+            from = start + end;
+            let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+            // No field, as in `output:NXM_NX_REG5[]`, no number and no reserved port.
+            if is_word && name.starts_with(|c: char| c.is_ascii_alphabetic()) && PortNo::parse(name).is_err()
+            {
                 return Some((start, name));
             }
         }
