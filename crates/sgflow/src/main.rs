@@ -9,6 +9,7 @@ mod demo;
 mod diff;
 mod exit;
 mod explain;
+mod flows;
 mod held;
 mod migrate;
 mod options;
@@ -47,6 +48,7 @@ enum Command {
     Explain(explain::ExplainCommand),
     Connections(connections::ConnectionsCommand),
     Diff(diff::DiffCommand),
+    Flows(flows::FlowsCommand),
     Status(status::StatusCommand),
     Migrate(migrate::MigrateCommand),
     Policy(policy::PolicyCommand),
@@ -82,6 +84,7 @@ fn init_log(cli: &Cli) -> anyhow::Result<()> {
         | Command::Explain(_)
         | Command::Connections(_)
         | Command::Diff(_)
+        | Command::Flows(_)
         | Command::Status(_)
         | Command::Migrate(_)
         | Command::Policy(_)
@@ -108,6 +111,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Connections(command) => runtime.block_on(command.run()),
         Command::Diff(command) => runtime.block_on(command.run()),
         Command::Explain(command) => runtime.block_on(command.run()),
+        Command::Flows(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
         Command::Migrate(command) => runtime.block_on(command.run()),
         Command::Policy(command) => runtime.block_on(command.run()),

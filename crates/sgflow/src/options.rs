@@ -222,6 +222,11 @@ impl SettingsOptions {
         Ok(self.settings()?.or(file).complete()?)
     }
 
+    /// The policy that was asked for on the command line or by its variable, without the settings file.
+    pub(crate) fn policy_given(&self) -> Option<&Path> {
+        self.policy_path.as_deref()
+    }
+
     fn settings(self) -> anyhow::Result<Settings> {
         Ok(Settings {
             agent: AgentSettings {

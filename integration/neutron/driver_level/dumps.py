@@ -58,9 +58,9 @@ def _set_up(stage: Stage) -> None:
     )
     stage.cloud.address_groups["offices"] = ["198.51.100.0/24", "2001:db8:1::/48"]
     stage.describe("c", "web", "default", pairs=[("10.0.0.100", None), ("fd00::100", "fa:16:3e:00:00:64")])
-    stage.describe("d", "default", security=False)
+    stage.describe("d", security=False)
     stage.describe(OTHER_HOST, "web")
-    stage.up(a="default", b="database", c=("web", "default"), d="default")
+    stage.up(a="default", b="database", c=("web", "default"), d=())
     stage.agent.members_changed("web")
     # So that there is something to count.
     stage.connect(passes=stage.probes("a", "c"), refused=stage.probes("a", "b", ("tcp",)))
@@ -93,7 +93,7 @@ def _policy(stage: Stage) -> str:
                 "mac_address": known["mac_address"],
                 "fixed_ips": [{"ip_address": address} for address in known["fixed_ips"]],
                 "allowed_address_pairs": pairs,
-                "security_groups": known["security_groups"] if known["port_security_enabled"] else [],
+                "security_groups": known["security_groups"],
                 "port_security_enabled": known["port_security_enabled"],
             }
         )

@@ -14,7 +14,7 @@ pub use hybrid::{
     remove_all,
 };
 pub use noop::Noop;
-pub use openvswitch::{Found, MirrorOptions, OpenvSwitch, Setup, SetupError};
+pub use openvswitch::{Found, MirrorOptions, OpenvSwitch, Setup, SetupError, openflow_target};
 
 use crate::engine::{Health, Report, Status};
 use crate::host::ClosedInterface;

@@ -206,7 +206,8 @@ impl Interfaces {
             rest_at = at + name.len() + quotes;
         }
         plain += &line[rest_at..];
-        without_table_names(if rest_at == 0 { Cow::Borrowed(line) } else { Cow::Owned(plain) })
+        let plain = if rest_at == 0 { Cow::Borrowed(line) } else { Cow::Owned(plain) };
+        without_old_actions(without_table_names(plain))
     }
 }
 
@@ -250,9 +251,11 @@ fn names_in(line: &str) -> impl Iterator<Item = (usize, &str)> + Clone {
             }
             let end = value.find([',', ' ', ')', '\t']).unwrap_or(value.len());
             let name = &value[..end];
-            let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic()) && PortNo::parse(name).is_err();
-            // `output:NXM_NX_REG5[]`, and `resubmit(,2)`.
-            if is_name && !name.contains('[') && !name.is_empty() {
+            from = start + end;
+            let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+            // No field, as in `output:NXM_NX_REG5[]`, no number and no reserved port.
+            if is_word && name.starts_with(|c: char| c.is_ascii_alphabetic()) && PortNo::parse(name).is_err()
+            {
                 return Some((start, name));
             }
         }
@@ -268,6 +271,29 @@ fn without_table_names(line: Cow<'_, str>) -> Cow<'_, str> {
             if line.contains(&named) {
                 line = line.replace(&named, &format!("{before}{}{after}", table.id)).into();
             }
+        }
+    }
+    line
+}
+
+/// Actions of OpenFlow 1.0 in the words of later versions. What is lost is that `mod_vlan_vid` also adds a tag where there is
+/// none (ovs-actions(7)), which makes no other flow of it.
+fn without_old_actions(line: Cow<'_, str>) -> Cow<'_, str> {
+    const OLD: [(&str, &str, &str); 7] = [
+        ("mod_vlan_vid:", "set_vlan_vid:", ""),
+        ("mod_vlan_pcp:", "set_vlan_pcp:", ""),
+        ("mod_dl_src:", "set_field:", "->eth_src"),
+        ("mod_dl_dst:", "set_field:", "->eth_dst"),
+        ("mod_nw_src:", "set_field:", "->ip_src"),
+        ("mod_nw_dst:", "set_field:", "->ip_dst"),
+        ("set_tunnel:", "set_field:", "->tun_id"),
+    ];
+    let mut line = line;
+    for (old, new, tail) in OLD {
+        while let Some(at) = line.find(old) {
+            let value = at + old.len();
+            let end = line[value..].find([',', ')', ' ']).map_or(line.len(), |length| value + length);
+            line = format!("{}{new}{}{tail}{}", &line[..at], &line[value..end], &line[end..]).into();
         }
     }
     line
@@ -331,6 +357,16 @@ mod tests {
         let line = only("table=classify, priority=0 actions=set_field:0xc->reg10,resubmit(,drop)");
         assert_eq!(line.flow.table, 100);
         assert_eq!(line.flow.actions.last(), Some(&Action::resubmit(128)));
+    }
+
+    #[test]
+    fn actions_of_openflow_1_0_are_read() {
+        let line = only(
+            "priority=20,dl_vlan=2 actions=mod_dl_src:fa:16:3e:00:00:01,mod_vlan_vid:11,set_tunnel:0x7,resubmit(,60)",
+        );
+        let now = "set_field:fa:16:3e:00:00:01->eth_src,set_vlan_vid:11,set_field:0x7->tun_id,resubmit(,60)";
+        assert_eq!(Action::print_list(&line.flow.actions), now);
+        assert!(line.text.contains("mod_vlan_vid"), "as it stood there");
     }
 
     #[test]

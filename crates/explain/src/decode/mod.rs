@@ -76,7 +76,7 @@ pub struct Decoded {
     pub priority: u16,
     /// Its cookie, where the dump shows it.
     pub cookie: Option<u64>,
-    /// Kind and object of a cookie of ours.
+    /// Kind and object of a cookie of ours; of Neutron's, that it is of a start of its agent.
     pub cookie_means: Option<(&'static str, Option<String>)>,
     /// Packets, bytes, age, where the dump shows them.
     pub counters: Option<FlowStats>,
@@ -201,6 +201,10 @@ fn decode_line(line: &Line, names: &Names, neutrons: &BTreeSet<u64>) -> Decoded 
     } else if line.has_cookie && neutrons.contains(&flow.cookie) {
         decoded.writer = Writer::Neutron;
         decoded.table_name = tables::neutron(flow.table);
+    }
+    if decoded.writer == Writer::Neutron && line.has_cookie {
+        // Each start of the agent takes one by chance, for all that it writes (ovs_lib.py: `OVSBridge.set_agent_uuid_stamp`).
+        decoded.cookie_means = Some(("agent", None));
     }
     let mut terms = terms::Terms { names, writer: decoded.writer, unnamed: Vec::new() };
     decoded.matches = terms.of_match(flow);

@@ -1,7 +1,6 @@
 //! The fields of a match and the actions of a flow, one by one, with names for the numbers in them.
 
 use pipeline::{DropReason, layout};
-use policy::Direction;
 use rust_openflow::{Action, Ct, CtZone, Field, Flow, PortNo, Subfield};
 
 use super::look::loads;
@@ -118,11 +117,12 @@ impl Terms<'_> {
         let Some(generation) = self.names.generations.get(&mark) else {
             return self.unknown(format!("generation {mark}"));
         };
-        let of = |(direction, set): &(Direction, u32)| {
-            let set = self.names.set(*set).unwrap_or_else(|| format!("set {set}"));
-            format!("{direction} of {set}")
-        };
-        let of: Vec<String> = generation.stamps.union(&generation.in_force).map(of).collect();
+        let set = |set: &u32| self.names.set(*set).unwrap_or_else(|| format!("set {set}"));
+        let stamped = generation.stamps.iter().map(|(direction, of)| format!("{direction} of {}", set(of)));
+        let mut of: Vec<String> = stamped.collect();
+        if of.is_empty() {
+            of = generation.in_force.iter().map(set).collect();
+        }
         let state = if generation.in_force.is_empty() { "not in force" } else { "in force" };
         format!("generation {mark} ({}, {state})", of.join(", "))
     }

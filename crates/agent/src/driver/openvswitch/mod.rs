@@ -126,11 +126,7 @@ impl OpenvSwitch {
         let Setup { remote, tls, openflow, engine, mirror, dry_run } = setup;
         let mirror = mirror.filter(|_| !dry_run).map(|options| Mirror::start(options.compress)).transpose();
         let mirror = mirror.map_err(|error| SetupError::Mirror(error.to_string()))?;
-        let rundir = match &remote {
-            Remote::Unix(path) => path.parent().unwrap_or(Path::new("")).to_owned(),
-            Remote::Tcp(_) | Remote::Ssl(_) => PathBuf::from(DEFAULT_RUNDIR),
-        };
-        let (target, rundir) = target(openflow.as_deref(), &engine.bridge, rundir)?;
+        let (target, rundir) = target(openflow.as_deref(), &engine.bridge, &remote)?;
         let config =
             SessionConfig { tls, monitors: rows::monitors(), ..SessionConfig::new(remote, rows::DATABASE) };
         let (session, session_events) = session::spawn(config);
@@ -401,12 +397,21 @@ impl Driver for OpenvSwitch {
     }
 }
 
+/// Where the bridge of a setup speaks OpenFlow.
+pub fn openflow_target(setup: &Setup) -> Result<Target, SetupError> {
+    target(setup.openflow.as_deref(), &setup.engine.bridge, &setup.remote).map(|(target, _)| target)
+}
+
 /// The bridge's socket, and the directory of the control socket of its ovs-vswitchd where that is on this host.
 fn target(
     openflow: Option<&str>,
     bridge: &str,
-    rundir: PathBuf,
+    remote: &Remote,
 ) -> Result<(Target, Option<PathBuf>), SetupError> {
+    let rundir = match remote {
+        Remote::Unix(path) => path.parent().unwrap_or(Path::new("")).to_owned(),
+        Remote::Tcp(_) | Remote::Ssl(_) => PathBuf::from(DEFAULT_RUNDIR),
+    };
     let Some(text) = openflow else {
         return Ok((Target::Unix(rundir.join(format!("{bridge}.mgmt"))), Some(rundir)));
     };

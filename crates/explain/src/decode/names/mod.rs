@@ -61,8 +61,8 @@ pub struct RemoteName {
 pub struct GenerationName {
     /// Directions and sets whose commit flow stamps it.
     pub stamps: BTreeSet<(Direction, u32)>,
-    /// Directions and sets whose connections it lets go on.
-    pub in_force: BTreeSet<(Direction, u32)>,
+    /// Sets whose connections it lets go on.
+    pub in_force: BTreeSet<u32>,
 }
 
 /// What the numbers in a bridge's flows stand for.
@@ -198,7 +198,7 @@ impl Names {
         }
         let is_state = [layout::egress_state::TABLE, layout::ingress_state::TABLE].contains(&flow.table);
         if is_state && let Some(mark) = number(&flow.matches, Field::CtMark) {
-            self.generations.entry(mark).or_default().in_force.insert((direction, set));
+            self.generations.entry(mark).or_default().in_force.insert(set);
         }
     }
 

@@ -132,7 +132,10 @@ fn local_ip(flow: &Flow) -> Said {
 fn limits(flow: &Flow, names: &Names) -> Said {
     let (what, next) = if flow.table == 58 { ("packet rate", 59) } else { ("bandwidth", 60) };
     match flow.priority {
-        0 if goes_to(flow, next) => said("go_on", format!("no limit of {what}: goes on")),
+        // Until 25.2 there was no table 59.
+        0 if goes_to(flow, next) || goes_to(flow, 60) => {
+            said("go_on", format!("no limit of {what}: goes on"))
+        }
         100 if onwards(&flow.actions).contains(&next) => {
             let whose = match sender(flow, names) {
                 Some(from) => format!("sent by {from}"),

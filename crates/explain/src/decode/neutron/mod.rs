@@ -1,6 +1,6 @@
 //! What flows of Neutron's agent and of its own openvswitch firewall driver are for (neutron 29.0:
 //! neutron/agent/linux/openvswitch_firewall/firewall.py and rules.py;
-//! neutron/plugins/ml2/drivers/openvswitch/agent/openflow/native/br_int.py). Releases since 2023.1 write the same.
+//! neutron/plugins/ml2/drivers/openvswitch/agent/openflow/native/br_int.py). Releases since 22.2.1 (2023.1) write the same, but for RARP and table 59, which came later.
 //!
 //! A flow is taken for one of these where its table, its priority, what it matches and where it goes on are all as they
 //! are written there. Anything else in those tables is somebody else's, or of a version that is not known here.

@@ -190,11 +190,13 @@ impl Fill<'_> {
     fn rule(&self) -> Option<String> {
         let set = self.set(number(&self.flow.matches, register::SET)?);
         let direction = direction_of(self.flow.table)?;
-        let how = match self.flow.table {
-            layout::egress_packet::TABLE | layout::ingress_packet::TABLE => ", packet by packet",
-            _ => "",
-        };
-        Some(format!("{direction} rule of {set}{how}: {}", rule_text(self.flow, direction)))
+        Some(format!("{direction} rule of {set}{}: {}", self.how(), rule_text(self.flow, direction)))
+    }
+
+    /// What of the packet the rules of the table are asked about, where that is not its connection.
+    fn how(&self) -> &'static str {
+        let tables = [layout::egress_packet::TABLE, layout::ingress_packet::TABLE];
+        if tables.contains(&self.flow.table) { ", packet by packet" } else { "" }
     }
 
     /// The three kinds of flows of a conjunction.
@@ -213,7 +215,11 @@ impl Fill<'_> {
             Some(set) => {
                 let service = Wanted::of(&self.flow.matches).text();
                 let way = if direction == Direction::Egress { "to" } else { "from" };
-                Some(format!("{direction} rule of {}: {service} {way} {remotes}", self.set(set)))
+                Some(format!(
+                    "{direction} rule of {}{}: {service} {way} {remotes}",
+                    self.set(set),
+                    self.how()
+                ))
             }
             None => {
                 let address = words::source(&self.flow.matches).or(words::destination(&self.flow.matches))?;

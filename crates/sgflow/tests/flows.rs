@@ -1,0 +1,313 @@
+//! `sgflow flows`: what it says of our flows and of Neutron's own driver's, as text and as JSON, of dumps and of a real
+//! switch. After a change of the words: `UPDATE_EXPECT=1 cargo test -p sgflow --test flows`.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use common::{POLICY, apply, bridge, document, flows, ovs, sgflow, stderr, stdout};
+use expect_test::expect_file;
+use serde_json::Value;
+
+const PAGE: &str = include_str!("../../../docs/flows-command.md");
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples").join(name)
+}
+
+fn neutrons(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../explain/tests/dumps").join(name)
+}
+
+/// `sgflow flows` of a dump, given by the standard input so that no path of this machine is in what it says.
+fn of_dump(dump: &Path, more: &[&str]) -> Output {
+    let mut command = sgflow();
+    command.args(["flows", "--from-dump", "-"]).args(more);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("sgflow starts");
+    let text = std::fs::read(dump).expect("a dump");
+    child.stdin.take().expect("a pipe").write_all(&text).expect("it reads");
+    child.wait_with_output().expect("sgflow ends")
+}
+
+fn page(dump: &Path, more: &[&str]) -> String {
+    let output = of_dump(dump, more);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    // A word that is longer than a line stays whole: our longest is an IPv6 address.
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    text
+}
+
+fn json(dump: &Path, more: &[&str]) -> Value {
+    let output = of_dump(dump, &[&["--json"], more].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn a_port_of_ours() {
+    expect_file!["flows/demo-web-1.txt"].assert_eq(&page(&example("demo.flows"), &["web-1"]));
+}
+
+#[test]
+fn rules_of_ours_by_the_policy() {
+    let policy = example("demo.yaml");
+    let policy = policy.to_str().expect("UTF-8");
+    let text = page(&example("demo.flows"), &["--brief", "--by", "rule", "sg-database", "--policy", policy]);
+    expect_file!["flows/demo-database-rules.txt"].assert_eq(&text);
+}
+
+#[test]
+fn all_of_ours_in_short() {
+    expect_file!["flows/demo-brief.txt"].assert_eq(&page(&example("demo.flows"), &["--brief"]));
+}
+
+#[test]
+fn a_port_of_neutrons_driver() {
+    let policy = neutrons("driver-policy.json");
+    let policy = policy.to_str().expect("UTF-8");
+    let text = page(&neutrons("driver-names.txt"), &["tap-a", "--policy", policy]);
+    expect_file!["flows/neutron-tap-a.txt"].assert_eq(&text);
+}
+
+#[test]
+fn rules_of_neutrons_driver_by_the_policy() {
+    let policy = neutrons("driver-policy.json");
+    let policy = policy.to_str().expect("UTF-8");
+    let text =
+        page(&neutrons("driver-names.txt"), &["--brief", "--by", "rule", "offices", "--policy", policy]);
+    expect_file!["flows/neutron-offices-rules.txt"].assert_eq(&text);
+}
+
+/// Of each list the first alone.
+fn sample(mut value: Value) -> String {
+    for list in value.as_object_mut().expect("an object").values_mut().filter_map(Value::as_array_mut) {
+        list.truncate(1);
+    }
+    serde_json::to_string_pretty(&value).expect("JSON") + "\n"
+}
+
+#[test]
+fn a_rule_of_ours_as_json() {
+    let policy = example("demo.yaml");
+    let value = json(&example("demo.flows"), &["db-sql-4", "--policy", policy.to_str().expect("UTF-8")]);
+    expect_file!["flows/demo-rule.json"].assert_eq(&sample(value));
+}
+
+#[test]
+fn a_group_of_neutrons_driver_as_json() {
+    let policy = neutrons("driver-policy.json");
+    let value =
+        json(&neutrons("driver-names.txt"), &["offices", "--policy", policy.to_str().expect("UTF-8")]);
+    expect_file!["flows/neutron-group.json"].assert_eq(&sample(value));
+}
+
+/// The names of a page's table of fields, in the order in which they stand there.
+fn documented(after: &str) -> BTreeSet<String> {
+    let (_, rest) = PAGE.split_once(after).expect("a table");
+    let rows =
+        rest.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with("| `"));
+    let first = rows.filter_map(|row| row.split('|').nth(1));
+    first.flat_map(|cell| cell.split(',')).map(|name| name.trim().trim_matches('`').to_owned()).collect()
+}
+
+fn keys(value: &Value) -> BTreeSet<String> {
+    value.as_object().expect("an object").keys().cloned().collect()
+}
+
+/// Every object has the fields that docs/flows-command.md lists, and no others.
+#[test]
+fn json_is_as_documented() {
+    let (of_page, of_flow) = (documented("One object."), documented("Each of `flows`:"));
+    assert!(of_page.len() > 8 && of_flow.len() > 15, "{of_page:?} {of_flow:?}");
+    let policy = neutrons("driver-policy.json");
+    let policy = policy.to_str().expect("UTF-8");
+    for value in [
+        json(&example("demo.flows"), &[]),
+        json(&example("demo.flows"), &["web-1"]),
+        json(&neutrons("driver-names.txt"), &["--policy", policy]),
+        json(&neutrons("driver-appctl.txt"), &[]),
+        json(&neutrons("driver-no-stats.txt"), &[]),
+    ] {
+        assert_eq!(keys(&value), of_page);
+        for count in value["counts"].as_object().expect("counts").values() {
+            assert!(count.is_u64());
+        }
+        for flow in value["flows"].as_array().expect("flows") {
+            assert_eq!(keys(flow), of_flow);
+            is_sound(flow);
+        }
+        let fields = |list: &str, wanted: &[&str]| {
+            let wanted: BTreeSet<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+            for each in value[list].as_array().expect("a list") {
+                assert_eq!(keys(each), wanted, "{list}");
+            }
+        };
+        let of_port = [
+            "ofport",
+            "id",
+            "interface",
+            "macs",
+            "addresses",
+            "vlan",
+            "set",
+            "zone",
+            "groups",
+            "trusted",
+            "network",
+        ];
+        fields("ports", &of_port);
+        fields("sets", &["number", "groups", "stateless"]);
+        fields("remotes", &["number", "kind", "group"]);
+        fields("generations", &["number", "stamped_by", "in_force_for"]);
+        fields(
+            "conjunctions",
+            &["first", "direction", "ethertype", "members", "services", "ports", "remote"],
+        );
+    }
+}
+
+/// Its fields are of the kinds that they are documented to be.
+fn is_sound(flow: &Value) {
+    let is = |field: &str, right: fn(&Value) -> bool| assert!(right(&flow[field]), "{field}: {flow}");
+    for field in ["line", "table", "priority"] {
+        is(field, Value::is_u64);
+    }
+    for field in ["packets", "bytes", "seconds"] {
+        is(field, |value| value.is_u64() || value.is_null());
+    }
+    for field in ["table_name", "slot", "purpose"] {
+        is(field, |value| value.is_string() || value.is_null());
+    }
+    for field in ["unnamed", "match", "actions", "ports", "groups", "rules"] {
+        is(field, Value::is_array);
+    }
+    is("named", Value::is_boolean);
+    is("text", Value::is_string);
+    is("writer", |value| {
+        ["sgflow", "neutron", "openvswitch", "other"].contains(&value.as_str().unwrap_or_default())
+    });
+    is("cookie", |value| {
+        value.is_null() || value["value"].as_str().is_some_and(|text| text.starts_with("0x"))
+    });
+    for term in
+        [&flow["match"], &flow["actions"]].into_iter().flat_map(|terms| terms.as_array().expect("terms"))
+    {
+        assert!(term["text"].is_string() && (term["means"].is_string() || term["means"].is_null()));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_shown_and_counted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("dump");
+    std::fs::write(
+        &path,
+        "NXST_FLOW reply (xid=0x4):\n$ date\n table=0, priority=1 actions=learn(table=1)\n",
+    )
+    .expect("a file");
+    let output = of_dump(&path, &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let text = stdout(&output);
+    for part in [
+        "line 2 cannot be read: not a flow",
+        "  $ date\n",
+        "line 3 cannot be read: action 'learn'",
+        "2 lines could not be read",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    for (arguments, reason) in [
+        (
+            &["web-9"][..],
+            "standard input: there is no port, group or rule web-9; groups by name and rules are known with --policy",
+        ),
+        (&["web"], "web may be port web-1, or port web-2: say more of its id"),
+    ] {
+        let output = of_dump(&example("demo.flows"), arguments);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(1), String::new()));
+        assert!(stderr(&output).contains(reason), "{}", stderr(&output));
+    }
+    let output = sgflow().args(["flows", "--from-dump", "/nowhere/dump"]).output().expect("sgflow runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/nowhere/dump"), "{}", stderr(&output));
+    let output = sgflow().args(["flows", "--ovsdb", "unix:/nowhere/db.sock"]).output().expect("sgflow runs");
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}
+
+/// A real switch: all of it is named, by what the switch and its database say alone, and nothing is changed there.
+#[test]
+fn a_switch_is_read_and_left_as_it_is() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let policy = document(&ovs, POLICY);
+    let applied = apply(&ovs, &policy, &[]);
+    assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
+    let before = flows(&ovs);
+    let live = |more: &[&str]| {
+        let output = sgflow()
+            .arg("flows")
+            .arg("--ovsdb")
+            .arg(ovs.db_remote())
+            .args(more)
+            .output()
+            .expect("sgflow runs");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let all: Value = serde_json::from_str(&live(&["--json"])).expect("JSON");
+    let count = before.len();
+    let counts = |value: &Value, of: &str| value["counts"][of].as_u64().expect("a count");
+    assert_eq!(["all", "flows", "named", "sgflow"].map(|of| counts(&all, of)), [count as u64; 4]);
+    assert!(all["flows"].as_array().expect("flows").iter().all(|flow| flow["packets"].is_u64()));
+
+    let port: Value = serde_json::from_str(&live(&["tap1", "--json"])).expect("JSON");
+    assert_eq!(port["subject"]["port"]["id"], "p-1");
+    let of_port = counts(&port, "flows");
+    assert!(of_port > 10 && of_port < count as u64, "{of_port}");
+    let names_other = |flow: &Value| flow["text"].as_str().is_some_and(|text| text.contains("in_port=2"));
+    assert!(!port["flows"].as_array().expect("flows").iter().any(names_other));
+
+    let text = live(&["p-1", "--by", "port"]);
+    assert!(text.contains("port p-1, tap1, OpenFlow port 1, VLAN 10, set 1 (g), 10.0.0.1"), "{text}");
+    assert!(
+        text.contains(&format!(
+            "br-int: {of_port} of {count} flows concern port p-1: {of_port} sgflow; all named"
+        )),
+        "{text}"
+    );
+    let rule = live(&["i4", "--brief", "--policy", policy.to_str().expect("UTF-8")]);
+    assert!(rule.contains("ingress rule of set 1 (g): IPv4 from remote 1 (g)"), "{rule}");
+    assert_eq!(flows(&ovs), before);
+}
+
+/// Somebody else's flow on our bridge is told as such, and what of it is not known.
+#[test]
+fn flows_of_others_are_not_taken_for_ours() {
+    let ovs = ovs();
+    bridge(&ovs);
+    ovs.ofctl(&["add-flow", "br-int", "cookie=0x77,table=7,priority=3,reg1=0x5 actions=output:1"])
+        .expect("a flow");
+    let output = sgflow().args(["flows", "--ovsdb"]).arg(ovs.db_remote()).output().expect("sgflow runs");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    for part in [
+        "table 7: 1 flow",
+        "not known here (other flow)",
+        "? nothing says what this is: reg1=0x5",
+        "> output to p-1",
+        "1 not named",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
