@@ -1,5 +1,6 @@
 //! The daemon: source and driver, and what is told of them.
 
+use std::collections::BTreeMap;
 use std::future::{Future, pending};
 
 use policy::document::Diagnostic;
@@ -7,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::api::{Condition, Request, Status, Totals};
+use crate::api::{Condition, Question, Request, Status, Totals};
 use crate::driver::Driver;
 use crate::engine::{self, Consequence, Fault, Report, SecurityEffect};
 use crate::service::Service;
@@ -84,15 +85,9 @@ pub async fn run<D: Driver>(
                 }
             },
             request = requests.recv(), if api_lives => match request {
-                // Who asked may be gone, here and below.
-                Some(Request::Status(answer)) => _ = answer.send(status(driver, &faults(&documents, calls.as_ref(), store.as_deref()))),
-                Some(Request::DriverState(answer)) => {
-                    _ = calls.as_mut().map(|calls| answer.send(calls.state(driver)));
-                }
-                Some(Request::Change { change, wait, answer }) => {
-                    if let Some(calls) = &mut calls {
-                        calls.take(driver, &change, wait, answer);
-                    }
+                Some(request) => {
+                    let of_policy = faults(&documents, calls.as_ref(), store.as_deref());
+                    take_request(request, driver, of_policy, calls.as_mut());
                 }
                 None => api_lives = false,
             },
@@ -120,6 +115,31 @@ pub async fn run<D: Driver>(
                     service.tell(&status(driver, &faults(&documents, calls.as_ref(), store.as_deref())));
                 }
                 answer(calls.as_mut(), driver);
+            }
+        }
+    }
+}
+
+/// Answers, or has the driver answer.
+fn take_request<D: Driver>(
+    request: Request,
+    driver: &mut D,
+    of_policy: Vec<Fault>,
+    calls: Option<&mut DriverCalls>,
+) {
+    match request {
+        // Who asked may be gone, here and below.
+        Request::Status(answer) => _ = answer.send(status(driver, &of_policy)),
+        Request::Ports(query, answer) => {
+            driver.list_ports(Question { query, refused: by_object(of_policy), answer });
+        }
+        Request::Groups(query, answer) => {
+            driver.list_groups(Question { query, refused: by_object(of_policy), answer });
+        }
+        Request::DriverState(answer) => _ = calls.map(|calls| answer.send(calls.state(driver))),
+        Request::Change { change, wait, answer } => {
+            if let Some(calls) = calls {
+                calls.take(driver, &change, wait, answer);
             }
         }
     }
@@ -175,6 +195,19 @@ fn faults(documents: &SourceFaults, calls: Option<&DriverCalls>, store: Option<&
     let of_calls = calls.into_iter().flat_map(DriverCalls::faults);
     let of_store = store.into_iter().flat_map(Store::faults);
     documents.faults.iter().chain(of_calls).cloned().chain(of_store).collect()
+}
+
+/// What is wrong with each object.
+fn by_object(faults: Vec<Fault>) -> BTreeMap<String, String> {
+    let mut objects: BTreeMap<String, String> = BTreeMap::new();
+    for Fault { object, reason, .. } in faults {
+        let known = objects.entry(object).or_default();
+        if !known.is_empty() {
+            known.push_str("; ");
+        }
+        known.push_str(&reason);
+    }
+    objects
 }
 
 /// How the daemon is.

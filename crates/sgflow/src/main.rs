@@ -7,11 +7,14 @@ mod bench;
 mod demo;
 mod exit;
 mod explain;
+mod groups;
 mod migrate;
 mod options;
 mod policy;
+mod ports;
 mod render;
 mod status;
+mod text;
 mod verify;
 
 use std::io::IsTerminal as _;
@@ -42,6 +45,8 @@ enum Command {
     Verify(verify::VerifyCommand),
     Explain(explain::ExplainCommand),
     Status(status::StatusCommand),
+    Ports(ports::PortsCommand),
+    Groups(groups::GroupsCommand),
     Migrate(migrate::MigrateCommand),
     Policy(policy::PolicyCommand),
     Demo(demo::DemoArgs),
@@ -75,6 +80,8 @@ fn init_log(cli: &Cli) -> anyhow::Result<()> {
         | Command::Verify(_)
         | Command::Explain(_)
         | Command::Status(_)
+        | Command::Ports(_)
+        | Command::Groups(_)
         | Command::Migrate(_)
         | Command::Policy(_)
         | Command::Demo(_)
@@ -99,6 +106,8 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Verify(command) => runtime.block_on(command.run()),
         Command::Explain(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
+        Command::Ports(command) => runtime.block_on(command.run()),
+        Command::Groups(command) => runtime.block_on(command.run()),
         Command::Migrate(command) => runtime.block_on(command.run()),
         Command::Policy(command) => runtime.block_on(command.run()),
         Command::Bench(args) => bench::run(&args).map(|()| Exit::Done),

@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::neutron_driver::{applied, ask, clean_up, hook, port, serving, tables_of_neutron, tell};
+use common::neutron_driver::{
+    applied, ask, clean_up, hook, is_documented, port, serving, tables_of_neutron, tell,
+};
 use common::traffic::{datagram, ends};
 use common::{Agent, eventually, flows, is_open, ovs, plug, socket, status, stdout};
 use lab::{DummyPort, DummySpec, Ovs};
@@ -306,22 +307,6 @@ fn an_agent_whose_policy_comes_from_documents_takes_no_changes() {
     agent.wait_for("applied", 1);
     let (code, answer) = tell(&ovs, "s", 1, json!({"trusted": ["p-2"]}));
     assert_eq!((code, &answer["error"]["field"]), (404, &json!("policy.source")));
-}
-
-/// What `docs/api/openapi.yaml` says that an answer has.
-fn is_documented(schema: &str, answer: &Value) {
-    let text = include_str!("../../../docs/api/openapi.yaml");
-    let document: Value = serde_saphyr::from_str(text).expect("a document in YAML");
-    let keys = |of: &Value| of.as_object().expect("an object").keys().cloned().collect::<BTreeSet<String>>();
-    let schemas = &document["components"]["schemas"];
-    assert_eq!(keys(answer), keys(&schemas[schema]["properties"]), "{schema}: {answer}");
-    for (key, value) in answer.as_object().expect("an object") {
-        let property = &schemas[schema]["properties"][key];
-        let nested = property["$ref"].as_str().or_else(|| property["items"]["$ref"].as_str());
-        let Some(nested) = nested.and_then(|path| path.rsplit('/').next()) else { continue };
-        let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
-        values.iter().for_each(|value| is_documented(nested, value));
-    }
 }
 
 #[test]

@@ -8,11 +8,12 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::Status;
+use super::{GroupEntry, GroupPage, LARGEST_PAGE, PortEntry, PortPage, Status};
 
 /// How long the daemon may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,11 +56,70 @@ pub enum ClientError {
 /// # Errors
 /// It cannot be reached, refuses, or does not answer as it should.
 pub async fn status(path: &Path) -> Result<Status, ClientError> {
-    let body = get(path, "/v1/status").await?;
+    get(path, "/v1/status").await
+}
+
+/// Asks for the ports of this host: all, or the one of this id, or of an interface of this name.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn ports(path: &Path, one: Option<&str>) -> Result<Vec<PortEntry>, ClientError> {
+    let mut ports = Vec::new();
+    let mut resource = first_page("/v1/ports", one);
+    loop {
+        let page: PortPage = get(path, &resource).await?;
+        ports.extend(page.ports);
+        match page.next {
+            Some(next) => resource = next_page("/v1/ports", &next),
+            None => return Ok(ports),
+        }
+    }
+}
+
+/// Asks for the groups of the policy: all, or those of this id, or else of this name.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn groups(path: &Path, one: Option<&str>) -> Result<Vec<GroupEntry>, ClientError> {
+    let mut groups = Vec::new();
+    let mut resource = first_page("/v1/groups", one);
+    loop {
+        let page: GroupPage = get(path, &resource).await?;
+        groups.extend(page.groups);
+        match page.next {
+            Some(next) => resource = next_page("/v1/groups", &next),
+            None => return Ok(groups),
+        }
+    }
+}
+
+fn first_page(list: &str, one: Option<&str>) -> String {
+    match one {
+        Some(id) => format!("{list}?id={}", encoded(id)),
+        None => format!("{list}?limit={LARGEST_PAGE}"),
+    }
+}
+
+fn next_page(list: &str, next: &str) -> String {
+    format!("{list}?limit={LARGEST_PAGE}&after={}", encoded(next))
+}
+
+/// As a value in a query (RFC 3986, 2.1 and 2.3: what is not unreserved is percent-encoded).
+fn encoded(text: &str) -> String {
+    let spell = |byte: u8| match byte {
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(spell).collect()
+}
+
+async fn get<T: DeserializeOwned>(path: &Path, resource: &str) -> Result<T, ClientError> {
+    let body = fetch(path, resource).await?;
     serde_json::from_slice(&body).map_err(|reason| broken(path, &reason))
 }
 
-async fn get(path: &Path, resource: &'static str) -> Result<Vec<u8>, ClientError> {
+async fn fetch(path: &Path, resource: &str) -> Result<Vec<u8>, ClientError> {
     let stream = UnixStream::connect(path)
         .await
         .map_err(|reason| ClientError::Unreachable { path: path.to_owned(), reason })?;
@@ -77,11 +137,10 @@ async fn get(path: &Path, resource: &'static str) -> Result<Vec<u8>, ClientError
 
 async fn exchange(
     stream: UnixStream,
-    resource: &'static str,
+    resource: &str,
 ) -> Result<(StatusCode, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request =
-        Request::get(Uri::from_static(resource)).header(header::HOST, "sgflow").body(Body::empty())?;
+    let request = Request::get(resource.parse::<Uri>()?).header(header::HOST, "sgflow").body(Body::empty())?;
     let ask = async {
         let response = sender.send_request(request).await?;
         let code = response.status();

@@ -3,6 +3,8 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] as JSON |
+//! | `GET /v1/ports?id=&after=&limit=` | [`PortPage`]: the ports of this host |
+//! | `GET /v1/groups?id=&after=&limit=` | [`GroupPage`]: the groups of the policy |
 //! | `GET /v1/neutron-driver` | [`DriverState`]: what is held of what Neutron's agent has told |
 //! | `POST /v1/neutron-driver?wait=S` | takes a [`neutron::driver::Change`], and answers with a [`ChangeAnswer`] when it is in force |
 //!
@@ -14,7 +16,10 @@
 
 mod client;
 mod driver_calls;
+mod groups;
+mod page;
 mod peer;
+mod ports;
 mod server;
 mod status;
 
@@ -23,9 +28,12 @@ use std::time::Duration;
 use neutron::driver::Change;
 use tokio::sync::oneshot;
 
-pub use client::{ClientError, status};
+pub use client::{ClientError, groups, ports, status};
 pub use driver_calls::{Applied, ChangeAnswer, ChangeRefused, ClosedPort, DriverState};
+pub use groups::{GroupCursor, GroupEntry, GroupKind, GroupPage, SetFill};
+pub use page::{LARGEST_PAGE, PAGE, PageQuery, Question};
 pub use peer::{GROUP, POLICY_GROUP};
+pub use ports::{PortEntry, PortPage, PortState};
 pub use server::{Server, ServerError};
 pub use status::{Condition, FaultDocument, Status, Totals};
 
@@ -34,6 +42,10 @@ pub use status::{Condition, FaultDocument, Status, Totals};
 pub enum Request {
     /// How the daemon is.
     Status(oneshot::Sender<Status>),
+    /// The ports of this host; no answer from who has none.
+    Ports(PageQuery, oneshot::Sender<PortPage>),
+    /// The groups of the policy; no answer from who has no datapath.
+    Groups(PageQuery, oneshot::Sender<GroupPage>),
     /// What it holds of what Neutron's agent has told; no answer if the policy comes from elsewhere.
     DriverState(oneshot::Sender<DriverState>),
     /// Neutron's agent tells something; no answer if the policy comes from elsewhere.

@@ -1,6 +1,7 @@
 //! What enforces a policy. A driver is given the policy piece by piece and says how far it has come.
 
 mod hybrid;
+mod listing;
 mod noop;
 mod openvswitch;
 
@@ -16,6 +17,7 @@ pub use hybrid::{
 pub use noop::Noop;
 pub use openvswitch::{Found, MirrorOptions, OpenvSwitch, Setup, SetupError};
 
+use crate::api::{GroupPage, PortPage, Question};
 use crate::engine::{Health, Report, Status};
 use crate::host::ClosedInterface;
 
@@ -48,4 +50,15 @@ pub trait Driver {
 
     /// What is enforced at the moment.
     fn status(&self) -> Status;
+
+    /// Answers with a page of the ports of this host, now or in a while; what it costs the caller's loop does not grow with the policy.
+    fn list_ports(&mut self, question: Question<PortPage>) {
+        // Who asked may be gone.
+        _ = question.answer.send(PortPage::default());
+    }
+
+    /// Answers with a page of the policy's groups, as [`Driver::list_ports`] does.
+    fn list_groups(&mut self, question: Question<GroupPage>) {
+        _ = question.answer.send(GroupPage::default());
+    }
 }

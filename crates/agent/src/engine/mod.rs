@@ -44,6 +44,7 @@ mod flows;
 mod health;
 mod ledger;
 mod link;
+mod look;
 mod plan;
 mod pretend;
 mod report;
@@ -65,6 +66,7 @@ pub use event::{
 };
 pub use flows::{concerns_us, join};
 pub use health::{Fault, Health, SecurityEffect};
+pub use look::PortStanding;
 pub use report::{Consequence, FlowRefused, Report, Sent, Waiting};
 
 use crate::host::{AttachmentChange, BridgeRow, ClosedInterface, HostView, NetworkPorts, RowChange, Spot};

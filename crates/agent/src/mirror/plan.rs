@@ -9,6 +9,7 @@ use policy::Ethertype;
 use reconcile::{Change, Tracker};
 
 use super::Kernel;
+use crate::api::SetFill;
 
 /// A set holds at least so many elements, as the kernel's own default has it.
 const FEWEST_ELEMENTS: u32 = 65_536;
@@ -154,6 +155,16 @@ impl Plan {
     /// How many sets and elements are wanted.
     pub fn counts(&self) -> (usize, usize) {
         (self.sets.len(), self.elements)
+    }
+
+    /// How full a set is; none if there shall be no such set.
+    pub fn fill(&self, set: &str) -> Option<SetFill> {
+        let held = self.sets.get(&name(set))?;
+        let max_members = match held.kernels {
+            Kernels::Present { max_elements } => Some(max_elements),
+            Kernels::Unknown { .. } | Kernels::Absent | Kernels::OfAnotherKind => None,
+        };
+        Some(SetFill { name: set.to_owned(), members: held.nets.desired_count(), max_members })
     }
 
     /// Sets that are not as they should be, and why.

@@ -3,6 +3,7 @@
 use hybrid::{Changes, Dialect};
 
 use super::Failure;
+use crate::api::SetFill;
 use crate::engine::Sent;
 
 /// Where rules and sets are kept.
@@ -40,6 +41,9 @@ pub(super) trait Backend {
 
     /// What is not as it should be: an object, and why.
     fn faults(&self) -> Vec<(String, String)>;
+
+    /// How full the kernel's sets are that hold these members.
+    fn fill(&self, set: &str) -> Vec<SetFill>;
 
     /// How many sets of members and how many rules there shall be.
     fn counts(&self) -> (usize, usize);

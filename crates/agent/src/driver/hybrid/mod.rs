@@ -8,6 +8,7 @@ mod encode;
 mod held_set;
 mod iptables;
 mod lacks;
+mod listing;
 mod once;
 mod program;
 mod revoke;
@@ -30,12 +31,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 use tracing::error;
 
-use super::Driver;
 use super::openvswitch::rows;
+use super::{Driver, listing as listing_of_all};
+use crate::api::{GroupPage, PortEntry, PortPage, PortState, Question};
 use crate::engine::{Engine, Health, Report, Status, Waiting};
-use crate::host::{ClosedInterface, HostView, HybridPorts};
+use crate::host::{ClosedInterface, HostView, HybridPorts, PortSight};
 use backend::Backend;
 pub use iptables::Variant;
+use listing::Show;
 pub use once::{InForce, OnceError, converge_once, in_force, remove_all};
 pub use program::programs_started;
 use with_iptables::WithIptables;
@@ -292,6 +295,13 @@ impl Hybrid {
         }
     }
 
+    /// What is asked is no order: it is not counted.
+    fn show(&self, show: Show) {
+        if self.orders.send(Order::Show(show)).is_err() {
+            error!("the driver's thread has ended; what the kernel holds stays as it is");
+        }
+    }
+
     fn state(&self) -> State {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -339,6 +349,23 @@ impl Driver for Hybrid {
 
     fn status(&self) -> Status {
         self.state().status
+    }
+
+    fn list_ports(&mut self, question: Question<PortPage>) {
+        let Question { query, refused, answer } = question;
+        let all = self.ports.sights().map(|PortSight { port, interface, ofport, vlan }| PortEntry {
+            interface,
+            ofport: ofport.map(|ofport| ofport.0),
+            vlan,
+            ..PortEntry::new(port.as_str(), PortState::Pending)
+        });
+        let is_it = |port: &PortEntry, name: &str| port.interface.as_deref() == Some(name);
+        let page = listing_of_all::ports(&query, all, is_it);
+        self.show(Show::Ports { page, refused, answer });
+    }
+
+    fn list_groups(&mut self, question: Question<GroupPage>) {
+        self.show(Show::Groups(question));
     }
 }
 

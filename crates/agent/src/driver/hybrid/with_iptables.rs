@@ -13,6 +13,7 @@ use super::backend::Backend;
 use super::iptables::{Iptables, Variant};
 use super::tables::Tables;
 use super::{Failure, HybridError};
+use crate::api::SetFill;
 use crate::engine::Sent;
 use crate::mirror::Plan;
 
@@ -102,6 +103,10 @@ impl Backend for WithIptables {
 
     fn faults(&self) -> Vec<(String, String)> {
         self.sets.faults().collect()
+    }
+
+    fn fill(&self, set: &str) -> Vec<SetFill> {
+        self.sets.fill(set).into_iter().collect()
     }
 
     fn counts(&self) -> (usize, usize) {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hybrid::{Devices, Firewall, Plug};
 use policy::{PolicyDelta, PortId};
@@ -16,6 +16,7 @@ use tracing::{debug, error};
 
 use super::Failure;
 use super::backend::Backend;
+use super::listing::{Show, Standing, complete_port, group_page};
 use super::revoke::Revocation;
 use super::zones::PortZones;
 use crate::engine::{Fault, Report, SecurityEffect, Sent, Status};
@@ -42,6 +43,8 @@ pub(super) enum Order {
     Write,
     /// Somebody else may write from now on, and we may not.
     Pause,
+    /// Somebody wants to see something.
+    Show(Show),
 }
 
 /// What is told of it.
@@ -77,6 +80,8 @@ pub(super) struct Worker<B: Backend> {
     /// Zones that may hold connections of an earlier owner.
     new_zones: BTreeSet<u16>,
     has_policy: bool,
+    /// Something has been put in force.
+    is_in_force: bool,
     /// Orders, so far.
     taken: u64,
     may_write: bool,
@@ -123,6 +128,7 @@ impl<B: Backend> Worker<B> {
             elsewhere: BTreeMap::new(),
             new_zones: BTreeSet::new(),
             has_policy: false,
+            is_in_force: false,
             taken: 0,
             may_write: false,
             is_read: false,
@@ -143,32 +149,54 @@ impl<B: Backend> Worker<B> {
 
     /// Works until nobody gives orders any more.
     pub(super) fn work(&mut self, orders: &Receiver<Order>) {
+        let mut look_at = Instant::now() + AUDIT;
         loop {
-            let wait = if self.failure.is_some() { RETRY } else { AUDIT };
-            let mut is_asked = false;
-            match orders.recv_timeout(wait) {
+            // However much is to be changed, or shown.
+            if Instant::now() >= look_at {
+                if self.may_write {
+                    self.look();
+                }
+                self.go_round(false);
+                look_at = Instant::now() + self.pause();
+            }
+            match orders.recv_timeout(look_at.saturating_duration_since(Instant::now())) {
                 Ok(order) => {
-                    is_asked = true;
-                    self.take(order);
+                    let mut is_asked = self.take(order);
                     // All that is there by now is one change.
                     while let Ok(order) = orders.try_recv() {
-                        self.take(order);
+                        is_asked |= self.take(order);
+                    }
+                    if is_asked {
+                        self.go_round(true);
+                        look_at = look_at.min(Instant::now() + self.pause());
                     }
                 }
-                Err(RecvTimeoutError::Timeout) if self.may_write => self.look(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            // Before there is a policy, and all ports are known, what the kernel has stays as it is.
-            if self.has_policy && self.may_write {
-                self.round(is_asked);
             }
         }
     }
 
-    fn take(&mut self, order: Order) {
+    fn pause(&self) -> Duration {
+        if self.failure.is_some() { RETRY } else { AUDIT }
+    }
+
+    /// Before there is a policy, and all ports are known, what the kernel has stays as it is.
+    fn go_round(&mut self, is_asked: bool) {
+        if self.has_policy && self.may_write {
+            self.round(is_asked);
+        }
+    }
+
+    /// Whether something is to be done for it.
+    fn take(&mut self, order: Order) -> bool {
+        if let Order::Show(show) = order {
+            self.show(show);
+            return false;
+        }
         self.taken += 1;
         match order {
+            Order::Show(_) => {}
             Order::Policy(delta) => {
                 self.firewall.apply_policy(&delta);
                 self.has_policy = true;
@@ -181,13 +209,37 @@ impl<B: Backend> Worker<B> {
                 self.plugs.insert(port, devices);
             }
             Order::Write => self.may_write = true,
-            Order::Pause => self.pause(),
+            Order::Pause => self.give_way(),
+        }
+        true
+    }
+
+    fn show(&self, show: Show) {
+        match show {
+            Show::Ports { mut page, refused, answer } => {
+                for entry in &mut page.ports {
+                    let port = PortId::from(entry.id.as_str());
+                    let standing = Standing {
+                        without_zone: self.without_zone.contains_key(&port),
+                        elsewhere: self.elsewhere.get(&port),
+                        is_in_force: self.is_in_force,
+                    };
+                    complete_port::<B>(entry, &self.firewall, &standing);
+                    entry.refused = refused.get(&format!("port {port}")).cloned();
+                }
+                // Who asked may be gone, here and below.
+                _ = answer.send(page);
+            }
+            Show::Groups(question) => {
+                let page = group_page(&question, &self.firewall, &self.backend);
+                _ = question.answer.send(page);
+            }
         }
     }
 
     /// Whoever writes meanwhile may have another policy: when it is our turn again nothing is known of the kernel, and every connection is to be
     /// judged.
-    fn pause(&mut self) {
+    fn give_way(&mut self) {
         self.may_write = false;
         self.is_read = false;
         self.zones.forget();
@@ -214,7 +266,11 @@ impl<B: Backend> Worker<B> {
             is_asked || self.failure.is_some() || !matches!(&result, Ok(sent) if *sent == Sent::default());
         match &result {
             Ok(sent) => {
+                if !is_asked && self.failure.is_none() && sent.flow_mods() > 0 {
+                    _ = self.reports.send(Report::Drifted(*sent));
+                }
                 self.failure = None;
+                self.is_in_force |= !self.only_looks;
                 self.sent += *sent;
                 if is_told {
                     _ = self.reports.send(Report::Applied(*sent));

@@ -3,6 +3,7 @@
 //! One task runs the engine; whatever takes time is a task of its own that sends one event back. Everything that has
 //! arrived is given to the engine at once, so that it becomes one bundle.
 
+mod listing;
 mod revalidate;
 pub(super) mod rows;
 mod switch;
@@ -26,6 +27,7 @@ use tracing::{debug, error};
 use verify::symbolic::LocalPort;
 
 use super::Driver;
+use crate::api::{GroupPage, PortPage, Question};
 use crate::engine::{
     DatabaseEvent, Effect, Engine, Event, FlowChange, Health, LinkId, Options, Report, Revalidation, Status,
     SwitchEvent,
@@ -398,6 +400,20 @@ impl Driver for OpenvSwitch {
 
     fn status(&self) -> Status {
         self.engine.status()
+    }
+
+    fn list_ports(&mut self, question: Question<PortPage>) {
+        let page = self.port_page(&question);
+        // Who asked may be gone.
+        _ = question.answer.send(page);
+    }
+
+    fn list_groups(&mut self, question: Question<GroupPage>) {
+        let page = self.group_page(&question);
+        match &self.mirror {
+            Some(mirror) => mirror.complete_page(page, question.answer),
+            None => _ = question.answer.send(page),
+        }
     }
 }
 
