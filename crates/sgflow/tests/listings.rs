@@ -1,11 +1,13 @@
 //! `sgflow ports` and `sgflow groups`, of a real agent with each driver.
 
 mod common;
+mod documented;
 
 use std::process::Output;
 
-use common::neutron_driver::{ask, is_documented};
+use common::neutron_driver::ask;
 use common::{Agent, POLICY, bridge, document, eventually, ovs, sgflow, socket, status, stderr, stdout};
+use documented::is_documented;
 use lab::{DummySpec, FailMode, HybridHost, HybridSpec, Ovs};
 use serde_json::{Value, json};
 

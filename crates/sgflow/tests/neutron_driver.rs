@@ -1,6 +1,7 @@
 //! `sgflow agent` with policy source `neutron-driver`: told by its socket, on a bridge with the tables of Neutron's agent.
 
 mod common;
+mod documented;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -9,11 +10,10 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::neutron_driver::{
-    applied, ask, clean_up, hook, is_documented, port, serving, tables_of_neutron, tell,
-};
+use common::neutron_driver::{applied, ask, clean_up, hook, port, serving, tables_of_neutron, tell};
 use common::traffic::{datagram, ends};
 use common::{Agent, eventually, flows, is_open, ovs, plug, socket, status, stdout};
+use documented::is_documented;
 use lab::{DummyPort, DummySpec, Ovs};
 use serde_json::{Value, json};
 
@@ -284,16 +284,18 @@ fn whatever_a_client_does_others_are_answered() {
 fn who_may_not_change_the_policy_is_refused() {
     let ovs = ovs();
     let (_ports, _agent) = start(&ovs);
-    let answer = |method: &str| {
+    let answer = |method: &str, path: &str| {
         let mut client = nobody(&ovs);
         client.arg(
             "my $held = IO::Socket::UNIX->new($ARGV[0]); \
-             print $held qq($ARGV[1] /v1/neutron-driver HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n); print <$held>",
+             print $held qq($ARGV[1] $ARGV[2] HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n); print <$held>",
         );
-        stdout(&client.arg(socket(&ovs)).arg(method).output().expect("a client"))
+        stdout(&client.arg(socket(&ovs)).args([method, path]).output().expect("a client"))
     };
-    for method in ["GET", "POST"] {
-        let answer = answer(method);
+    let read =
+        ["/v1/neutron-driver", "/v1/status", "/v1/ports", "/v1/groups", "/v1/log"].map(|path| ("GET", path));
+    for (method, path) in read.into_iter().chain([("POST", "/v1/neutron-driver"), ("PUT", "/v1/log")]) {
+        let answer = answer(method, path);
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("user 65534"), "{answer}");
     }
 }

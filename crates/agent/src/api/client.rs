@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Request, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{GroupEntry, GroupPage, LARGEST_PAGE, PortEntry, PortPage, Status};
+use super::{GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PortEntry, PortPage, Status};
 
 /// How long the daemon may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -93,6 +93,25 @@ pub async fn groups(path: &Path, one: Option<&str>) -> Result<Vec<GroupEntry>, C
     }
 }
 
+/// Asks what the daemon logs.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn log(path: &Path) -> Result<LogState, ClientError> {
+    get(path, "/v1/log").await
+}
+
+/// Has the daemon log something else.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn set_log(path: &Path, change: &LogChange) -> Result<LogState, ClientError> {
+    let body = serde_json::to_vec(change).map_err(|reason| broken(path, &reason))?;
+    let request = Request::put("/v1/log").body(Body::from(body)).map_err(|reason| broken(path, &reason))?;
+    let answer = fetch(path, request).await?;
+    serde_json::from_slice(&answer).map_err(|reason| broken(path, &reason))
+}
+
 fn first_page(list: &str, one: Option<&str>) -> String {
     match one {
         Some(id) => format!("{list}?id={}", encoded(id)),
@@ -115,15 +134,16 @@ fn encoded(text: &str) -> String {
 }
 
 async fn get<T: DeserializeOwned>(path: &Path, resource: &str) -> Result<T, ClientError> {
-    let body = fetch(path, resource).await?;
+    let request = Request::get(resource).body(Body::empty()).map_err(|reason| broken(path, &reason))?;
+    let body = fetch(path, request).await?;
     serde_json::from_slice(&body).map_err(|reason| broken(path, &reason))
 }
 
-async fn fetch(path: &Path, resource: &str) -> Result<Vec<u8>, ClientError> {
+async fn fetch(path: &Path, request: Request<Body>) -> Result<Vec<u8>, ClientError> {
     let stream = UnixStream::connect(path)
         .await
         .map_err(|reason| ClientError::Unreachable { path: path.to_owned(), reason })?;
-    let exchange = timeout(PATIENCE, exchange(stream, resource)).await;
+    let exchange = timeout(PATIENCE, exchange(stream, request)).await;
     let (code, body) =
         exchange.map_err(|late| broken(path, &late))?.map_err(|reason| broken(path, &*reason))?;
     if code != StatusCode::OK {
@@ -137,10 +157,10 @@ async fn fetch(path: &Path, resource: &str) -> Result<Vec<u8>, ClientError> {
 
 async fn exchange(
     stream: UnixStream,
-    resource: &str,
+    mut request: Request<Body>,
 ) -> Result<(StatusCode, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(resource.parse::<Uri>()?).header(header::HOST, "sgflow").body(Body::empty())?;
+    request.headers_mut().insert(header::HOST, HeaderValue::from_static("sgflow"));
     let ask = async {
         let response = sender.send_request(request).await?;
         let code = response.status();

@@ -30,8 +30,8 @@ use tracing::warn;
 
 use super::peer::{GROUP, POLICY_GROUP, may_read, may_write};
 use super::{
-    Applied, ChangeAnswer, ChangeRefused, DriverState, GroupCursor, GroupPage, LARGEST_PAGE, PageQuery,
-    PortPage, Request, Status,
+    Applied, ChangeAnswer, ChangeRefused, DriverState, GroupCursor, GroupPage, LARGEST_PAGE, LogChange,
+    LogFilter, LogState, PageQuery, PortPage, Request, Status,
 };
 
 /// Clients served at a time; others wait to be accepted.
@@ -46,6 +46,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: u16 = 60;
 /// A change is not larger: 200,000 members and as many rules.
 const CHANGE_BYTES: usize = 64 << 20;
+/// A change of what is logged is not larger.
+const LOG_BYTES: usize = 64 << 10;
 /// Wait after an accept that failed, for want of file descriptors as a rule.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
@@ -101,13 +103,15 @@ impl Server {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Serves until it is dropped. What clients want to know goes to `requests`.
-    pub async fn serve(self, requests: mpsc::Sender<Request>) {
+    /// Serves until it is dropped. What clients want to know goes to `requests`; what is logged goes by `log`.
+    pub async fn serve(self, requests: mpsc::Sender<Request>, log: Arc<LogFilter>) {
         let router = Router::new()
             .route("/v1/status", get(status))
             .route("/v1/ports", get(ports))
             .route("/v1/groups", get(groups))
             .route("/v1/neutron-driver", get(driver_state).post(change))
+            .route("/v1/log", get(log_state).put(change_log))
+            .layer(Extension(log))
             .with_state(requests);
         let places = Arc::new(Semaphore::new(CLIENTS));
         let users = Users::default();
@@ -273,6 +277,28 @@ async fn status(
 ) -> Result<Json<Status>, Refusal> {
     may(peer, may_read, GROUP).await?;
     ask(&requests, Request::Status, ANSWER).await?.map(Json).ok_or_else(Refusal::late)
+}
+
+async fn log_state(
+    Extension(log): Extension<Arc<LogFilter>>,
+    Extension(Peer(peer)): Extension<Peer>,
+) -> Result<Json<LogState>, Refusal> {
+    may(peer, may_read, GROUP).await?;
+    Ok(Json(log.state()))
+}
+
+async fn change_log(
+    Extension(log): Extension<Arc<LogFilter>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    body: Body,
+) -> Result<Json<LogState>, Refusal> {
+    may(peer, may_write, POLICY_GROUP).await?;
+    let body = to_bytes(body, LOG_BYTES).await.map_err(|reason| {
+        let reason = format!("more than {LOG_BYTES} bytes, or broken off: {reason}");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request", "body", reason)
+    })?;
+    let change = serde_json::from_slice::<LogChange>(&body).map_err(|reason| Refusal::bad("body", reason))?;
+    log.change(&change, peer.uid()).map(Json).map_err(|reason| Refusal::bad("filter", reason))
 }
 
 /// A query that makes sense.

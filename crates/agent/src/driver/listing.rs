@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn pages_of_groups_have_every_group_once_and_address_groups_last() {
-        let text = "security_groups: [{id: b, name: web}, {id: a}]\naddress_groups: [{id: a, name: web, addresses: []}, {id: 0, addresses: []}]";
+        let text = "security_groups: [{id: b, name: web}, {id: a}]\naddress_groups: [{id: a, name: web, addresses: []}, {id: '0', addresses: []}]";
         let policy = document::parse(&[("p.yaml", text)], None).policy;
         let page = |query: &PageQuery| groups(query, &policy.groups, &policy.address_groups, |_| {});
         let (mut all, mut after) = (Vec::new(), None);

@@ -3,13 +3,14 @@
 //! [`hybrid::Sets`] says which sets there are to be and what is in them, [`Mirror`] keeps the kernel so. It lives on a thread of its own,
 //! in the network namespace in which it was started: netlink answers at once, and a large set takes its time.
 
+mod fills;
 mod kernel;
 mod plan;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hybrid::{Remote, Sets};
 use ipset::Ipset;
@@ -17,8 +18,11 @@ use policy::{Ethertype, PolicyDelta, PortId};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
-use crate::api::{GroupKind, GroupPage};
+use crate::api::{GroupKind, GroupPage, KernelSets, SetFill};
 use crate::engine::{Fault, SecurityEffect};
+use crate::metrics::FULLEST;
+use crate::source::unix;
+pub use fills::Fills;
 pub use kernel::Kernel;
 pub use plan::{Drift, Plan};
 
@@ -46,6 +50,12 @@ pub struct MirrorStatus {
     pub elements: usize,
     /// How often somebody else had changed one.
     pub mended: usize,
+    /// When that was put right last, in seconds of Unix.
+    pub mended_at: Option<u64>,
+    /// How full they are in sum.
+    pub sum: KernelSets,
+    /// The fullest, fullest first, no more than [`FULLEST`].
+    pub fullest: Vec<SetFill>,
     /// What is not as it should be.
     pub faults: Vec<Fault>,
 }
@@ -101,7 +111,32 @@ impl Mirror {
 
     /// How the sets are.
     pub fn status(&self) -> MirrorStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.locked().clone()
+    }
+
+    /// What is not as it should be.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.locked().faults.clone()
+    }
+
+    /// The sets in sum.
+    pub fn sets(&self) -> KernelSets {
+        self.locked().sum.clone()
+    }
+
+    /// The fullest of them, fullest first; so many at most.
+    pub fn fullest(&self, most: usize) -> Vec<SetFill> {
+        self.locked().fullest.iter().take(most).cloned().collect()
+    }
+
+    /// How often somebody else had changed one, and when that was put right last.
+    pub fn mended(&self) -> (u64, Option<u64>) {
+        let status = self.locked();
+        (status.mended as u64, status.mended_at)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, MirrorStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn order(&self, order: Order) {
@@ -213,6 +248,10 @@ impl Worker {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.faults = faults.collect();
         (status.sets, status.elements) = self.plan.counts();
-        status.mended += done.drift.len();
+        (status.sum, status.fullest) = (self.plan.fills().sum(), self.plan.fills().fullest(FULLEST));
+        if !done.drift.is_empty() {
+            status.mended += done.drift.len();
+            status.mended_at = unix(SystemTime::now());
+        }
     }
 }

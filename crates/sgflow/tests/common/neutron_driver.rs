@@ -1,6 +1,5 @@
 //! The API's socket as the driver of Neutron's agent uses it, and the tables of that agent.
 
-use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -87,20 +86,4 @@ pub fn serving(ovs: &Ovs, more: &[&str]) -> Agent {
     let agent = Agent::start_with(ovs, &[&["--policy-source", "neutron-driver"], more].concat());
     eventually("the socket answers", || UnixStream::connect(socket(ovs)).is_ok());
     agent
-}
-
-/// What `docs/api/openapi.yaml` says that an answer has.
-pub fn is_documented(schema: &str, answer: &Value) {
-    let text = include_str!("../../../../docs/api/openapi.yaml");
-    let document: Value = serde_saphyr::from_str(text).expect("a document in YAML");
-    let keys = |of: &Value| of.as_object().expect("an object").keys().cloned().collect::<BTreeSet<String>>();
-    let schemas = &document["components"]["schemas"];
-    assert_eq!(keys(answer), keys(&schemas[schema]["properties"]), "{schema}: {answer}");
-    for (key, value) in answer.as_object().expect("an object") {
-        let property = &schemas[schema]["properties"][key];
-        let nested = property["$ref"].as_str().or_else(|| property["items"]["$ref"].as_str());
-        let Some(nested) = nested.and_then(|path| path.rsplit('/').next()) else { continue };
-        let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
-        values.iter().for_each(|value| is_documented(nested, value));
-    }
 }

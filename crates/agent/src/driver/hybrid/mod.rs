@@ -20,7 +20,7 @@ mod zones;
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ use tracing::error;
 
 use super::openvswitch::rows;
 use super::{Driver, listing as listing_of_all};
-use crate::api::{GroupPage, PortEntry, PortPage, PortState, Question};
-use crate::engine::{Engine, Health, Report, Status, Waiting};
+use crate::api::{GroupPage, KernelSets, PortEntry, PortPage, PortState, Question, SetFill};
+use crate::engine::{Engine, Facts, Health, Report, Status, Waiting};
 use crate::host::{ClosedInterface, HostView, HybridPorts, PortSight};
 use backend::Backend;
 pub use iptables::Variant;
@@ -143,6 +143,8 @@ pub struct Hybrid {
     state: Arc<Mutex<State>>,
     waiting: Option<Waiting>,
     waited: Vec<Report>,
+    /// How often the database went away.
+    losses: u64,
 }
 
 impl Hybrid {
@@ -186,7 +188,7 @@ impl Hybrid {
 
     /// What would be changed, by one who only looks.
     pub fn planned(&self) -> Vec<String> {
-        self.state().planned
+        self.locked().planned.clone()
     }
 
     fn with(
@@ -232,6 +234,7 @@ impl Hybrid {
             state,
             waiting: None,
             waited: Vec::new(),
+            losses: 0,
         })
     }
 
@@ -251,6 +254,8 @@ impl Hybrid {
             }
             Some(SessionEvent::Locked(_) | SessionEvent::Stolen(_)) => {}
             Some(SessionEvent::Disconnected { reason }) => {
+                // Not each attempt that comes to nothing.
+                self.losses += u64::from(self.lost.is_none());
                 self.locked = false;
                 self.began = Instant::now();
                 self.lost = Some(reason);
@@ -302,8 +307,8 @@ impl Hybrid {
         }
     }
 
-    fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -343,12 +348,25 @@ impl Driver for Hybrid {
     }
 
     fn health(&self) -> Health {
-        let State { faults, settled, taken, .. } = self.state();
-        Health { waiting: self.waiting.clone(), settled: settled && taken == self.ordered, faults }
+        let state = self.locked();
+        let settled = state.settled && state.taken == self.ordered;
+        Health { waiting: self.waiting.clone(), settled, faults: state.faults.clone() }
     }
 
     fn status(&self) -> Status {
-        self.state().status
+        self.locked().status
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { database_losses: self.losses, ..self.locked().facts.clone() }
+    }
+
+    fn kernel_sets(&self) -> Option<KernelSets> {
+        Some(self.locked().sets.clone())
+    }
+
+    fn fullest_sets(&self, most: usize) -> Vec<SetFill> {
+        self.locked().fullest.iter().take(most).cloned().collect()
     }
 
     fn list_ports(&mut self, question: Question<PortPage>) {

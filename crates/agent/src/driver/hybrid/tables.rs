@@ -171,6 +171,13 @@ impl Tables {
         (sets.count(), self.rules)
     }
 
+    /// How many sets of members there are to be, and how many elements in them.
+    pub(super) fn member_sets(&self) -> (usize, usize) {
+        let wanted =
+            self.sets.iter().filter(|(id, held)| held.is_wanted && of_members(id.name.as_str()).is_some());
+        wanted.fold((0, 0), |(sets, members), (_, held)| (sets + 1, members + held.elements.desired_count()))
+    }
+
     /// How many elements the sets of these members are to hold, which have no limit.
     pub(super) fn fill(&self, set: &str) -> Vec<SetFill> {
         let fill = |name: String| {

@@ -13,7 +13,7 @@ use super::backend::Backend;
 use super::iptables::{Iptables, Variant};
 use super::tables::Tables;
 use super::{Failure, HybridError};
-use crate::api::SetFill;
+use crate::api::{KernelSets, SetFill};
 use crate::engine::Sent;
 use crate::mirror::Plan;
 
@@ -107,6 +107,10 @@ impl Backend for WithIptables {
 
     fn fill(&self, set: &str) -> Vec<SetFill> {
         self.sets.fill(set).into_iter().collect()
+    }
+
+    fn fills(&self, most: usize) -> (KernelSets, Vec<SetFill>) {
+        (self.sets.fills().sum(), self.sets.fills().fullest(most))
     }
 
     fn counts(&self) -> (usize, usize) {

@@ -19,8 +19,10 @@ use super::backend::Backend;
 use super::listing::{Show, Standing, complete_port, group_page};
 use super::revoke::Revocation;
 use super::zones::PortZones;
-use crate::engine::{Fault, Report, SecurityEffect, Sent, Status};
+use crate::api::{KernelSets, SetFill};
+use crate::engine::{Facts, Fault, Report, SecurityEffect, Sent, Stage, Status};
 use crate::host::Plugging;
+use crate::metrics::FULLEST;
 
 /// How often it is asked whether somebody changed the kernel's tables: that is one number.
 const AUDIT: Duration = Duration::from_secs(2);
@@ -60,6 +62,12 @@ pub(super) struct State {
     pub(super) taken: u64,
     /// What would be changed, if nothing is.
     pub(super) planned: Vec<String>,
+    /// What has been done.
+    pub(super) facts: Facts,
+    /// The kernel's sets in sum.
+    pub(super) sets: KernelSets,
+    /// The fullest.
+    pub(super) fullest: Vec<SetFill>,
 }
 
 /// See the module's documentation.
@@ -92,9 +100,22 @@ pub(super) struct Worker<B: Backend> {
     /// Zones whose connections are to be judged again, as less or more may be admitted.
     shrunk: BTreeSet<u16>,
     grown: BTreeSet<u16>,
+    counts: Counts,
+    /// When the first order came that the next round follows from.
+    since: Option<Instant>,
     /// What failed in the last round.
     failure: Option<String>,
     told: Told,
+}
+
+/// What has happened so often since the driver began.
+#[derive(Debug, Default)]
+struct Counts {
+    failures: u64,
+    read_backs: u64,
+    zones_flushed: u64,
+    cut: u64,
+    revived: u64,
 }
 
 /// What has been told already.
@@ -137,6 +158,8 @@ impl<B: Backend> Worker<B> {
             looks: 0,
             shrunk: BTreeSet::new(),
             grown: BTreeSet::new(),
+            counts: Counts::default(),
+            since: None,
             failure: None,
             told: Told::default(),
         })
@@ -195,6 +218,9 @@ impl<B: Backend> Worker<B> {
             return false;
         }
         self.taken += 1;
+        if let Order::Policy(_) | Order::Plug(..) = &order {
+            self.since.get_or_insert_with(Instant::now);
+        }
         match order {
             Order::Show(_) => {}
             Order::Policy(delta) => {
@@ -272,11 +298,15 @@ impl<B: Backend> Worker<B> {
                 self.failure = None;
                 self.is_in_force |= !self.only_looks;
                 self.sent += *sent;
+                if let Some(since) = self.since.take().filter(|_| sent.flow_mods() > 0) {
+                    self.note(Stage::Applied, since);
+                }
                 if is_told {
                     _ = self.reports.send(Report::Applied(*sent));
                 }
             }
             Err(reason) => {
+                self.counts.failures += 1;
                 error!(%reason, "what the kernel holds is not as it should be; trying again");
                 self.failure = Some(reason.to_string());
                 self.is_read = false;
@@ -291,6 +321,7 @@ impl<B: Backend> Worker<B> {
     fn settle(&mut self) -> Result<Sent, Failure> {
         if !self.is_read {
             self.backend.read_back()?;
+            self.counts.read_backs += 1;
             let plugged_in = self.plugs.values().flatten().map(Devices::end).collect();
             self.zones.read_back(self.backend.zones(), &plugged_in);
             self.is_read = true;
@@ -304,11 +335,17 @@ impl<B: Backend> Worker<B> {
         }
         self.shrunk.extend(&changes.shrunk);
         self.grown.extend(&changes.grown);
+        let is_change =
+            !changes.chains.is_empty() || !changes.sets.is_empty() || !changes.elements.is_empty();
         self.backend.want(changes);
+        let since = self.since.filter(|_| is_change);
+        since.iter().for_each(|since| self.note(Stage::Rendered, *since));
         // What passes again passes from before the rules on that say so: they may no longer be the ones that it passed by.
         let revived = self.revocation.revive(&self.firewall, &self.grown)?;
         match self.backend.put_in_force() {
             Ok(sent) => {
+                since.iter().for_each(|since| self.note(Stage::Acknowledged, *since));
+                self.counts.revived += revived.len() as u64;
                 self.cut()?;
                 if !revived.is_empty() {
                     debug!(connections = revived.len(), "pass again");
@@ -329,6 +366,7 @@ impl<B: Backend> Worker<B> {
         }
         if !self.new_zones.is_empty() && !self.only_looks {
             self.revocation.flush(&self.new_zones)?;
+            self.counts.zones_flushed += self.new_zones.len() as u64;
             self.new_zones.clear();
         }
         Ok(())
@@ -359,11 +397,31 @@ impl<B: Backend> Worker<B> {
         self.firewall.plug(port, Some(Plug { devices: devices.clone(), zone }));
     }
 
+    fn note(&self, stage: Stage, since: Instant) {
+        _ = self.reports.send(Report::Stage(stage, since.elapsed()));
+    }
+
+    fn facts(&self, sets: usize, refused: usize) -> Facts {
+        let Counts { failures, read_backs, zones_flushed, cut, revived } = self.counts;
+        Facts {
+            sent: self.sent,
+            bundles_refused: failures,
+            read_backs,
+            zones_flushed,
+            cut,
+            revived,
+            refused,
+            ids: [("set", sets as u64), ("zone", self.zones.len() as u64)].into(),
+            ..Facts::default()
+        }
+    }
+
     /// Cuts what is admitted no more.
     fn cut(&mut self) -> Result<(), Failure> {
         if !self.shrunk.is_empty() {
             wait_for_packets_under_way();
             let cut = self.revocation.cut(&self.firewall, &self.shrunk)?;
+            self.counts.cut += cut as u64;
             if cut > 0 {
                 debug!(connections = cut, "cut");
             }
@@ -415,11 +473,21 @@ impl<B: Backend> Worker<B> {
             flows,
             sent: self.sent,
         };
+        let facts = self.facts(sets, refused.len());
+        let (sets, fullest) = self.backend.fills(FULLEST);
         self.told.no_policy = no_policy;
         self.told.refused = refused;
         let settled = self.failure.is_none();
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
-            State { status, faults, settled, taken: self.taken, planned: self.planned.clone() };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State {
+            status,
+            faults,
+            settled,
+            taken: self.taken,
+            planned: self.planned.clone(),
+            facts,
+            sets,
+            fullest,
+        };
     }
 }
 
