@@ -78,8 +78,10 @@ pub async fn apply<D: Driver>(
             Report::Waiting(what) => waiting = Some(what.to_string()),
             Report::Resumed => waiting = None,
             // Those of ports are looked at in the end.
-            Report::Taken(_) | Report::Applied(_) | Report::Closed(ClosedInterface { port: Some(_), .. }) => {
-            }
+            Report::Taken(_)
+            | Report::Applied(_)
+            | Report::Stage(..)
+            | Report::Closed(ClosedInterface { port: Some(_), .. }) => {}
             report @ (Report::FlowRefused(_) | Report::RuleRefused(_) | Report::NoZone(..)) => {
                 applied.refused.push(report);
             }

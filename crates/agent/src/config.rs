@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -214,6 +215,8 @@ pub struct Config {
     pub neutron: Option<Broker>,
     /// The Unix socket of the daemon's API.
     pub api_socket: PathBuf,
+    /// Where the daemon is scraped, if it is.
+    pub api_metrics: Option<SocketAddr>,
 }
 
 impl Config {
@@ -362,6 +365,8 @@ pub struct NeutronSettings {
 pub struct ApiSettings {
     /// See [`Config::api_socket`].
     pub socket: Option<PathBuf>,
+    /// See [`Config::api_metrics`].
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Settings that cannot be used.
@@ -472,7 +477,10 @@ impl Settings {
                 private_key: n.private_key.or(m.private_key),
                 quorum_queues: n.quorum_queues.or(m.quorum_queues),
             },
-            api: ApiSettings { socket: self.api.socket.or(other.api.socket) },
+            api: ApiSettings {
+                socket: self.api.socket.or(other.api.socket),
+                metrics: self.api.metrics.or(other.api.metrics),
+            },
         }
     }
 
@@ -512,6 +520,7 @@ impl Settings {
             policy_path: policy.path.unwrap_or_else(|| PathBuf::from("/etc/sgflow/policy.d")),
             store,
             api_socket: api.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_API_SOCKET)),
+            api_metrics: api.metrics,
         })
     }
 }

@@ -1,17 +1,21 @@
 //! The daemon: source and driver, and what is told of them.
 
+mod record;
+
+use std::collections::BTreeMap;
 use std::future::{Future, pending};
 
-use policy::document::Diagnostic;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::api::{Condition, Request, Status, Totals};
+use crate::api::{Question, Request};
 use crate::driver::Driver;
-use crate::engine::{self, Consequence, Fault, Report, SecurityEffect};
+use crate::engine::{Consequence, Fault, Report};
 use crate::service::Service;
 use crate::source::{DocumentsError, DriverCalls, Happened, RpcUpdate, Store, Update};
+
+use record::Record;
 
 /// Where the policy comes from.
 #[derive(Debug)]
@@ -34,6 +38,7 @@ pub async fn run<D: Driver>(
     shutdown: impl Future<Output = ()>,
 ) {
     tokio::pin!(shutdown);
+    let mut record = Record::of(&source);
     let (mut updates, mut calls, mut store, mut rpc) = match source {
         Source::Documents(updates) => (Some(updates), None, None, None),
         Source::NeutronDriver(daemon) => (None, Some(DriverCalls::new(daemon)), None, None),
@@ -42,7 +47,6 @@ pub async fn run<D: Driver>(
     };
     let mut api_lives = true;
     let mut has_policy = false;
-    let mut documents = SourceFaults::default();
     let mut service = Service::new();
     loop {
         tokio::select! {
@@ -52,17 +56,7 @@ pub async fn run<D: Driver>(
             }
             () = service.watch() => {}
             update = next(&mut updates) => match update {
-                Some(Ok(update)) => {
-                    tell_update(&update);
-                    documents.read(&update);
-                    if let Some(delta) = update.delta {
-                        driver.policy(delta);
-                    }
-                }
-                Some(Err(reason)) => {
-                    error!(%reason, "no policy to be read; the one in force stays");
-                    documents.unreadable(&reason);
-                }
+                Some(update) => take_documents(update, driver, &mut record),
                 None => {
                     error!("the policy source ended; the policy in force stays");
                     updates = None;
@@ -71,40 +65,36 @@ pub async fn run<D: Driver>(
             update = next(&mut rpc) => match update {
                 Some(update) => {
                     tell_rpc_update(&update);
-                    documents.followed(&update);
+                    record.followed(&update);
                     if let Some(delta) = update.delta {
                         driver.policy(delta);
                     }
-                    service.tell(&status(driver, &faults(&documents, calls.as_ref(), store.as_deref())));
+                    service.tell(&record.status(driver, calls.as_ref(), store.as_deref()));
                 }
                 None => {
                     error!("the policy source ended; the policy in force stays");
-                    documents.ended();
+                    record.ended();
                     rpc = None;
                 }
             },
             request = requests.recv(), if api_lives => match request {
-                // Who asked may be gone, here and below.
-                Some(Request::Status(answer)) => _ = answer.send(status(driver, &faults(&documents, calls.as_ref(), store.as_deref()))),
-                Some(Request::DriverState(answer)) => {
-                    _ = calls.as_mut().map(|calls| answer.send(calls.state(driver)));
-                }
-                Some(Request::Change { change, wait, answer }) => {
-                    if let Some(calls) = &mut calls {
-                        calls.take(driver, &change, wait, answer);
-                    }
-                }
+                Some(request) => take_request(request, driver, &mut record, calls.as_mut(), store.as_deref()),
                 None => api_lives = false,
             },
             happened = happened_to(&mut store) => {
+                record.heard();
                 let is_news = store.as_mut().is_some_and(|store| store.take(happened));
                 let is_changed = advance(store.as_deref_mut(), driver, &mut has_policy);
+                record.store(store.as_deref(), is_changed);
                 if is_news || is_changed {
-                    service.tell(&status(driver, &faults(&documents, calls.as_ref(), store.as_deref())));
+                    service.tell(&record.status(driver, calls.as_ref(), store.as_deref()));
                 }
             }
             () = until(calls.as_ref().and_then(DriverCalls::next_answer)) => answer(calls.as_mut(), driver),
             report = driver.report() => {
+                if record.is_only_counted(&report) {
+                    continue;
+                }
                 match &report {
                     // There it is plugged in first, and told of then.
                     Report::NoPolicy(port) if calls.is_some() => {
@@ -115,11 +105,64 @@ pub async fn run<D: Driver>(
                 if let (Report::NoPolicy(port), Some(store)) = (&report, &mut store) {
                     store.look_for(port.clone(), |port| driver.is_plugged(port));
                 }
-                advance(store.as_deref_mut(), driver, &mut has_policy);
+                let is_changed = advance(store.as_deref_mut(), driver, &mut has_policy);
+                record.store(store.as_deref(), is_changed);
                 if matches!(report, Report::Settled | Report::Waiting(_) | Report::Resumed) {
-                    service.tell(&status(driver, &faults(&documents, calls.as_ref(), store.as_deref())));
+                    service.tell(&record.status(driver, calls.as_ref(), store.as_deref()));
                 }
                 answer(calls.as_mut(), driver);
+            }
+        }
+    }
+}
+
+/// New documents, or why there are none.
+fn take_documents<D: Driver>(update: Result<Update, DocumentsError>, driver: &mut D, record: &mut Record) {
+    match update {
+        Ok(update) => {
+            tell_update(&update);
+            record.read(&update);
+            if let Some(delta) = update.delta {
+                driver.policy(delta);
+            }
+        }
+        Err(reason) => {
+            error!(%reason, "no policy to be read; the one in force stays");
+            record.unreadable(&reason);
+        }
+    }
+}
+
+/// Answers, or has the driver answer.
+fn take_request<D: Driver>(
+    request: Request,
+    driver: &mut D,
+    record: &mut Record,
+    calls: Option<&mut DriverCalls>,
+    store: Option<&Store>,
+) {
+    match request {
+        // Who asked may be gone, here and below.
+        Request::Status(answer) => _ = answer.send(record.status(driver, calls.as_deref(), store)),
+        Request::Metrics(answer) => _ = answer.send(record.snapshot(driver, calls.as_deref(), store)),
+        Request::Ports(query, answer) => {
+            let refused = by_object(record.faults(calls.as_deref(), store));
+            driver.list_ports(Question { query, refused, answer });
+        }
+        Request::Groups(query, answer) => {
+            let refused = by_object(record.faults(calls.as_deref(), store));
+            driver.list_groups(Question { query, refused, answer });
+        }
+        Request::DriverState(answer) => {
+            if let Some(calls) = calls {
+                record.asked();
+                _ = answer.send(calls.state(driver));
+            }
+        }
+        Request::Change { change, wait, answer } => {
+            if let Some(calls) = calls {
+                record.told();
+                calls.take(driver, &change, wait, answer);
             }
         }
     }
@@ -170,67 +213,17 @@ fn answer<D: Driver>(calls: Option<&mut DriverCalls>, driver: &mut D) {
     }
 }
 
-/// What is wrong with the policy, wherever it comes from.
-fn faults(documents: &SourceFaults, calls: Option<&DriverCalls>, store: Option<&Store>) -> Vec<Fault> {
-    let of_calls = calls.into_iter().flat_map(DriverCalls::faults);
-    let of_store = store.into_iter().flat_map(Store::faults);
-    documents.faults.iter().chain(of_calls).cloned().chain(of_store).collect()
-}
-
-/// How the daemon is.
-fn status<D: Driver>(driver: &D, of_policy: &[Fault]) -> Status {
-    let health = driver.health();
-    let engine::Status { ports, sets, flows, sent, .. } = driver.status();
-    let faults = of_policy.iter().cloned().chain(health.faults.iter().cloned());
-    Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        firewall_driver: driver.name().to_owned(),
-        condition: Condition::of(&health, of_policy.is_empty()),
-        waiting: health.waiting.as_ref().map(ToString::to_string),
-        faults: faults.map(Into::into).collect(),
-        enforced: Totals { ports, sets, flows, flow_mods: sent.flow_mods() },
+/// What is wrong with each object.
+fn by_object(faults: Vec<Fault>) -> BTreeMap<String, String> {
+    let mut objects: BTreeMap<String, String> = BTreeMap::new();
+    for Fault { object, reason, .. } in faults {
+        let known = objects.entry(object).or_default();
+        if !known.is_empty() {
+            known.push_str("; ");
+        }
+        known.push_str(&reason);
     }
-}
-
-/// What is wrong with the policy as it was read or told last.
-#[derive(Debug, Default)]
-struct SourceFaults {
-    faults: Vec<Fault>,
-}
-
-impl SourceFaults {
-    fn read(&mut self, update: &Update) {
-        self.faults = match &update.delta {
-            Some(_) => update.diagnostics.iter().map(of_diagnostic).collect(),
-            None => vec![kept("policy documents", "refused whole".to_owned())],
-        };
-    }
-
-    fn unreadable(&mut self, reason: &DocumentsError) {
-        self.faults = vec![kept("policy documents", reason.to_string())];
-    }
-
-    fn followed(&mut self, update: &RpcUpdate) {
-        let of_source = update.faults.iter().map(|fault| kept(&fault.object, fault.reason.clone()));
-        let refused = update.refused.iter();
-        let refused =
-            refused.map(|refused| kept(&refused.object, format!("{}: {}", refused.field, refused.reason)));
-        self.faults = of_source.chain(refused).collect();
-    }
-
-    fn ended(&mut self) {
-        self.faults.push(kept("policy source", "it ended".to_owned()));
-    }
-}
-
-fn of_diagnostic(diagnostic: &Diagnostic) -> Fault {
-    let Diagnostic { file, line, object, field, reason } = diagnostic;
-    kept(object, format!("{field}: {reason} ({file}:{line})"))
-}
-
-/// "what the object governed stays as it was, or closed if it is new" (semantics, "Change").
-fn kept(object: &str, reason: String) -> Fault {
-    Fault { object: object.to_owned(), reason, effect: SecurityEffect::Kept }
+    objects
 }
 
 /// One line for each problem of a document.
@@ -279,7 +272,7 @@ pub fn tell(report: &Report) {
             bundles = sent.bundles,
             "applied"
         ),
-        Report::Settled => {}
+        Report::Settled | Report::Stage(..) => {}
         Report::TakenOver => info!("the take-over from Neutron's own driver is over"),
         Report::FlowRefused(refused) => match refused.consequence {
             Consequence::NothingApplied => error!("{refused}"),
@@ -311,7 +304,7 @@ pub fn tell(report: &Report) {
             missing = sent.added,
             changed = sent.modified,
             unwanted = sent.deleted,
-            "the switch's flows are not as they were left; putting them right"
+            "what the datapath holds is not as it was left; it is put right"
         ),
         Report::ForeignFlows { count, example } => {
             warn!(

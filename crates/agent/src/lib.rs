@@ -4,6 +4,7 @@
 //! - [`host`]: the host as its database tells it: bridge, plugs, conntrack zones. Pure too.
 //! - [`source`]: where the policy comes from.
 //! - [`driver`]: what enforces it: connections, and the engine between them.
+//! - [`metrics`]: what is counted, for Prometheus.
 //! - [`mirror`]: members of remotes as the kernel's sets, beside a driver.
 //! - [`daemon`] and [`apply`]: source and driver put together, for good or for once.
 //! - [`api`]: the socket at which the commands of this host ask the daemon.
@@ -23,6 +24,7 @@ pub mod driver;
 pub mod engine;
 pub mod fleet;
 pub mod host;
+pub mod metrics;
 pub mod mirror;
 pub mod publisher;
 pub mod render;

@@ -14,13 +14,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::api::{Condition, FaultDocument, Request, Status, Totals};
+use crate::api::{Condition, Drift, FaultDocument, Request, SourceStatus, Status, Totals};
 use crate::config;
-use crate::engine::{Fault, SecurityEffect};
+use crate::engine::{Facts, Fault, SecurityEffect};
+use crate::metrics::{Latency, Snapshot};
 use crate::service::Service;
+use crate::source::Freshness;
 
 /// What `firewall_driver` is said to be.
 const NAME: &str = "publisher";
+/// Where its policy comes from.
+const SOURCE: &str = "neutron-rpc";
 
 /// How long to wait before a store that did not let itself be prepared is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -51,6 +55,7 @@ struct Publisher<F> {
     policy: Policy,
     hosts: BTreeMap<PortId, BTreeSet<String>>,
     said: Option<Update>,
+    freshness: Freshness,
     under_way: JoinSet<Done>,
     /// When the store is to be prepared, if it is not by then; none while that is under way.
     prepare_at: Option<Instant>,
@@ -88,6 +93,7 @@ pub async fn run(
             request = requests.recv(), if api_lives => match request {
                 // Who asked may be gone.
                 Some(Request::Status(answer)) => _ = answer.send(publisher.status()),
+                Some(Request::Metrics(answer)) => _ = answer.send(publisher.snapshot()),
                 // Nobody tells a publisher of changes: the answer's end says so.
                 Some(_) => {}
                 None => api_lives = false,
@@ -127,6 +133,7 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
             policy: Policy::default(),
             hosts: BTreeMap::new(),
             said: None,
+            freshness: Freshness::default(),
             under_way: JoinSet::new(),
             prepare_at: Some(Instant::now()),
             began: Instant::now(),
@@ -242,7 +249,11 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
             self.publication.bind(&port, &hosts);
             self.hosts.insert(port, hosts);
         }
+        let is_behind = update.state != State::Following;
+        self.freshness.is_behind(is_behind, std::time::Instant::now());
+        self.freshness.heard();
         if let Some(delta) = update.delta.take() {
+            self.freshness.changed();
             self.policy(delta);
         }
         for refused in &update.refused {
@@ -357,7 +368,32 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
         let written = usize::try_from(self.publication.written()).unwrap_or(usize::MAX);
         let enforced = Totals { ports, sets, flows: 0, flow_mods: written };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Status { version, firewall_driver: NAME.to_owned(), condition, waiting, faults, enforced }
+        let refused = self.said.as_ref().map_or(0, |said| said.refused.len());
+        Status {
+            version,
+            firewall_driver: NAME.to_owned(),
+            condition,
+            waiting,
+            faults,
+            enforced,
+            refused,
+            drift: Drift::default(),
+            source: SourceStatus::of(SOURCE, self.freshness.numbers(None, std::time::Instant::now())),
+            kernel_sets: None,
+            ids: BTreeMap::new(),
+        }
+    }
+
+    /// What a scrape tells of a publisher: it has no datapath.
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            status: self.status(),
+            facts: Facts::default(),
+            fills: Vec::new(),
+            latency: Latency::default(),
+            source: self.freshness.numbers(None, std::time::Instant::now()),
+            drift: 0,
+        }
     }
 }
 

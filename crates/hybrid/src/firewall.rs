@@ -74,10 +74,10 @@ pub struct RefusedRule {
 
 /// A group that local ports are filtered by.
 #[derive(Debug)]
-struct Carried {
+pub(crate) struct Carried {
     /// Ends the names of its chains.
     name: String,
-    ports: BTreeSet<PortId>,
+    pub(crate) ports: BTreeSet<PortId>,
     /// As its chains were rendered last.
     rendered: Option<Arc<SecurityGroup>>,
 }
@@ -86,16 +86,16 @@ struct Carried {
 #[derive(Debug)]
 pub struct Firewall<D: Dialect = Iptables> {
     pub(crate) sets: Sets,
-    plugs: BTreeMap<PortId, Plug>,
+    pub(crate) plugs: BTreeMap<PortId, Plug>,
     /// Filtered local ports that a policy knows.
     pub(crate) ports: BTreeMap<PortId, PortChains>,
     port_names: Names,
-    groups: BTreeMap<GroupId, Carried>,
+    pub(crate) groups: BTreeMap<GroupId, Carried>,
     /// The groups that these ports are filtered by.
     pub(crate) groups_of: BTreeMap<PortId, BTreeSet<GroupId>>,
     group_names: Names,
     /// Rules of these groups that cannot be said.
-    refused: BTreeMap<GroupId, Vec<(RuleId, &'static str)>>,
+    pub(crate) refused: BTreeMap<GroupId, Vec<(RuleId, &'static str)>>,
     /// Local ports that no policy knows.
     unknown: BTreeSet<PortId>,
     /// Local ports by what leads to them.
@@ -103,7 +103,7 @@ pub struct Firewall<D: Dialect = Iptables> {
     /// Members that count only with their MAC, by group, and how many ports bring each.
     pub(crate) bound: BTreeMap<GroupId, BTreeMap<(IpNet, MacAddr), u32>>,
     /// Which carried groups have rules with a remote.
-    naming: BTreeMap<Remote, BTreeSet<GroupId>>,
+    pub(crate) naming: BTreeMap<Remote, BTreeSet<GroupId>>,
     elements: BTreeMap<PortId, BTreeSet<Element>>,
     chains: BTreeMap<D::Key, ChainOf<D>>,
     dirty_ports: BTreeSet<PortId>,

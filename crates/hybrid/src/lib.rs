@@ -13,6 +13,7 @@ mod device;
 mod dialect;
 mod firewall;
 pub mod iptables;
+mod look;
 pub mod mark;
 mod members;
 mod name;

@@ -43,6 +43,11 @@ impl Members {
         true
     }
 
+    /// How many there are of IPv4 and of IPv6. Costs the lengths that occur.
+    pub(crate) fn counts(&self) -> [usize; 2] {
+        self.lengths.each_ref().map(|lengths| lengths.values().map(|count| *count as usize).sum())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.nets.is_empty()
     }

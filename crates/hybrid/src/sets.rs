@@ -181,6 +181,21 @@ impl Sets {
         self.groups.get(id)
     }
 
+    /// The security groups of the policy.
+    pub(crate) fn groups(&self) -> &BTreeMap<GroupId, Arc<SecurityGroup>> {
+        &self.groups
+    }
+
+    /// Its address groups.
+    pub(crate) fn address_groups(&self) -> &BTreeMap<AddressGroupId, Arc<AddressGroup>> {
+        &self.address_groups
+    }
+
+    /// How many distinct prefixes a remote has by address alone, of IPv4 and of IPv6.
+    pub(crate) fn member_counts(&self, remote: &Remote) -> [usize; 2] {
+        self.members.get(remote).map_or([0; 2], Members::counts)
+    }
+
     /// A port of the policy.
     pub(crate) fn port(&self, id: &PortId) -> Option<&Arc<Port>> {
         self.ports.get(id)

@@ -46,6 +46,7 @@ pub use names::Name;
 pub use network::NetworkPort;
 pub use numbers::{Generation, GenerationPool, GenerationsExhausted, OfPort, RemoteId, SetId, Vlan, Zone};
 pub use placement::Binding;
-pub use renderer::{Batch, Config, RefusedRule, Renderer};
+pub use remote::{RemoteKey, RemoteUse};
+pub use renderer::{Batch, Config, RefusedRule, Renderer, Standing};
 pub use service::unsupported;
 pub use takeover::is_to_be_taken_over;

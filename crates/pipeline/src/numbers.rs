@@ -74,6 +74,11 @@ impl GenerationPool {
         GenerationPool { next: next.max(1), limit }
     }
 
+    /// The number that is given out next.
+    pub fn next_number(&self) -> u32 {
+        self.next
+    }
+
     /// How many are left.
     pub fn remaining(&self) -> u32 {
         self.limit.saturating_sub(self.next)

@@ -13,9 +13,35 @@ use crate::numbers::{RemoteId, SetId};
 
 /// A group as the other end of a rule.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum RemoteKey {
+pub enum RemoteKey {
+    /// A security group: its members.
     Group(GroupId),
+    /// An address group: its addresses.
     AddressGroup(AddressGroupId),
+}
+
+/// What a remote comes to on this bridge.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct RemoteUse {
+    /// Its conjunction id; none if no rule of a local port names it.
+    pub id: Option<RemoteId>,
+    /// The sets whose rules name it.
+    pub sets: BTreeSet<SetId>,
+    /// Its distinct members, of IPv4 and of IPv6.
+    pub members: [usize; 2],
+}
+
+/// The members of a remote, and how many ports (or entries of an address group) bring each.
+#[derive(Default, Debug)]
+struct Members {
+    counts: BTreeMap<Member, u32>,
+    /// How many there are of IPv4 and of IPv6.
+    of_family: [usize; 2],
+}
+
+/// Where its members are counted.
+fn family(member: &Member) -> usize {
+    usize::from(member.ethertype() == Ethertype::Ipv6)
 }
 
 impl RemoteKey {
@@ -59,7 +85,7 @@ impl Remote {
 #[derive(Debug)]
 pub(crate) struct Remotes {
     /// How many ports (or entries of an address group) bring each address; kept also while no rule names the group.
-    members: BTreeMap<RemoteKey, BTreeMap<Member, u32>>,
+    members: BTreeMap<RemoteKey, Members>,
     named: BTreeMap<RemoteKey, Remote>,
     keys: BTreeMap<RemoteId, RemoteKey>,
     ids: Ids<RemoteKey>,
@@ -115,6 +141,21 @@ impl Remotes {
         self.keys.contains_key(&id)
     }
 
+    /// How many are named.
+    pub(crate) fn in_use(&self) -> usize {
+        self.named.len()
+    }
+
+    /// What a remote comes to. Costs the sets that name it, not its members.
+    pub(crate) fn usage(&self, key: &RemoteKey) -> RemoteUse {
+        let named = self.named.get(key);
+        RemoteUse {
+            id: named.map(|remote| remote.id),
+            sets: named.iter().flat_map(|remote| remote.references.keys()).map(|r| r.set).collect(),
+            members: self.members.get(key).map_or([0; 2], |members| members.of_family),
+        }
+    }
+
     /// The id of a remote that is named.
     pub(crate) fn id(&self, key: &RemoteKey) -> Option<RemoteId> {
         self.named.get(key).map(|remote| remote.id)
@@ -156,11 +197,13 @@ impl Remotes {
 
     /// One more port or entry brings the address.
     pub(crate) fn add_member(&mut self, key: &RemoteKey, member: Member, cells: &mut Cells) {
-        let count = self.members.entry(key.clone()).or_default().entry(member).or_default();
+        let members = self.members.entry(key.clone()).or_default();
+        let count = members.counts.entry(member).or_default();
         *count += 1;
         if *count > 1 {
             return;
         }
+        members.of_family[family(&member)] += 1;
         let Some(remote) = self.named.get(key) else { return };
         for direction in DIRECTIONS {
             if remote.is_named(direction, member.ethertype()) {
@@ -177,13 +220,14 @@ impl Remotes {
         cells: &mut Cells,
     ) -> BTreeSet<(SetId, Direction)> {
         let members = self.members.get_mut(key).expect("only what was added is removed");
-        let count = members.get_mut(&member).expect("only what was added is removed");
+        let count = members.counts.get_mut(&member).expect("only what was added is removed");
         *count -= 1;
         if *count > 0 {
             return BTreeSet::new();
         }
-        members.remove(&member);
-        if members.is_empty() {
+        members.counts.remove(&member);
+        members.of_family[family(&member)] -= 1;
+        if members.counts.is_empty() {
             self.members.remove(key);
         }
         let Some(remote) = self.named.get(key) else { return BTreeSet::new() };
@@ -209,13 +253,10 @@ impl Remote {
 
 const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
-fn of_family(
-    members: Option<&BTreeMap<Member, u32>>,
-    ethertype: Ethertype,
-) -> impl Iterator<Item = Member> + use<'_> {
+fn of_family(members: Option<&Members>, ethertype: Ethertype) -> impl Iterator<Item = Member> + use<'_> {
     members
         .into_iter()
-        .flat_map(BTreeMap::keys)
+        .flat_map(|members| members.counts.keys())
         .copied()
         .filter(move |member| member.ethertype() == ethertype)
 }

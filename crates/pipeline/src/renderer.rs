@@ -20,7 +20,7 @@ use crate::network::{NetworkPort, Networks, network_port_flows};
 use crate::numbers::{GenerationPool, GenerationsExhausted, OfPort, RemoteId, SetId};
 use crate::placement::{Binding, Placement, Role};
 use crate::port_flows::{closed_port_flows, port_flows};
-use crate::remote::{RemoteKey, Remotes};
+use crate::remote::{RemoteKey, RemoteUse, Remotes};
 use crate::service::unsupported;
 use crate::sets::{Sets, Target};
 use crate::static_flows::static_flows;
@@ -44,6 +44,17 @@ pub struct RefusedRule {
     pub rule: RuleId,
     /// Why.
     pub reason: &'static str,
+}
+
+/// What a local port is to the firewall.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Judged by the rules of this set.
+    Filtered(SetId),
+    /// Sends and receives everything.
+    Trusted,
+    /// No policy knows it: it neither sends nor receives.
+    Closed,
 }
 
 /// Everything that changed between two commits.
@@ -125,6 +136,25 @@ impl Renderer {
     /// How many distinct sets of groups local ports carry, as of the last commit.
     pub fn set_count(&self) -> usize {
         self.sets.in_use()
+    }
+
+    /// How many remotes rules of local ports name.
+    pub fn remote_count(&self) -> usize {
+        self.remotes.in_use()
+    }
+
+    /// What a remote comes to on this bridge.
+    pub fn remote(&self, key: &RemoteKey) -> RemoteUse {
+        self.remotes.usage(key)
+    }
+
+    /// What a local port is, as of the last commit; none if it is not bound.
+    pub fn standing(&self, port: &PortId) -> Option<Standing> {
+        self.rendered_ports.get(port).map(|rendered| match rendered {
+            Rendered::Placed(Placement { role: Role::Filtered(set), .. }) => Standing::Filtered(*set),
+            Rendered::Placed(Placement { role: Role::Trusted, .. }) => Standing::Trusted,
+            Rendered::Closed(..) => Standing::Closed,
+        })
     }
 
     /// Whether [`Renderer::take_over`] has begun it.

@@ -116,6 +116,11 @@ impl<K: Ord + Clone, V: Eq + Clone> Tracker<K, V> {
         self.update(key, |_, actual| (None, actual));
     }
 
+    /// From now on `key` shall be this, or not be there; whether it was to be there until now.
+    pub fn wish(&mut self, key: K, value: Option<V>) -> bool {
+        self.update(key, |_, actual| (value, actual))
+    }
+
     /// The datapath was seen to hold `value` at `key`.
     pub fn saw(&mut self, key: K, value: V) {
         self.update(key, |desired, _| (desired, Some(value)));
@@ -209,13 +214,19 @@ impl<K: Ord + Clone, V: Eq + Clone> Tracker<K, V> {
         }
     }
 
-    fn update(&mut self, key: K, change: impl FnOnce(Option<V>, Option<V>) -> (Option<V>, Option<V>)) {
+    /// Whether `key` was wanted before.
+    fn update(
+        &mut self,
+        key: K,
+        change: impl FnOnce(Option<V>, Option<V>) -> (Option<V>, Option<V>),
+    ) -> bool {
         let entry = self.pairs.entry(key);
         let key = entry.key().clone();
         let (desired, actual) = match &entry {
             MapEntry::Vacant(_) => (None, None),
             MapEntry::Occupied(pair) => (pair.get().desired().cloned(), pair.get().actual().cloned()),
         };
+        let was_wanted = desired.is_some();
         let (desired, actual) = change(desired, actual);
         let pair = Pair::of(desired, actual);
         if matches!(pair, Some(Pair::Differ { .. })) {
@@ -235,6 +246,7 @@ impl<K: Ord + Clone, V: Eq + Clone> Tracker<K, V> {
                 occupied.remove();
             }
         }
+        was_wanted
     }
 }
 
@@ -282,8 +294,14 @@ mod tests {
             let (mut desired, mut actual) = (BTreeMap::new(), BTreeMap::new());
             for step in steps {
                 match step {
-                    Step::Want(k, v) => { tracker.want(k, v); desired.insert(k, v); }
-                    Step::Unwant(k) => { tracker.unwant(k); desired.remove(&k); }
+                    Step::Want(k, v) => {
+                        let before = desired.insert(k, v);
+                        prop_assert_eq!(tracker.wish(k, Some(v)), before.is_some());
+                    }
+                    Step::Unwant(k) => {
+                        let before = desired.remove(&k);
+                        prop_assert_eq!(tracker.wish(k, None), before.is_some());
+                    }
                     Step::Saw(k, v) => { tracker.saw(k, v); actual.insert(k, v); }
                     Step::Lost(k) => { tracker.lost(k); actual.remove(&k); }
                     Step::ReadBack(all) => {

@@ -1,13 +1,16 @@
 //! `sgflow agent`: the daemon.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use agent::api::{Request, Server};
+use agent::api::{LogFilter, Request, Server};
 use agent::config::{self, Config, FirewallDriver, Role, SourceKind};
 use agent::daemon::{self, Source};
 use agent::driver::{Hybrid, Noop, OpenvSwitch};
+use agent::metrics::MetricsServer;
 use agent::publisher;
 use agent::source::{self, Store, StoreSetup};
 use anyhow::Context as _;
@@ -27,7 +30,8 @@ pub(crate) struct AgentCommand {
 }
 
 impl AgentCommand {
-    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+    /// What is logged goes by `log`.
+    pub(crate) async fn run(self, log: Arc<LogFilter>) -> anyhow::Result<Exit> {
         let config = self.settings.config()?;
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -38,7 +42,7 @@ impl AgentCommand {
             }
         };
         if config.role == Role::Publisher {
-            publish(&config, shutdown).await?;
+            publish(&config, log, shutdown).await?;
             info!("ending; the store keeps what it has");
             return Ok(Exit::Done);
         }
@@ -58,7 +62,7 @@ impl AgentCommand {
                 Source::NeutronRpc(source::follow(broker, rpc_options(&config)?))
             }
         };
-        let requests = serve(&config.api_socket).await;
+        let requests = serve(&config, log).await;
         match config.firewall_driver {
             FirewallDriver::OpenvSwitch => {
                 let mut driver = OpenvSwitch::new(setup(&config, false))?;
@@ -80,7 +84,11 @@ impl AgentCommand {
 }
 
 /// Writes to the policy store what Neutron says.
-async fn publish(config: &Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+async fn publish(
+    config: &Config,
+    log: Arc<LogFilter>,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     // Settings of this role without them are not complete.
     let store = config.store.as_ref().context("where the policy store is")?;
     let broker = config.neutron.clone().context("where Neutron's message queue is")?;
@@ -104,7 +112,7 @@ async fn publish(config: &Config, shutdown: impl Future<Output = ()>) -> anyhow:
             },
         )
     };
-    let requests = serve(&config.api_socket).await;
+    let requests = serve(config, log).await;
     publisher::run(store, name, follow, requests, shutdown).await;
     Ok(())
 }
@@ -151,11 +159,20 @@ const REQUESTS: usize = 8;
 /// How long is waited before the API is tried to be opened again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Opens the API. Without it the policy is enforced all the same: somebody may still hold the socket of an agent that was killed.
-async fn serve(socket: &Path) -> mpsc::Receiver<Request> {
+/// Opens the API, and the address for metrics. Without them the policy is enforced all the same.
+async fn serve(config: &Config, log: Arc<LogFilter>) -> mpsc::Receiver<Request> {
     let (sender, requests) = mpsc::channel(REQUESTS);
+    if let Some(address) = config.api_metrics {
+        serve_metrics(address, sender.clone()).await;
+    }
+    serve_api(&config.api_socket, sender, log).await;
+    requests
+}
+
+/// Somebody may still hold the socket of an agent that was killed.
+async fn serve_api(socket: &Path, sender: mpsc::Sender<Request>, log: Arc<LogFilter>) {
     match Server::bind(socket).await {
-        Ok(server) => _ = tokio::spawn(server.serve(sender)),
+        Ok(server) => _ = tokio::spawn(server.serve(sender, log)),
         Err(reason) => {
             error!(%reason, "no command can ask this agent; the policy is enforced all the same, and it is tried again");
             let socket = socket.to_owned();
@@ -167,9 +184,34 @@ async fn serve(socket: &Path) -> mpsc::Receiver<Request> {
                     }
                 };
                 info!("commands can ask this agent now");
-                server.serve(sender).await;
+                server.serve(sender, log).await;
             });
         }
     }
-    requests
+}
+
+/// The address may come to this host later, or another may have the port for a while.
+async fn serve_metrics(address: SocketAddr, sender: mpsc::Sender<Request>) {
+    let server = match MetricsServer::bind(address).await {
+        Ok(server) => Some(server),
+        Err(reason) => {
+            error!(%reason, "this agent cannot be scraped; the policy is enforced all the same, and it is tried again");
+            None
+        }
+    };
+    tokio::spawn(async move {
+        let server = match server {
+            Some(server) => server,
+            None => loop {
+                tokio::time::sleep(RETRY).await;
+                if let Ok(server) = MetricsServer::bind(address).await {
+                    break server;
+                }
+            },
+        };
+        // A port that the system has chosen has to be told.
+        let address = server.address().map_or_else(|_| address.to_string(), |address| address.to_string());
+        info!(address, "this agent can be scraped");
+        server.serve(sender).await;
+    });
 }

@@ -10,20 +10,28 @@ mod diff;
 mod exit;
 mod explain;
 mod flows;
+mod groups;
 mod held;
+mod log_level;
 mod migrate;
 mod options;
 mod policy;
+mod ports;
 mod render;
 mod status;
+mod text;
 mod tracked;
 mod verify;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use agent::api::LogFilter;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, reload};
 
 use exit::Exit;
 
@@ -50,6 +58,9 @@ enum Command {
     Diff(diff::DiffCommand),
     Flows(flows::FlowsCommand),
     Status(status::StatusCommand),
+    Ports(ports::PortsCommand),
+    Groups(groups::GroupsCommand),
+    LogLevel(log_level::LogLevelCommand),
     Migrate(migrate::MigrateCommand),
     Policy(policy::PolicyCommand),
     Demo(demo::DemoArgs),
@@ -66,15 +77,15 @@ fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let exit = init_log(&cli).and_then(|()| run(cli.command)).unwrap_or_else(|error| {
+    let exit = init_log(&cli).and_then(|log| run(cli.command, log)).unwrap_or_else(|error| {
         eprintln!("sgflow: {error:#}");
         Exit::Failed
     });
     exit.into()
 }
 
-/// One line an event on stderr: of the daemon's doings, of other commands only what is wrong.
-fn init_log(cli: &Cli) -> anyhow::Result<()> {
+/// One line an event on stderr: of the daemon's doings, of other commands only what is wrong. Gives the way to change that.
+fn init_log(cli: &Cli) -> anyhow::Result<Arc<LogFilter>> {
     let default = match cli.command {
         // A broker that is away is told of by the source; lapin takes it for an error of the program.
         Command::Agent(_) => "info,lapin=off",
@@ -86,25 +97,31 @@ fn init_log(cli: &Cli) -> anyhow::Result<()> {
         | Command::Diff(_)
         | Command::Flows(_)
         | Command::Status(_)
+        | Command::Ports(_)
+        | Command::Groups(_)
+        | Command::LogLevel(_)
         | Command::Migrate(_)
         | Command::Policy(_)
         | Command::Demo(_)
         | Command::Bench(_) => "warn",
     };
-    let filter = EnvFilter::builder().parse(cli.log.as_deref().unwrap_or(default))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let text = cli.log.as_deref().unwrap_or(default);
+    let (filter, handle) = reload::Layer::new(EnvFilter::builder().parse(text)?);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-    Ok(())
+        .with_target(false);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    Ok(Arc::new(LogFilter::new(text, move |text| {
+        let filter = EnvFilter::builder().parse(text).map_err(|reason| reason.to_string())?;
+        handle.reload(filter).map_err(|reason| reason.to_string())
+    })))
 }
 
-fn run(command: Command) -> anyhow::Result<Exit> {
+fn run(command: Command, log: Arc<LogFilter>) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
-        Command::Agent(command) => runtime.block_on(command.run()),
+        Command::Agent(command) => runtime.block_on(command.run(log)),
         Command::Apply(command) => runtime.block_on(command.run()),
         Command::Render(command) => command.run(),
         Command::Verify(command) => runtime.block_on(command.run()),
@@ -113,6 +130,9 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Explain(command) => runtime.block_on(command.run()),
         Command::Flows(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
+        Command::Ports(command) => runtime.block_on(command.run()),
+        Command::Groups(command) => runtime.block_on(command.run()),
+        Command::LogLevel(command) => runtime.block_on(command.run()),
         Command::Migrate(command) => runtime.block_on(command.run()),
         Command::Policy(command) => runtime.block_on(command.run()),
         Command::Bench(args) => bench::run(&args).map(|()| Exit::Done),

@@ -1,5 +1,6 @@
 //! Settings on the command line and in the environment: every key of `sgflow.toml` by the same name.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent::config::{
@@ -151,6 +152,10 @@ pub(crate) struct SettingsOptions {
     /// The Unix socket of the agent's API [default: /run/sgflow/sgflow.sock]
     #[arg(long, value_name = "PATH", env = "SGFLOW_API_SOCKET")]
     api_socket: Option<PathBuf>,
+
+    /// The address at which Prometheus scrapes the agent, e.g. 127.0.0.1:9477 [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SGFLOW_API_METRICS")]
+    api_metrics: Option<SocketAddr>,
 }
 
 /// Where the policy store is.
@@ -258,7 +263,7 @@ impl SettingsOptions {
                 private_key: self.neutron_private_key,
                 quorum_queues: self.neutron_quorum_queues,
             },
-            api: ApiSettings { socket: self.api_socket },
+            api: ApiSettings { socket: self.api_socket, metrics: self.api_metrics },
         })
     }
 }

@@ -110,7 +110,7 @@ fn flows_that_go_under_a_running_agent_are_put_back() {
     let mut told = 0;
     let mut mended = |what: &str| {
         told += 1;
-        agent.wait_for("the switch's flows are not as they were left", told);
+        agent.wait_for("what the datapath holds is not as it was left", told);
         eventually(&format!("all flows are back after {what}"), || ours() == held);
     };
     ovs.vsctl(&["set", "Bridge", "br-int", "fail_mode=standalone"]).unwrap();
@@ -159,7 +159,7 @@ fn flows_of_others_are_told_of_and_left_alone() {
     let theirs = flows(&ovs).iter().filter(|flow| !flow.starts_with("cookie=0x5367")).count();
     assert_eq!(theirs, 3);
     assert_eq!(agent.count("flows of others stand"), 1, "said once: {}", agent.log());
-    assert_eq!(agent.count("not as they were left"), 0, "{}", agent.log());
+    assert_eq!(agent.count("not as it was left"), 0, "{}", agent.log());
 }
 
 #[test]

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Request, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::Status;
+use super::{GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PortEntry, PortPage, Status};
 
 /// How long the daemon may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,15 +56,94 @@ pub enum ClientError {
 /// # Errors
 /// It cannot be reached, refuses, or does not answer as it should.
 pub async fn status(path: &Path) -> Result<Status, ClientError> {
-    let body = get(path, "/v1/status").await?;
+    get(path, "/v1/status").await
+}
+
+/// Asks for the ports of this host: all, or the one of this id, or of an interface of this name.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn ports(path: &Path, one: Option<&str>) -> Result<Vec<PortEntry>, ClientError> {
+    let mut ports = Vec::new();
+    let mut resource = first_page("/v1/ports", one);
+    loop {
+        let page: PortPage = get(path, &resource).await?;
+        ports.extend(page.ports);
+        match page.next {
+            Some(next) => resource = next_page("/v1/ports", &next),
+            None => return Ok(ports),
+        }
+    }
+}
+
+/// Asks for the groups of the policy: all, or those of this id, or else of this name.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn groups(path: &Path, one: Option<&str>) -> Result<Vec<GroupEntry>, ClientError> {
+    let mut groups = Vec::new();
+    let mut resource = first_page("/v1/groups", one);
+    loop {
+        let page: GroupPage = get(path, &resource).await?;
+        groups.extend(page.groups);
+        match page.next {
+            Some(next) => resource = next_page("/v1/groups", &next),
+            None => return Ok(groups),
+        }
+    }
+}
+
+/// Asks what the daemon logs.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn log(path: &Path) -> Result<LogState, ClientError> {
+    get(path, "/v1/log").await
+}
+
+/// Has the daemon log something else.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn set_log(path: &Path, change: &LogChange) -> Result<LogState, ClientError> {
+    let body = serde_json::to_vec(change).map_err(|reason| broken(path, &reason))?;
+    let request = Request::put("/v1/log").body(Body::from(body)).map_err(|reason| broken(path, &reason))?;
+    let answer = fetch(path, request).await?;
+    serde_json::from_slice(&answer).map_err(|reason| broken(path, &reason))
+}
+
+fn first_page(list: &str, one: Option<&str>) -> String {
+    match one {
+        Some(id) => format!("{list}?id={}", encoded(id)),
+        None => format!("{list}?limit={LARGEST_PAGE}"),
+    }
+}
+
+fn next_page(list: &str, next: &str) -> String {
+    format!("{list}?limit={LARGEST_PAGE}&after={}", encoded(next))
+}
+
+/// As a value in a query (RFC 3986, 2.1 and 2.3: what is not unreserved is percent-encoded).
+fn encoded(text: &str) -> String {
+    let spell = |byte: u8| match byte {
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(spell).collect()
+}
+
+async fn get<T: DeserializeOwned>(path: &Path, resource: &str) -> Result<T, ClientError> {
+    let request = Request::get(resource).body(Body::empty()).map_err(|reason| broken(path, &reason))?;
+    let body = fetch(path, request).await?;
     serde_json::from_slice(&body).map_err(|reason| broken(path, &reason))
 }
 
-async fn get(path: &Path, resource: &'static str) -> Result<Vec<u8>, ClientError> {
+async fn fetch(path: &Path, request: Request<Body>) -> Result<Vec<u8>, ClientError> {
     let stream = UnixStream::connect(path)
         .await
         .map_err(|reason| ClientError::Unreachable { path: path.to_owned(), reason })?;
-    let exchange = timeout(PATIENCE, exchange(stream, resource)).await;
+    let exchange = timeout(PATIENCE, exchange(stream, request)).await;
     let (code, body) =
         exchange.map_err(|late| broken(path, &late))?.map_err(|reason| broken(path, &*reason))?;
     if code != StatusCode::OK {
@@ -77,11 +157,10 @@ async fn get(path: &Path, resource: &'static str) -> Result<Vec<u8>, ClientError
 
 async fn exchange(
     stream: UnixStream,
-    resource: &'static str,
+    mut request: Request<Body>,
 ) -> Result<(StatusCode, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request =
-        Request::get(Uri::from_static(resource)).header(header::HOST, "sgflow").body(Body::empty())?;
+    request.headers_mut().insert(header::HOST, HeaderValue::from_static("sgflow"));
     let ask = async {
         let response = sender.send_request(request).await?;
         let code = response.status();

@@ -3,6 +3,9 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] as JSON |
+//! | `GET /v1/ports?id=&after=&limit=` | [`PortPage`]: the ports of this host |
+//! | `GET /v1/groups?id=&after=&limit=` | [`GroupPage`]: the groups of the policy |
+//! | `GET /v1/log`, `PUT /v1/log` | [`LogState`]: what is logged; the second takes a [`LogChange`] |
 //! | `GET /v1/neutron-driver` | [`DriverState`]: what is held of what Neutron's agent has told |
 //! | `POST /v1/neutron-driver?wait=S` | takes a [`neutron::driver::Change`], and answers with a [`ChangeAnswer`] when it is in force |
 //!
@@ -14,26 +17,44 @@
 
 mod client;
 mod driver_calls;
+mod groups;
+mod log;
+mod page;
 mod peer;
+mod ports;
 mod server;
 mod status;
+mod time;
 
 use std::time::Duration;
 
 use neutron::driver::Change;
 use tokio::sync::oneshot;
 
-pub use client::{ClientError, status};
+use crate::metrics::Snapshot;
+
+pub use client::{ClientError, groups, log, ports, set_log, status};
 pub use driver_calls::{Applied, ChangeAnswer, ChangeRefused, ClosedPort, DriverState};
+pub use groups::{GroupCursor, GroupEntry, GroupKind, GroupPage, SetFill};
+pub use log::{LogChange, LogFilter, LogState};
+pub use page::{LARGEST_PAGE, PAGE, PageQuery, Question};
 pub use peer::{GROUP, POLICY_GROUP};
+pub use ports::{PortEntry, PortPage, PortState};
 pub use server::{Server, ServerError};
-pub use status::{Condition, FaultDocument, Status, Totals};
+pub use status::{Condition, Drift, FaultDocument, KernelSets, SourceStatus, Status, Totals};
+pub(crate) use time::rfc3339;
 
 /// Something that a client wants to know, for the daemon's loop to answer.
 #[derive(Debug)]
 pub enum Request {
     /// How the daemon is.
     Status(oneshot::Sender<Status>),
+    /// How the daemon is, with all that it counts.
+    Metrics(oneshot::Sender<Snapshot>),
+    /// The ports of this host; no answer from who has none.
+    Ports(PageQuery, oneshot::Sender<PortPage>),
+    /// The groups of the policy; no answer from who has no datapath.
+    Groups(PageQuery, oneshot::Sender<GroupPage>),
     /// What it holds of what Neutron's agent has told; no answer if the policy comes from elsewhere.
     DriverState(oneshot::Sender<DriverState>),
     /// Neutron's agent tells something; no answer if the policy comes from elsewhere.

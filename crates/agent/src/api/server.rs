@@ -29,7 +29,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 use super::peer::{GROUP, POLICY_GROUP, may_read, may_write};
-use super::{Applied, ChangeAnswer, ChangeRefused, DriverState, Request, Status};
+use super::{
+    Applied, ChangeAnswer, ChangeRefused, DriverState, GroupCursor, GroupPage, LARGEST_PAGE, LogChange,
+    LogFilter, LogState, PageQuery, PortPage, Request, Status,
+};
 
 /// Clients served at a time; others wait to be accepted.
 pub(super) const CLIENTS: usize = 64;
@@ -43,6 +46,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: u16 = 60;
 /// A change is not larger: 200,000 members and as many rules.
 const CHANGE_BYTES: usize = 64 << 20;
+/// A change of what is logged is not larger.
+const LOG_BYTES: usize = 64 << 10;
 /// Wait after an accept that failed, for want of file descriptors as a rule.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
@@ -98,11 +103,15 @@ impl Server {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Serves until it is dropped. What clients want to know goes to `requests`.
-    pub async fn serve(self, requests: mpsc::Sender<Request>) {
+    /// Serves until it is dropped. What clients want to know goes to `requests`; what is logged goes by `log`.
+    pub async fn serve(self, requests: mpsc::Sender<Request>, log: Arc<LogFilter>) {
         let router = Router::new()
             .route("/v1/status", get(status))
+            .route("/v1/ports", get(ports))
+            .route("/v1/groups", get(groups))
             .route("/v1/neutron-driver", get(driver_state).post(change))
+            .route("/v1/log", get(log_state).put(change_log))
+            .layer(Extension(log))
             .with_state(requests);
         let places = Arc::new(Semaphore::new(CLIENTS));
         let users = Users::default();
@@ -216,6 +225,15 @@ impl Refusal {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "agent", "answer", reason)
     }
 
+    fn no_datapath() -> Self {
+        let reason = "it has no ports: it is a publisher, or it is ending";
+        Refusal::new(StatusCode::NOT_FOUND, "agent", "role", reason)
+    }
+
+    fn bad(field: &'static str, reason: impl ToString) -> Self {
+        Refusal::new(StatusCode::BAD_REQUEST, "request", field, reason)
+    }
+
     fn no_such_source() -> Self {
         let reason = "the policy of this agent comes from elsewhere: set policy.source to neutron-driver";
         Refusal::new(StatusCode::NOT_FOUND, "agent", "policy.source", reason)
@@ -261,6 +279,64 @@ async fn status(
     ask(&requests, Request::Status, ANSWER).await?.map(Json).ok_or_else(Refusal::late)
 }
 
+async fn log_state(
+    Extension(log): Extension<Arc<LogFilter>>,
+    Extension(Peer(peer)): Extension<Peer>,
+) -> Result<Json<LogState>, Refusal> {
+    may(peer, may_read, GROUP).await?;
+    Ok(Json(log.state()))
+}
+
+async fn change_log(
+    Extension(log): Extension<Arc<LogFilter>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    body: Body,
+) -> Result<Json<LogState>, Refusal> {
+    may(peer, may_write, POLICY_GROUP).await?;
+    let body = to_bytes(body, LOG_BYTES).await.map_err(|reason| {
+        let reason = format!("more than {LOG_BYTES} bytes, or broken off: {reason}");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request", "body", reason)
+    })?;
+    let change = serde_json::from_slice::<LogChange>(&body).map_err(|reason| Refusal::bad("body", reason))?;
+    log.change(&change, peer.uid()).map(Json).map_err(|reason| Refusal::bad("filter", reason))
+}
+
+/// A query that makes sense.
+async fn page(query: Result<Query<PageQuery>, QueryRejection>) -> Result<PageQuery, Refusal> {
+    let Query(query) = query.map_err(|rejection| Refusal::bad("query", rejection.body_text()))?;
+    match query.limit {
+        Some(limit) if limit == 0 || limit > LARGEST_PAGE => {
+            Err(Refusal::bad("limit", format!("{limit} is not from 1 to {LARGEST_PAGE}")))
+        }
+        _ => Ok(query),
+    }
+}
+
+async fn ports(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<PortPage>, Refusal> {
+    may(peer, may_read, GROUP).await?;
+    let query = page(query).await?;
+    let page = ask(&requests, |answer| Request::Ports(query, answer), ANSWER).await?;
+    page.map(Json).ok_or_else(Refusal::no_datapath)
+}
+
+async fn groups(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<GroupPage>, Refusal> {
+    may(peer, may_read, GROUP).await?;
+    let query = page(query).await?;
+    if GroupCursor::of(query.after.as_deref()).is_none() {
+        return Err(Refusal::bad("after", "it is not what a page before says is next"));
+    }
+    let page = ask(&requests, |answer| Request::Groups(query, answer), ANSWER).await?;
+    page.map(Json).ok_or_else(Refusal::no_datapath)
+}
+
 async fn driver_state(
     State(requests): State<mpsc::Sender<Request>>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -286,12 +362,9 @@ async fn change(
     body: Body,
 ) -> Result<(StatusCode, Json<ChangeAnswer>), Refusal> {
     may(peer, may_write, POLICY_GROUP).await?;
-    let bad = |field, reason: &dyn ToString| {
-        Refusal::new(StatusCode::BAD_REQUEST, "request", field, reason.to_string())
-    };
-    let Query(Wait { wait }) = wait.map_err(|rejection| bad("wait", &rejection.body_text()))?;
+    let Query(Wait { wait }) = wait.map_err(|rejection| Refusal::bad("wait", rejection.body_text()))?;
     if wait > LONGEST_WAIT {
-        return Err(bad("wait", &format!("{wait} s is more than {LONGEST_WAIT} s")));
+        return Err(Refusal::bad("wait", format!("{wait} s is more than {LONGEST_WAIT} s")));
     }
     // Read within the time that everybody has.
     let body = to_bytes(body, CHANGE_BYTES).await.map_err(|reason| {
@@ -299,7 +372,8 @@ async fn change(
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request", "body", reason)
     })?;
     let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice::<Change>(&body)).await;
-    let change = Box::new(parsed.map_err(|_| Refusal::late())?.map_err(|reason| bad("body", &reason))?);
+    let change =
+        Box::new(parsed.map_err(|_| Refusal::late())?.map_err(|reason| Refusal::bad("body", reason))?);
     let wait = Duration::from_secs(u64::from(wait));
     // Nobody else is waiting if the client is not there any more.
     _ = patience.send(Instant::now() + wait + EXCHANGE);

@@ -1,10 +1,13 @@
 //! How the daemon is, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::{SetFill, rfc3339};
 use crate::engine::{Fault, Health, Waiting};
+use crate::metrics::SourceNumbers;
 
 /// How far the datapath is as the policy says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,6 +49,70 @@ pub struct Status {
     pub faults: Vec<FaultDocument>,
     /// What is enforced.
     pub enforced: Totals,
+    /// How many objects the source or the driver refuses.
+    pub refused: usize,
+    /// What others have changed.
+    pub drift: Drift,
+    /// Where the policy comes from, and how far it is what is said there.
+    pub source: SourceStatus,
+    /// The kernel's sets of members in sum, where there are any.
+    pub kernel_sets: Option<KernelSets>,
+    /// Numbers in use, by what they stand for: with `openvswitch` sets of groups, remotes, zones and generations.
+    pub ids: BTreeMap<String, u64>,
+}
+
+/// What others have changed, and was put right, since the daemon began.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Drift {
+    /// How many flows, rules and elements; how many sets, where members were not counted.
+    pub mended: u64,
+    /// When the last of them, in UTC (RFC 3339).
+    pub last: Option<String>,
+}
+
+/// How the source of the policy is.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// As `policy.source` in the settings.
+    pub kind: String,
+    /// For how many seconds the policy has not been what the source says; 0 if it is.
+    pub lag_s: u64,
+    /// When the source was heard of last, in UTC (RFC 3339).
+    pub heard: Option<String>,
+    /// When it changed the policy last.
+    pub changed: Option<String>,
+    /// When the newest document was written.
+    pub written: Option<String>,
+    /// The number of the last change that was taken, where changes have numbers.
+    pub sequence: Option<u64>,
+}
+
+/// The kernel's sets of members in sum.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelSets {
+    /// How many there are.
+    pub sets: usize,
+    /// How many members are in them.
+    pub members: usize,
+    /// How many they have room for; 0 where there is no limit.
+    pub max_members: u64,
+    /// The one that is fullest.
+    pub fullest: Option<SetFill>,
+}
+
+impl SourceStatus {
+    /// Of a source of this kind, in words.
+    pub fn of(kind: &str, numbers: SourceNumbers) -> Self {
+        let SourceNumbers { lag_s, heard, changed, written, sequence } = numbers;
+        SourceStatus {
+            kind: kind.to_owned(),
+            lag_s,
+            heard: heard.map(rfc3339),
+            changed: changed.map(rfc3339),
+            written: written.map(rfc3339),
+            sequence,
+        }
+    }
 }
 
 /// What is enforced.
@@ -79,6 +146,10 @@ impl From<Fault> for FaultDocument {
 }
 
 impl Condition {
+    /// Each.
+    pub const ALL: [Condition; 4] =
+        [Condition::Converged, Condition::Converging, Condition::Degraded, Condition::Disconnected];
+
     /// Of a datapath, and of what is wrong with the policy documents.
     pub fn of(health: &Health, documents_are_good: bool) -> Self {
         match &health.waiting {
@@ -93,9 +164,9 @@ impl Condition {
 }
 
 impl fmt::Display for Status {
-    /// A line for people, and one for each fault.
+    /// A line for people that says the most, and one for each fault, and for each other thing there is to say.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { version: _, firewall_driver: _, condition, waiting, faults, enforced } = self;
+        let Status { condition, waiting, faults, enforced, .. } = self;
         let Totals { ports, sets, flows, flow_mods } = enforced;
         write!(f, "{condition}")?;
         if let Some(waiting) = waiting {
@@ -104,6 +175,40 @@ impl fmt::Display for Status {
         write!(f, " ({ports} ports, {sets} sets of groups, {flows} flows; {flow_mods} flow-mods sent)")?;
         for FaultDocument { object, reason, effect } in faults {
             write!(f, "\n  {effect:8} {object}: {reason}")?;
+        }
+        self.fmt_rest(f)
+    }
+}
+
+impl Status {
+    fn fmt_rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SourceStatus { kind, lag_s, changed, sequence, .. } = &self.source;
+        write!(f, "\n  source   {kind}")?;
+        if let Some(changed) = changed {
+            write!(f, ", changed {changed}")?;
+        }
+        if let Some(sequence) = sequence {
+            write!(f, ", change {sequence}")?;
+        }
+        if *lag_s > 0 {
+            write!(f, "; not followed for {lag_s} s")?;
+        }
+        let ids: Vec<String> = self.ids.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        if !ids.is_empty() {
+            write!(f, "\n  in use   {}", ids.join(", "))?;
+        }
+        if let Some(KernelSets { sets, members, max_members, fullest }) = &self.kernel_sets {
+            write!(f, "\n  sets     {sets} in the kernel, {members} members")?;
+            if *max_members > 0 {
+                write!(f, " of {max_members}")?;
+            }
+            if let Some(SetFill { name, members, max_members: Some(room) }) = fullest {
+                write!(f, "; the fullest {name} {members} of {room}")?;
+            }
+        }
+        if let Drift { mended: mended @ 1.., last } = &self.drift {
+            let last = last.as_deref().unwrap_or("unknown");
+            write!(f, "\n  drift    {mended} put right that others had changed, last {last}")?;
         }
         Ok(())
     }
@@ -142,10 +247,30 @@ mod tests {
             waiting: None,
             faults: vec![fault],
             enforced: Totals { ports: 2, sets: 1, flows: 90, flow_mods: 92 },
+            refused: 0,
+            drift: Drift { mended: 3, last: Some(rfc3339(1_795_929_525)) },
+            source: SourceStatus {
+                kind: "store".into(),
+                lag_s: 7,
+                changed: Some(rfc3339(1_795_929_525)),
+                sequence: Some(41),
+                ..SourceStatus::default()
+            },
+            kernel_sets: Some(KernelSets {
+                sets: 2,
+                members: 9,
+                max_members: 131_072,
+                fullest: Some(SetFill { name: "NIPv4g".into(), members: 8, max_members: Some(65_536) }),
+            }),
+            ids: [("remote".into(), 1), ("zone".into(), 2)].into(),
         };
         expect_test::expect![[r"
             degraded (2 ports, 1 sets of groups, 90 flows; 92 flow-mods sent)
-              closed   port p-1: no policy knows it"]]
+              closed   port p-1: no policy knows it
+              source   store, changed 2026-11-29T05:18:45Z, change 41; not followed for 7 s
+              in use   remote 1, zone 2
+              sets     2 in the kernel, 9 members of 131072; the fullest NIPv4g 8 of 65536
+              drift    3 put right that others had changed, last 2026-11-29T05:18:45Z"]]
         .assert_eq(&status.to_string());
     }
 }

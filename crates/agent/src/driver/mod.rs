@@ -1,6 +1,7 @@
 //! What enforces a policy. A driver is given the policy piece by piece and says how far it has come.
 
 mod hybrid;
+mod listing;
 mod noop;
 mod openvswitch;
 
@@ -16,7 +17,8 @@ pub use hybrid::{
 pub use noop::Noop;
 pub use openvswitch::{Found, MirrorOptions, OpenvSwitch, Setup, SetupError, openflow_target};
 
-use crate::engine::{Health, Report, Status};
+use crate::api::{GroupPage, KernelSets, PortPage, Question, SetFill};
+use crate::engine::{Facts, Health, Report, Status};
 use crate::host::ClosedInterface;
 
 /// A datapath that is kept as the policy says.
@@ -48,4 +50,30 @@ pub trait Driver {
 
     /// What is enforced at the moment.
     fn status(&self) -> Status;
+
+    /// What has been done since the driver began. As cheap as [`Driver::status`].
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+
+    /// The kernel's sets of members in sum; none where there are none. As cheap.
+    fn kernel_sets(&self) -> Option<KernelSets> {
+        None
+    }
+
+    /// The fullest of the kernel's sets that have a limit, fullest first; so many at most.
+    fn fullest_sets(&self, _most: usize) -> Vec<SetFill> {
+        Vec::new()
+    }
+
+    /// Answers with a page of the ports of this host, now or in a while; what it costs the caller's loop does not grow with the policy.
+    fn list_ports(&mut self, question: Question<PortPage>) {
+        // Who asked may be gone.
+        _ = question.answer.send(PortPage::default());
+    }
+
+    /// Answers with a page of the policy's groups, as [`Driver::list_ports`] does.
+    fn list_groups(&mut self, question: Question<GroupPage>) {
+        _ = question.answer.send(GroupPage::default());
+    }
 }

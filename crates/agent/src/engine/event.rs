@@ -9,7 +9,7 @@ use policy::{PolicyDelta, PortId};
 use reconcile::Change;
 use rust_openflow::{Flow, FlowKey};
 
-use super::Report;
+use super::{Report, Stage};
 use crate::host::RowChange;
 
 /// One change of one flow, from what the switch holds to what it shall hold.
@@ -109,7 +109,7 @@ pub enum Revalidation {
     },
 }
 
-/// Something to be done. Everything but `Disconnect`, `Report`, `Audited`, `Local` and `WakeAt` is answered by one event.
+/// Something to be done. Everything but `Disconnect`, `Report`, `Stage`, `Audited`, `Local` and `WakeAt` is answered by one event.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Connect to the bridge: [`SwitchEvent::Connected`], then perhaps much later [`SwitchEvent::Lost`].
@@ -128,6 +128,8 @@ pub enum Effect {
     Write(Vec<DatabaseWrite>),
     /// Tell people.
     Report(Report),
+    /// Note how long it took to this stage, since the time of the first event that the change follows from. No answer.
+    Stage(Stage, Duration),
     /// What was read back is so different from what is wanted; no answer.
     Audited(Arc<[FlowChange]>),
     /// A port is on this host, or is not any more; told again whenever it is looked at. No answer.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pipeline::{
-    Batch, Config, FlowBody, FlowOp, GenerationPool, GenerationsExhausted, Hook, Known, RefusedRule,
+    Batch, Config, FlowBody, FlowOp, GenerationPool, GenerationsExhausted, Hook, Known, LAYOUT, RefusedRule,
     Renderer, is_ours,
 };
 use reconcile::{Change, Tracker};
@@ -38,6 +38,8 @@ pub(super) struct Flows {
     /// What the switch was read to hold before anything was committed, and does not any more: the generations that the renderer knows
     /// are of connections that it may have admitted.
     vanished: BTreeMap<FlowKey, FlowBody>,
+    /// How many flows are wanted in a table.
+    by_table: BTreeMap<u8, u64>,
     pub(super) debt: Debt,
 }
 
@@ -52,6 +54,7 @@ impl Flows {
             audit: false,
             fresh: true,
             vanished: BTreeMap::new(),
+            by_table: BTreeMap::new(),
             debt: Debt::default(),
         }
     }
@@ -68,7 +71,7 @@ impl Flows {
             self.tracker.replace_actual(ours);
         }
         for (key, body) in std::mem::take(&mut self.withheld) {
-            self.tracker.want(key, body);
+            self.wish(key, Some(body));
         }
         self.audit = true;
     }
@@ -115,7 +118,7 @@ impl Flows {
     fn hold_back(&mut self, key: &FlowKey, old: &FlowBody, new: Option<&FlowBody>) {
         let Some(body) = self.renderer.left_over(key, old, new) else { return };
         self.left_over.insert(key.clone(), new.cloned());
-        self.tracker.want(key.clone(), body);
+        self.wish(key.clone(), Some(body));
         self.debt.sweep = true;
     }
 
@@ -136,12 +139,12 @@ impl Flows {
                         continue;
                     }
                     self.withheld.remove(&key);
-                    self.tracker.want(key, body);
+                    self.wish(key, Some(body));
                 }
                 FlowOp::Remove(key) => {
                     self.left_over.remove(&key);
                     self.withheld.remove(&key);
-                    self.tracker.unwant(key);
+                    self.wish(key, None);
                 }
             }
         }
@@ -150,14 +153,33 @@ impl Flows {
     /// The flows of sets that nobody uses any more are wanted no longer. Only after revalidation.
     pub(super) fn sweep(&mut self) {
         for (key, wanted) in std::mem::take(&mut self.left_over) {
-            match wanted {
-                Some(body) => self.tracker.want(key, body),
-                None => self.tracker.unwant(key),
-            }
+            self.wish(key, wanted);
         }
         let ops = self.renderer.sweep();
         self.want(ops);
         self.debt.sweep = false;
+    }
+
+    fn wish(&mut self, key: FlowKey, body: Option<FlowBody>) {
+        let (table, is_wanted) = (key.table, body.is_some());
+        let was_wanted = self.tracker.wish(key, body);
+        let count = self.by_table.entry(table).or_default();
+        match (was_wanted, is_wanted) {
+            (false, true) => *count += 1,
+            (true, false) => *count -= 1,
+            _ => {}
+        }
+    }
+
+    /// How many flows are wanted, by the name of the table.
+    pub(super) fn by_table(&self) -> BTreeMap<&'static str, u64> {
+        let tables = LAYOUT.tables.iter();
+        tables.filter_map(|table| Some((table.name, *self.by_table.get(&table.id)?))).collect()
+    }
+
+    /// How many flows the switch refuses.
+    pub(super) fn withheld_count(&self) -> usize {
+        self.withheld.len()
     }
 
     /// What is to be changed in the switch.
@@ -178,7 +200,7 @@ impl Flows {
     /// The switch refuses this flow: it shall not be there, not even as it was before.
     pub(super) fn withhold(&mut self, key: &FlowKey, body: &FlowBody) {
         self.withheld.insert(key.clone(), body.clone());
-        self.tracker.unwant(key.clone());
+        self.wish(key.clone(), None);
     }
 
     /// The flows that the switch refuses.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use policy::PortId;
 
+use super::look::{NO_POLICY, NO_ZONE};
 use super::{Engine, Progress, Waiting};
 
 /// What is wrong with one object while the rest is enforced.
@@ -106,8 +107,8 @@ impl Engine {
         };
         [
             because(&mut self.quarantine.iter(), "the switch refuses a flow of it"),
-            because(&mut self.no_policy.iter(), "no policy knows it"),
-            because(&mut self.no_zone.iter(), "no conntrack zone is left for it"),
+            because(&mut self.no_policy.iter(), NO_POLICY),
+            because(&mut self.no_zone.iter(), NO_ZONE),
         ]
         .concat()
     }

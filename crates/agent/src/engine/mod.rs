@@ -40,10 +40,12 @@
 //! - A refused flow never keeps others from being applied, and never leaves anything more open than without it.
 
 mod event;
+mod facts;
 mod flows;
 mod health;
 mod ledger;
 mod link;
+mod look;
 mod plan;
 mod pretend;
 mod report;
@@ -63,11 +65,14 @@ pub use event::{
     BundleFailure, DatabaseEvent, DatabaseWrite, Effect, Event, FlowChange, LinkId, Refusal, Revalidation,
     SwitchEvent,
 };
+pub use facts::Facts;
 pub use flows::{concerns_us, join};
 pub use health::{Fault, Health, SecurityEffect};
-pub use report::{Consequence, FlowRefused, Report, Sent, Waiting};
+pub use look::PortStanding;
+pub use report::{Consequence, FlowRefused, Report, Sent, Stage, Waiting};
 
 use crate::host::{AttachmentChange, BridgeRow, ClosedInterface, HostView, NetworkPorts, RowChange, Spot};
+use facts::Counts;
 use flows::{Flows, count};
 use ledger::Ledger;
 use link::Link;
@@ -147,6 +152,7 @@ pub struct Engine {
     /// Local ports whose zone waits for the database.
     unrecorded: BTreeSet<PortId>,
     progress: Progress,
+    counts: Counts,
     /// Until when connections of Neutron's own driver are taken over; once begun, it is not begun again.
     takeover_until: Option<Duration>,
     /// As last told.
@@ -177,6 +183,8 @@ struct Inbox {
     changed: Changed,
     ports: BTreeSet<PortId>,
     networks: BTreeMap<OfPort, Option<NetworkPort>>,
+    /// When the first of it came.
+    since: Option<Duration>,
 }
 
 /// Objects of the policy that changed, however often: a source that is faster than the switch takes no memory for it.
@@ -250,6 +258,8 @@ struct Progress {
     drifted: bool,
     /// No read-back for that before this.
     read_back_after: Duration,
+    /// When the first event came that what is under way follows from.
+    since: Option<Duration>,
 }
 
 impl Engine {
@@ -281,6 +291,7 @@ impl Engine {
             unzoned: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
             progress: Progress::default(),
+            counts: Counts::default(),
             takeover_until: None,
             waiting: None,
             foreign: (0, String::new()),
@@ -362,6 +373,9 @@ impl Engine {
 
     fn on_policy(&mut self, delta: PolicyDelta) {
         self.policy_known = true;
+        if !delta.is_empty() {
+            self.inbox.since.get_or_insert(self.now);
+        }
         for (port, _) in &delta.ports {
             if self.quarantine.remove(port) || self.host.spot(port).is_some() {
                 self.inbox.ports.insert(port.clone());
@@ -396,6 +410,7 @@ impl Engine {
             }
             DatabaseEvent::Lost { reason } => {
                 if std::mem::take(&mut self.database.connected) {
+                    self.counts.database_losses += 1;
                     self.report(Report::DatabaseLost(reason.clone()));
                 }
                 self.database.lost = Some(reason);
@@ -446,6 +461,9 @@ impl Engine {
     /// What the rows come to.
     fn take_in_host(&mut self) {
         let delta = self.host.refresh();
+        if !delta.attachments.is_empty() {
+            self.inbox.since.get_or_insert(self.now);
+        }
         for closed in delta.closed {
             self.report(Report::Closed(closed));
         }
@@ -513,6 +531,7 @@ impl Engine {
             changed: Changed::default(),
             ports: self.host.spots().map(|(port, _)| port.clone()).collect(),
             networks: self.host.networks().map(|(ofport, at)| (ofport, Some(at))).collect(),
+            since: self.inbox.since,
         };
         self.unzoned.extend(self.inbox.ports.iter().cloned());
         let Progress { total, straggler, .. } = self.progress;
@@ -532,6 +551,7 @@ impl Engine {
             SwitchEvent::ZonesFlushed(Err(reason)) => self.link_lost(reason),
             SwitchEvent::ZonesFlushed(Ok(())) => {
                 if let Some(Job::Flush(zones)) = self.busy.take() {
+                    self.counts.zones_flushed += zones.len() as u64;
                     self.ledger.flushed(&zones);
                 }
             }
@@ -553,6 +573,7 @@ impl Engine {
     }
 
     fn on_read_back(&mut self, mut read: Vec<Flow>) {
+        self.counts.read_backs += 1;
         read.iter_mut().for_each(|flow| self.options.hook.adopt(flow));
         let again = self.busy.take_if(|job| matches!(job, Job::ReadBack)).is_some();
         self.link.read_back();
@@ -620,6 +641,7 @@ impl Engine {
     /// The connection is gone; the switch keeps what it has.
     fn link_lost(&mut self, reason: String) {
         if self.link.is_up() {
+            self.counts.switch_losses += 1;
             self.report(Report::SwitchLost(reason.clone()));
         }
         self.drop_link();

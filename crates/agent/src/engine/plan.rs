@@ -12,7 +12,7 @@ use rust_openflow::{Flow, FlowKey};
 use super::flows::{Flows, count, join};
 use super::{
     BundleFailure, Consequence, DatabaseWrite, Effect, Engine, FlowChange, FlowRefused, Job, LOCK_GRACE,
-    Refusal, Report, STATIC_RETRY, Sent, Waiting,
+    Refusal, Report, STATIC_RETRY, Sent, Stage, Waiting,
 };
 
 impl Engine {
@@ -148,6 +148,9 @@ impl Engine {
         }
         self.progress.unreported = false;
         let sent = std::mem::take(&mut self.progress.since_report);
+        if let Some(since) = self.progress.since.take().filter(|_| sent.bundles > 0) {
+            self.effects.push(Effect::Stage(Stage::Applied, since));
+        }
         self.report(Report::Applied(sent));
         true
     }
@@ -247,6 +250,7 @@ impl Engine {
             // "'Reported applied' means: in the switch, and its caches revalidated" (semantics, "Rules and connections"), growth
             // too: what was refused a moment ago is cached as a drop (docs/decisions/0008).
             flows.debt.revalidate = true;
+            self.note(Stage::Rendered);
             self.send(changes);
         } else if flows.debt.revalidate {
             self.revalidate();
@@ -277,6 +281,7 @@ impl Engine {
             self.progress.settled = false;
             self.progress.uncommitted = true;
         }
+        self.progress.since = self.progress.since.or(inbox.since);
         renderer.apply_policy(&inbox.changed.in_policy(&self.policy));
         for (ofport, attachment) in inbox.networks {
             renderer.network_port(ofport, attachment);
@@ -319,6 +324,13 @@ impl Engine {
         }
     }
 
+    /// What is under way has come so far. What is mended, or swept, follows from no event.
+    fn note(&mut self, stage: Stage) {
+        if let Some(since) = self.progress.since {
+            self.effects.push(Effect::Stage(stage, since));
+        }
+    }
+
     fn send(&mut self, changes: Arc<[FlowChange]>) {
         self.progress.settled = false;
         self.effects.push(Effect::Bundle(self.link.id(), Arc::clone(&changes)));
@@ -331,16 +343,19 @@ impl Engine {
                 let sent: Sent = count(changes);
                 self.progress.total += sent;
                 self.progress.since_report += sent;
+                self.note(Stage::Acknowledged);
                 self.report(Report::Taken(sent));
                 if let Some(flows) = &mut self.flows {
                     flows.confirm(changes);
                 }
             }
             Err(BundleFailure::Unknown { reason }) => {
+                self.counts.bundles_unknown += 1;
                 self.progress.straggler = true;
                 self.link_lost(reason);
             }
             Err(BundleFailure::Refused(refusals)) => {
+                self.counts.bundles_refused += 1;
                 for refusal in &refusals {
                     self.on_refusal(changes, refusal);
                 }

@@ -8,11 +8,38 @@ use policy::PortId;
 
 use crate::host::{ClosedInterface, ZonesExhausted};
 
+/// How far a change has come on its way to the datapath.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// What is to be sent is known.
+    Rendered,
+    /// The datapath has taken it.
+    Acknowledged,
+    /// Its caches, and its connections, are so too.
+    Applied,
+}
+
+impl Stage {
+    /// In their order.
+    pub const ALL: [Stage; 3] = [Stage::Rendered, Stage::Acknowledged, Stage::Applied];
+
+    /// As a label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Rendered => "rendered",
+            Stage::Acknowledged => "acknowledged",
+            Stage::Applied => "applied",
+        }
+    }
+}
+
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// What Neutron's own driver had admitted goes on by our zones from now on, or not at all.
     TakenOver,
+    /// A change has come to this stage, so long after the first event that it follows from.
+    Stage(Stage, Duration),
     /// Nothing can be done before this changes.
     Waiting(Waiting),
     /// What was waited for is there.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hybrid::Devices;
 use ovsdb::Uuid;
+use pipeline::OfPort;
 use policy::PortId;
 
 use super::rows::RowChange;
@@ -23,6 +24,19 @@ impl Plugging {
     fn is_none(&self) -> bool {
         *self == Plugging::default()
     }
+}
+
+/// How the integration bridge has a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSight {
+    /// The port.
+    pub port: PortId,
+    /// Its interface.
+    pub interface: Option<String>,
+    /// The number of that, when the switch has opened it.
+    pub ofport: Option<OfPort>,
+    /// The VLAN of its network there; 0 where it has none.
+    pub vlan: Option<u16>,
 }
 
 /// A port that came, went, or is plugged in otherwise than before.
@@ -81,6 +95,19 @@ impl HybridPorts {
     /// All of these.
     pub fn plugged(&self) -> impl Iterator<Item = &PortId> {
         self.told.keys()
+    }
+
+    /// All of these, as the integration bridge has them: each by the interface that it is told of by.
+    pub fn sights(&self) -> impl Iterator<Item = PortSight> {
+        self.told.iter().map(|(port, plugging)| {
+            let devices = plugging.devices.as_ref().map(Devices::outer);
+            let name = devices.or_else(|| plugging.elsewhere.clone());
+            let claimed = self.by_port.get(port).into_iter().flatten();
+            let id = claimed.copied().find(|id| self.claims.get(id).map(|(_, of)| of) == name.as_ref());
+            let ofport = id.and_then(|id| self.view.interface(&id)?.ofport);
+            let vlan = id.and_then(|id| self.view.tag(&id));
+            PortSight { port: port.clone(), interface: name, ofport, vlan }
+        })
     }
 
     /// Whether the bridge is there.

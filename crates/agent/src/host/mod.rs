@@ -6,7 +6,7 @@ mod rows;
 mod view;
 mod zones;
 
-pub use hybrid::{HybridPorts, PlugChange, Plugging};
+pub use hybrid::{HybridPorts, PlugChange, Plugging, PortSight};
 pub use role::{Closed, NetworkPorts, Role};
 pub use rows::{
     ATTACHED_MAC, BridgeRow, Configuration, FlowTableRow, GENERATION, IFACE_ID, InterfaceRow, NETWORK,

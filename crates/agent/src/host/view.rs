@@ -8,7 +8,7 @@ use pipeline::{NetworkPort, OfPort, Vlan, Zone};
 use policy::{MacAddr, PortId};
 
 use super::role::{Closed, NetworkPorts, Role};
-use super::rows::{BridgeRow, Configuration, FlowTableRow, InterfaceRow, PortRow, RowChange};
+use super::rows::{BridgeRow, Configuration, FlowTableRow, InterfaceRow, PortRow, RowChange, Tag};
 
 /// Where a local port is plugged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +147,15 @@ impl HostView {
     /// A row of table Interface, of whatever bridge.
     pub fn interface(&self, id: &Uuid) -> Option<&InterfaceRow> {
         self.interfaces.get(id)
+    }
+
+    /// The VLAN that the Port of an interface has, 0 where it has none; none if that is no number.
+    pub fn tag(&self, interface: &Uuid) -> Option<u16> {
+        match &self.ports.get(self.port_of.get(interface)?)?.tag {
+            Tag::None => Some(0),
+            Tag::Column(tag) => Some(*tag),
+            Tag::OtherConfig(text) => text.parse().ok(),
+        }
     }
 
     /// The zone that the database has for an Interface.

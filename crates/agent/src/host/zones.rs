@@ -50,6 +50,16 @@ impl Zones {
         self.held.get(interface).copied()
     }
 
+    /// How many Interfaces hold one.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Every Interface that holds a zone.
     pub fn iter(&self) -> impl Iterator<Item = (&Uuid, Zone)> {
         self.held.iter().map(|(interface, zone)| (interface, *zone))

@@ -3,20 +3,26 @@
 //! [`hybrid::Sets`] says which sets there are to be and what is in them, [`Mirror`] keeps the kernel so. It lives on a thread of its own,
 //! in the network namespace in which it was started: netlink answers at once, and a large set takes its time.
 
+mod fills;
 mod kernel;
 mod plan;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use hybrid::Sets;
+use hybrid::{Remote, Sets};
 use ipset::Ipset;
-use policy::{PolicyDelta, PortId};
+use policy::{Ethertype, PolicyDelta, PortId};
+use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
+use crate::api::{GroupKind, GroupPage, KernelSets, SetFill};
 use crate::engine::{Fault, SecurityEffect};
+use crate::metrics::FULLEST;
+use crate::source::unix;
+pub use fills::Fills;
 pub use kernel::Kernel;
 pub use plan::{Drift, Plan};
 
@@ -31,6 +37,8 @@ enum Order {
     Policy(PolicyDelta),
     Local(PortId, bool),
     Complete,
+    /// Somebody wants to see how full the sets of these groups are.
+    Show(GroupPage, oneshot::Sender<GroupPage>),
 }
 
 /// How the sets are.
@@ -42,6 +50,12 @@ pub struct MirrorStatus {
     pub elements: usize,
     /// How often somebody else had changed one.
     pub mended: usize,
+    /// When that was put right last, in seconds of Unix.
+    pub mended_at: Option<u64>,
+    /// How full they are in sum.
+    pub sum: KernelSets,
+    /// The fullest, fullest first, no more than [`FULLEST`].
+    pub fullest: Vec<SetFill>,
     /// What is not as it should be.
     pub faults: Vec<Fault>,
 }
@@ -90,9 +104,39 @@ impl Mirror {
         self.order(Order::Complete);
     }
 
+    /// Answers with the page when it says how full the sets of its groups are.
+    pub fn complete_page(&self, page: GroupPage, answer: oneshot::Sender<GroupPage>) {
+        self.order(Order::Show(page, answer));
+    }
+
     /// How the sets are.
     pub fn status(&self) -> MirrorStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.locked().clone()
+    }
+
+    /// What is not as it should be.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.locked().faults.clone()
+    }
+
+    /// The sets in sum.
+    pub fn sets(&self) -> KernelSets {
+        self.locked().sum.clone()
+    }
+
+    /// The fullest of them, fullest first; so many at most.
+    pub fn fullest(&self, most: usize) -> Vec<SetFill> {
+        self.locked().fullest.iter().take(most).cloned().collect()
+    }
+
+    /// How often somebody else had changed one, and when that was put right last.
+    pub fn mended(&self) -> (u64, Option<u64>) {
+        let status = self.locked();
+        (status.mended as u64, status.mended_at)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, MirrorStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn order(&self, order: Order) {
@@ -124,8 +168,15 @@ struct Worker {
 
 impl Worker {
     fn work(&mut self, orders: &Receiver<Order>) {
+        let mut look_at = Instant::now() + AUDIT;
         loop {
-            match orders.recv_timeout(AUDIT) {
+            // However much is to be changed, or shown.
+            if Instant::now() >= look_at {
+                self.look();
+                self.put_in_force();
+                look_at = Instant::now() + AUDIT;
+            }
+            match orders.recv_timeout(look_at.saturating_duration_since(Instant::now())) {
                 Ok(order) => {
                     self.take(order);
                     // All that is there by now is one change.
@@ -133,13 +184,10 @@ impl Worker {
                         self.take(order);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            // Before there is a policy the sets of the time before stay as they are.
-            if self.has_policy {
-                self.put_in_force();
-            }
+            self.put_in_force();
         }
     }
 
@@ -151,7 +199,21 @@ impl Worker {
             }
             Order::Local(port, is_local) => self.sets.bind(&port, is_local),
             Order::Complete => self.plan.complete(),
+            Order::Show(page, answer) => self.show(page, answer),
         }
+    }
+
+    fn show(&self, mut page: GroupPage, answer: oneshot::Sender<GroupPage>) {
+        for group in &mut page.groups {
+            let remote = match group.kind {
+                GroupKind::SecurityGroup => Remote::Group(group.id.as_str().into()),
+                GroupKind::AddressGroup => Remote::AddressGroup(group.id.as_str().into()),
+            };
+            let sets = [Ethertype::Ipv4, Ethertype::Ipv6].map(|family| self.sets.set_of(&remote, family));
+            group.kernel_sets = sets.into_iter().flatten().filter_map(|set| self.plan.fill(set)).collect();
+        }
+        // Who asked may be gone.
+        _ = answer.send(page);
     }
 
     fn look(&mut self) {
@@ -163,6 +225,10 @@ impl Worker {
     }
 
     fn put_in_force(&mut self) {
+        // Before there is a policy the sets of the time before stay as they are.
+        if !self.has_policy {
+            return;
+        }
         self.plan.want(self.sets.take());
         let done = self.plan.run(&mut self.kernel);
         for Drift { set, missing, unwanted } in &done.drift {
@@ -182,6 +248,10 @@ impl Worker {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.faults = faults.collect();
         (status.sets, status.elements) = self.plan.counts();
-        status.mended += done.drift.len();
+        (status.sum, status.fullest) = (self.plan.fills().sum(), self.plan.fills().fullest(FULLEST));
+        if !done.drift.is_empty() {
+            status.mended += done.drift.len();
+            status.mended_at = unix(SystemTime::now());
+        }
     }
 }

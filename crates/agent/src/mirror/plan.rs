@@ -8,7 +8,8 @@ use ipset::{Entry, Error, Family, Header, Net, SetName, Spec};
 use policy::Ethertype;
 use reconcile::{Change, Tracker};
 
-use super::Kernel;
+use super::{Fills, Kernel};
+use crate::api::SetFill;
 
 /// A set holds at least so many elements, as the kernel's own default has it.
 const FEWEST_ELEMENTS: u32 = 65_536;
@@ -33,6 +34,8 @@ pub struct Plan {
     faults: BTreeMap<SetName, String>,
     /// How many are wanted in all sets.
     elements: usize,
+    /// Sets that are there, as their fill was after the last run, and what they have room for in sum.
+    fills: Fills,
     left_over: LeftOver,
 }
 
@@ -123,6 +126,7 @@ impl Plan {
                     }
                     self.dirty.remove(&name);
                     self.faults.remove(&name);
+                    self.fills.forget(&name);
                     self.unwanted.insert(name);
                 }
                 SetOp::Add { set, net } => {
@@ -154,6 +158,17 @@ impl Plan {
     /// How many sets and elements are wanted.
     pub fn counts(&self) -> (usize, usize) {
         (self.sets.len(), self.elements)
+    }
+
+    /// How full the sets are, as of the last run.
+    pub fn fills(&self) -> &Fills {
+        &self.fills
+    }
+
+    /// How full a set is; none if there shall be no such set.
+    pub fn fill(&self, set: &str) -> Option<SetFill> {
+        let (members, max_members) = self.sets.get(&name(set))?.fill();
+        Some(SetFill { name: set.to_owned(), members, max_members })
     }
 
     /// Sets that are not as they should be, and why.
@@ -247,7 +262,9 @@ impl Plan {
         }
         for name in std::mem::take(&mut self.dirty) {
             let Some(held) = self.sets.get_mut(&name) else { continue };
-            match held.put_right(&name, kernel, &mut done) {
+            let put_right = held.put_right(&name, kernel, &mut done);
+            self.fills.note(&name, held.fill());
+            match put_right {
                 Ok(()) => _ = self.faults.remove(&name),
                 Err(error) => {
                     held.kernels = Kernels::Unknown { before: false };
@@ -280,6 +297,15 @@ impl Plan {
 }
 
 impl Held {
+    /// How many elements are wanted, and how many the kernel has room for.
+    fn fill(&self) -> (usize, Option<u32>) {
+        let room = match self.kernels {
+            Kernels::Present { max_elements } => Some(max_elements),
+            Kernels::Unknown { .. } | Kernels::Absent | Kernels::OfAnotherKind => None,
+        };
+        (self.nets.desired_count(), room)
+    }
+
     fn put_right<K: Kernel>(&mut self, name: &SetName, kernel: &mut K, done: &mut Done) -> Result<(), Error> {
         if let Kernels::Unknown { before } = self.kernels {
             self.read(name, kernel, before, done)?;

@@ -14,10 +14,19 @@ const MAX_TOTAL_BYTES: u64 = 1 << 30;
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// The texts of a policy, one or several files that belong together. Cloning shares them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Documents {
     /// Name and text of each file, in the order of the names.
     pub files: Vec<(String, Arc<str>)>,
+    /// When the newest of them was written, where the file system says.
+    pub written: Option<SystemTime>,
+}
+
+/// What is written again in the same words is the same.
+impl PartialEq for Documents {
+    fn eq(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
 }
 
 /// Documents that cannot be had. The policy in force stays as it is.
@@ -56,10 +65,13 @@ impl Documents {
     /// The document at `path`, or all documents of the directory at `path` (not of those below it).
     pub fn read(path: &Path) -> Result<Self, DocumentsError> {
         let mut files = Vec::new();
+        let mut written = None;
         let mut total = 0;
         for file in document_paths(path)? {
             let unreadable = |reason| DocumentsError::Unreadable { path: file.clone(), reason };
-            total += std::fs::metadata(&file).map_err(unreadable)?.len();
+            let metadata = std::fs::metadata(&file).map_err(unreadable)?;
+            total += metadata.len();
+            written = written.max(metadata.modified().ok());
             if total > MAX_TOTAL_BYTES {
                 return Err(DocumentsError::TooLarge { path: file });
             }
@@ -72,7 +84,7 @@ impl Documents {
         if files.is_empty() {
             return Err(DocumentsError::NoDocuments { path: path.to_owned() });
         }
-        Ok(Documents { files })
+        Ok(Documents { files, written })
     }
 
     /// As [`policy::document::parse`] wants them.

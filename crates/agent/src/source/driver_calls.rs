@@ -70,6 +70,11 @@ impl DriverCalls {
         }
     }
 
+    /// The last change that was taken.
+    pub(crate) fn sequence(&self) -> Option<u64> {
+        self.policy.held().map(|(_, sequence)| sequence)
+    }
+
     /// Objects that are refused.
     pub(crate) fn faults(&self) -> impl Iterator<Item = &Fault> {
         self.faults.values()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use policy::document::{Diagnostic, ObjectId, Parsed, parse};
 use policy::{Policy, PolicyDelta};
@@ -27,6 +28,8 @@ pub struct Update {
     pub refused: BTreeSet<ObjectId>,
     /// How many objects the policy has now: security groups, address groups, ports.
     pub counts: [usize; 3],
+    /// When the newest document was written.
+    pub written: Option<SystemTime>,
 }
 
 impl Feed {
@@ -41,7 +44,7 @@ impl Feed {
         if delta.is_some() {
             self.policy = Some(Arc::new(policy));
         }
-        Update { delta, diagnostics, refused, counts }
+        Update { delta, diagnostics, refused, counts, written: documents.written }
     }
 
     /// The policy in force.
@@ -81,7 +84,7 @@ mod tests {
     use super::*;
 
     fn documents(text: &str) -> Documents {
-        Documents { files: vec![("p.yaml".into(), text.into())] }
+        Documents { files: vec![("p.yaml".into(), text.into())], written: None }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use hybrid::{Changes, Dialect};
 
 use super::Failure;
+use crate::api::{KernelSets, SetFill};
 use crate::engine::Sent;
 
 /// Where rules and sets are kept.
@@ -40,6 +41,12 @@ pub(super) trait Backend {
 
     /// What is not as it should be: an object, and why.
     fn faults(&self) -> Vec<(String, String)>;
+
+    /// How full the kernel's sets are that hold these members.
+    fn fill(&self, set: &str) -> Vec<SetFill>;
+
+    /// The kernel's sets of members in sum, and the fullest of those that have a limit, so many at most.
+    fn fills(&self, most: usize) -> (KernelSets, Vec<SetFill>);
 
     /// How many sets of members and how many rules there shall be.
     fn counts(&self) -> (usize, usize);

@@ -8,6 +8,7 @@ mod encode;
 mod held_set;
 mod iptables;
 mod lacks;
+mod listing;
 mod once;
 mod program;
 mod revoke;
@@ -19,7 +20,7 @@ mod zones;
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -30,12 +31,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 use tracing::error;
 
-use super::Driver;
 use super::openvswitch::rows;
-use crate::engine::{Engine, Health, Report, Status, Waiting};
-use crate::host::{ClosedInterface, HostView, HybridPorts};
+use super::{Driver, listing as listing_of_all};
+use crate::api::{GroupPage, KernelSets, PortEntry, PortPage, PortState, Question, SetFill};
+use crate::engine::{Engine, Facts, Health, Report, Status, Waiting};
+use crate::host::{ClosedInterface, HostView, HybridPorts, PortSight};
 use backend::Backend;
 pub use iptables::Variant;
+use listing::Show;
 pub use once::{InForce, OnceError, converge_once, in_force, remove_all};
 pub use program::programs_started;
 use with_iptables::WithIptables;
@@ -140,6 +143,8 @@ pub struct Hybrid {
     state: Arc<Mutex<State>>,
     waiting: Option<Waiting>,
     waited: Vec<Report>,
+    /// How often the database went away.
+    losses: u64,
 }
 
 impl Hybrid {
@@ -183,7 +188,7 @@ impl Hybrid {
 
     /// What would be changed, by one who only looks.
     pub fn planned(&self) -> Vec<String> {
-        self.state().planned
+        self.locked().planned.clone()
     }
 
     fn with(
@@ -229,6 +234,7 @@ impl Hybrid {
             state,
             waiting: None,
             waited: Vec::new(),
+            losses: 0,
         })
     }
 
@@ -248,6 +254,8 @@ impl Hybrid {
             }
             Some(SessionEvent::Locked(_) | SessionEvent::Stolen(_)) => {}
             Some(SessionEvent::Disconnected { reason }) => {
+                // Not each attempt that comes to nothing.
+                self.losses += u64::from(self.lost.is_none());
                 self.locked = false;
                 self.began = Instant::now();
                 self.lost = Some(reason);
@@ -292,8 +300,15 @@ impl Hybrid {
         }
     }
 
-    fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What is asked is no order: it is not counted.
+    fn show(&self, show: Show) {
+        if self.orders.send(Order::Show(show)).is_err() {
+            error!("the driver's thread has ended; what the kernel holds stays as it is");
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -333,12 +348,42 @@ impl Driver for Hybrid {
     }
 
     fn health(&self) -> Health {
-        let State { faults, settled, taken, .. } = self.state();
-        Health { waiting: self.waiting.clone(), settled: settled && taken == self.ordered, faults }
+        let state = self.locked();
+        let settled = state.settled && state.taken == self.ordered;
+        Health { waiting: self.waiting.clone(), settled, faults: state.faults.clone() }
     }
 
     fn status(&self) -> Status {
-        self.state().status
+        self.locked().status
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { database_losses: self.losses, ..self.locked().facts.clone() }
+    }
+
+    fn kernel_sets(&self) -> Option<KernelSets> {
+        Some(self.locked().sets.clone())
+    }
+
+    fn fullest_sets(&self, most: usize) -> Vec<SetFill> {
+        self.locked().fullest.iter().take(most).cloned().collect()
+    }
+
+    fn list_ports(&mut self, question: Question<PortPage>) {
+        let Question { query, refused, answer } = question;
+        let all = self.ports.sights().map(|PortSight { port, interface, ofport, vlan }| PortEntry {
+            interface,
+            ofport: ofport.map(|ofport| ofport.0),
+            vlan,
+            ..PortEntry::new(port.as_str(), PortState::Pending)
+        });
+        let is_it = |port: &PortEntry, name: &str| port.interface.as_deref() == Some(name);
+        let page = listing_of_all::ports(&query, all, is_it);
+        self.show(Show::Ports { page, refused, answer });
+    }
+
+    fn list_groups(&mut self, question: Question<GroupPage>) {
+        self.show(Show::Groups(question));
     }
 }
 

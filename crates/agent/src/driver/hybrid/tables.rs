@@ -22,6 +22,7 @@ use reconcile::{Change, Tracker};
 use super::encode::{self, Encoded, Place};
 use super::held_set::HeldSet;
 use super::{Failure, program};
+use crate::api::SetFill;
 
 /// Our tables.
 const TABLE: &str = "sgflow";
@@ -168,6 +169,22 @@ impl Tables {
         let sets =
             self.sets.iter().filter(|(id, held)| held.is_wanted && of_members(id.name.as_str()).is_some());
         (sets.count(), self.rules)
+    }
+
+    /// How many sets of members there are to be, and how many elements in them.
+    pub(super) fn member_sets(&self) -> (usize, usize) {
+        let wanted =
+            self.sets.iter().filter(|(id, held)| held.is_wanted && of_members(id.name.as_str()).is_some());
+        wanted.fold((0, 0), |(sets, members), (_, held)| (sets + 1, members + held.elements.desired_count()))
+    }
+
+    /// How many elements the sets of these members are to hold, which have no limit.
+    pub(super) fn fill(&self, set: &str) -> Vec<SetFill> {
+        let fill = |name: String| {
+            let held = self.sets.get(&set_id(Family::Inet, &name)).filter(|held| held.is_wanted)?;
+            Some(SetFill { name, members: held.elements.desired_count(), max_members: None })
+        };
+        [narrow(set), wide(set)].into_iter().filter_map(fill).collect()
     }
 
     /// Whether somebody else changed something since it was known how it is.

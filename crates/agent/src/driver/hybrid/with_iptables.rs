@@ -13,6 +13,7 @@ use super::backend::Backend;
 use super::iptables::{Iptables, Variant};
 use super::tables::Tables;
 use super::{Failure, HybridError};
+use crate::api::{KernelSets, SetFill};
 use crate::engine::Sent;
 use crate::mirror::Plan;
 
@@ -102,6 +103,14 @@ impl Backend for WithIptables {
 
     fn faults(&self) -> Vec<(String, String)> {
         self.sets.faults().collect()
+    }
+
+    fn fill(&self, set: &str) -> Vec<SetFill> {
+        self.sets.fill(set).into_iter().collect()
+    }
+
+    fn fills(&self, most: usize) -> (KernelSets, Vec<SetFill>) {
+        (self.sets.fills().sum(), self.sets.fills().fullest(most))
     }
 
     fn counts(&self) -> (usize, usize) {

@@ -11,6 +11,7 @@ use super::iptables::{Iptables, Variant};
 use super::lacks;
 use super::tables::Tables;
 use super::{Failure, HybridError};
+use crate::api::{KernelSets, SetFill};
 use crate::engine::Sent;
 use crate::mirror::Plan;
 
@@ -95,6 +96,15 @@ impl Backend for WithNftables {
 
     fn faults(&self) -> Vec<(String, String)> {
         Vec::new()
+    }
+
+    fn fill(&self, set: &str) -> Vec<SetFill> {
+        self.tables.fill(set)
+    }
+
+    fn fills(&self, _most: usize) -> (KernelSets, Vec<SetFill>) {
+        let (sets, members) = self.tables.member_sets();
+        (KernelSets { sets, members, ..KernelSets::default() }, Vec::new())
     }
 
     fn counts(&self) -> (usize, usize) {

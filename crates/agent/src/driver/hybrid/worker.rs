@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hybrid::{Devices, Firewall, Plug};
 use policy::{PolicyDelta, PortId};
@@ -16,10 +16,13 @@ use tracing::{debug, error};
 
 use super::Failure;
 use super::backend::Backend;
+use super::listing::{Show, Standing, complete_port, group_page};
 use super::revoke::Revocation;
 use super::zones::PortZones;
-use crate::engine::{Fault, Report, SecurityEffect, Sent, Status};
+use crate::api::{KernelSets, SetFill};
+use crate::engine::{Facts, Fault, Report, SecurityEffect, Sent, Stage, Status};
 use crate::host::Plugging;
+use crate::metrics::FULLEST;
 
 /// How often it is asked whether somebody changed the kernel's tables: that is one number.
 const AUDIT: Duration = Duration::from_secs(2);
@@ -42,6 +45,8 @@ pub(super) enum Order {
     Write,
     /// Somebody else may write from now on, and we may not.
     Pause,
+    /// Somebody wants to see something.
+    Show(Show),
 }
 
 /// What is told of it.
@@ -57,6 +62,12 @@ pub(super) struct State {
     pub(super) taken: u64,
     /// What would be changed, if nothing is.
     pub(super) planned: Vec<String>,
+    /// What has been done.
+    pub(super) facts: Facts,
+    /// The kernel's sets in sum.
+    pub(super) sets: KernelSets,
+    /// The fullest.
+    pub(super) fullest: Vec<SetFill>,
 }
 
 /// See the module's documentation.
@@ -77,6 +88,8 @@ pub(super) struct Worker<B: Backend> {
     /// Zones that may hold connections of an earlier owner.
     new_zones: BTreeSet<u16>,
     has_policy: bool,
+    /// Something has been put in force.
+    is_in_force: bool,
     /// Orders, so far.
     taken: u64,
     may_write: bool,
@@ -87,9 +100,22 @@ pub(super) struct Worker<B: Backend> {
     /// Zones whose connections are to be judged again, as less or more may be admitted.
     shrunk: BTreeSet<u16>,
     grown: BTreeSet<u16>,
+    counts: Counts,
+    /// When the first order came that the next round follows from.
+    since: Option<Instant>,
     /// What failed in the last round.
     failure: Option<String>,
     told: Told,
+}
+
+/// What has happened so often since the driver began.
+#[derive(Debug, Default)]
+struct Counts {
+    failures: u64,
+    read_backs: u64,
+    zones_flushed: u64,
+    cut: u64,
+    revived: u64,
 }
 
 /// What has been told already.
@@ -123,6 +149,7 @@ impl<B: Backend> Worker<B> {
             elsewhere: BTreeMap::new(),
             new_zones: BTreeSet::new(),
             has_policy: false,
+            is_in_force: false,
             taken: 0,
             may_write: false,
             is_read: false,
@@ -131,6 +158,8 @@ impl<B: Backend> Worker<B> {
             looks: 0,
             shrunk: BTreeSet::new(),
             grown: BTreeSet::new(),
+            counts: Counts::default(),
+            since: None,
             failure: None,
             told: Told::default(),
         })
@@ -143,32 +172,57 @@ impl<B: Backend> Worker<B> {
 
     /// Works until nobody gives orders any more.
     pub(super) fn work(&mut self, orders: &Receiver<Order>) {
+        let mut look_at = Instant::now() + AUDIT;
         loop {
-            let wait = if self.failure.is_some() { RETRY } else { AUDIT };
-            let mut is_asked = false;
-            match orders.recv_timeout(wait) {
+            // However much is to be changed, or shown.
+            if Instant::now() >= look_at {
+                if self.may_write {
+                    self.look();
+                }
+                self.go_round(false);
+                look_at = Instant::now() + self.pause();
+            }
+            match orders.recv_timeout(look_at.saturating_duration_since(Instant::now())) {
                 Ok(order) => {
-                    is_asked = true;
-                    self.take(order);
+                    let mut is_asked = self.take(order);
                     // All that is there by now is one change.
                     while let Ok(order) = orders.try_recv() {
-                        self.take(order);
+                        is_asked |= self.take(order);
+                    }
+                    if is_asked {
+                        self.go_round(true);
+                        look_at = look_at.min(Instant::now() + self.pause());
                     }
                 }
-                Err(RecvTimeoutError::Timeout) if self.may_write => self.look(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            // Before there is a policy, and all ports are known, what the kernel has stays as it is.
-            if self.has_policy && self.may_write {
-                self.round(is_asked);
             }
         }
     }
 
-    fn take(&mut self, order: Order) {
+    fn pause(&self) -> Duration {
+        if self.failure.is_some() { RETRY } else { AUDIT }
+    }
+
+    /// Before there is a policy, and all ports are known, what the kernel has stays as it is.
+    fn go_round(&mut self, is_asked: bool) {
+        if self.has_policy && self.may_write {
+            self.round(is_asked);
+        }
+    }
+
+    /// Whether something is to be done for it.
+    fn take(&mut self, order: Order) -> bool {
+        if let Order::Show(show) = order {
+            self.show(show);
+            return false;
+        }
         self.taken += 1;
+        if let Order::Policy(_) | Order::Plug(..) = &order {
+            self.since.get_or_insert_with(Instant::now);
+        }
         match order {
+            Order::Show(_) => {}
             Order::Policy(delta) => {
                 self.firewall.apply_policy(&delta);
                 self.has_policy = true;
@@ -181,13 +235,37 @@ impl<B: Backend> Worker<B> {
                 self.plugs.insert(port, devices);
             }
             Order::Write => self.may_write = true,
-            Order::Pause => self.pause(),
+            Order::Pause => self.give_way(),
+        }
+        true
+    }
+
+    fn show(&self, show: Show) {
+        match show {
+            Show::Ports { mut page, refused, answer } => {
+                for entry in &mut page.ports {
+                    let port = PortId::from(entry.id.as_str());
+                    let standing = Standing {
+                        without_zone: self.without_zone.contains_key(&port),
+                        elsewhere: self.elsewhere.get(&port),
+                        is_in_force: self.is_in_force,
+                    };
+                    complete_port::<B>(entry, &self.firewall, &standing);
+                    entry.refused = refused.get(&format!("port {port}")).cloned();
+                }
+                // Who asked may be gone, here and below.
+                _ = answer.send(page);
+            }
+            Show::Groups(question) => {
+                let page = group_page(&question, &self.firewall, &self.backend);
+                _ = question.answer.send(page);
+            }
         }
     }
 
     /// Whoever writes meanwhile may have another policy: when it is our turn again nothing is known of the kernel, and every connection is to be
     /// judged.
-    fn pause(&mut self) {
+    fn give_way(&mut self) {
         self.may_write = false;
         self.is_read = false;
         self.zones.forget();
@@ -214,13 +292,21 @@ impl<B: Backend> Worker<B> {
             is_asked || self.failure.is_some() || !matches!(&result, Ok(sent) if *sent == Sent::default());
         match &result {
             Ok(sent) => {
+                if !is_asked && self.failure.is_none() && sent.flow_mods() > 0 {
+                    _ = self.reports.send(Report::Drifted(*sent));
+                }
                 self.failure = None;
+                self.is_in_force |= !self.only_looks;
                 self.sent += *sent;
+                if let Some(since) = self.since.take().filter(|_| sent.flow_mods() > 0) {
+                    self.note(Stage::Applied, since);
+                }
                 if is_told {
                     _ = self.reports.send(Report::Applied(*sent));
                 }
             }
             Err(reason) => {
+                self.counts.failures += 1;
                 error!(%reason, "what the kernel holds is not as it should be; trying again");
                 self.failure = Some(reason.to_string());
                 self.is_read = false;
@@ -235,6 +321,7 @@ impl<B: Backend> Worker<B> {
     fn settle(&mut self) -> Result<Sent, Failure> {
         if !self.is_read {
             self.backend.read_back()?;
+            self.counts.read_backs += 1;
             let plugged_in = self.plugs.values().flatten().map(Devices::end).collect();
             self.zones.read_back(self.backend.zones(), &plugged_in);
             self.is_read = true;
@@ -248,11 +335,17 @@ impl<B: Backend> Worker<B> {
         }
         self.shrunk.extend(&changes.shrunk);
         self.grown.extend(&changes.grown);
+        let is_change =
+            !changes.chains.is_empty() || !changes.sets.is_empty() || !changes.elements.is_empty();
         self.backend.want(changes);
+        let since = self.since.filter(|_| is_change);
+        since.iter().for_each(|since| self.note(Stage::Rendered, *since));
         // What passes again passes from before the rules on that say so: they may no longer be the ones that it passed by.
         let revived = self.revocation.revive(&self.firewall, &self.grown)?;
         match self.backend.put_in_force() {
             Ok(sent) => {
+                since.iter().for_each(|since| self.note(Stage::Acknowledged, *since));
+                self.counts.revived += revived.len() as u64;
                 self.cut()?;
                 if !revived.is_empty() {
                     debug!(connections = revived.len(), "pass again");
@@ -273,6 +366,7 @@ impl<B: Backend> Worker<B> {
         }
         if !self.new_zones.is_empty() && !self.only_looks {
             self.revocation.flush(&self.new_zones)?;
+            self.counts.zones_flushed += self.new_zones.len() as u64;
             self.new_zones.clear();
         }
         Ok(())
@@ -303,11 +397,31 @@ impl<B: Backend> Worker<B> {
         self.firewall.plug(port, Some(Plug { devices: devices.clone(), zone }));
     }
 
+    fn note(&self, stage: Stage, since: Instant) {
+        _ = self.reports.send(Report::Stage(stage, since.elapsed()));
+    }
+
+    fn facts(&self, sets: usize, refused: usize) -> Facts {
+        let Counts { failures, read_backs, zones_flushed, cut, revived } = self.counts;
+        Facts {
+            sent: self.sent,
+            bundles_refused: failures,
+            read_backs,
+            zones_flushed,
+            cut,
+            revived,
+            refused,
+            ids: [("set", sets as u64), ("zone", self.zones.len() as u64)].into(),
+            ..Facts::default()
+        }
+    }
+
     /// Cuts what is admitted no more.
     fn cut(&mut self) -> Result<(), Failure> {
         if !self.shrunk.is_empty() {
             wait_for_packets_under_way();
             let cut = self.revocation.cut(&self.firewall, &self.shrunk)?;
+            self.counts.cut += cut as u64;
             if cut > 0 {
                 debug!(connections = cut, "cut");
             }
@@ -359,11 +473,21 @@ impl<B: Backend> Worker<B> {
             flows,
             sent: self.sent,
         };
+        let facts = self.facts(sets, refused.len());
+        let (sets, fullest) = self.backend.fills(FULLEST);
         self.told.no_policy = no_policy;
         self.told.refused = refused;
         let settled = self.failure.is_none();
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
-            State { status, faults, settled, taken: self.taken, planned: self.planned.clone() };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State {
+            status,
+            faults,
+            settled,
+            taken: self.taken,
+            planned: self.planned.clone(),
+            facts,
+            sets,
+            fullest,
+        };
     }
 }
 

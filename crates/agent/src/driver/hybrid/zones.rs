@@ -68,6 +68,11 @@ impl PortZones {
         Ok((free, true))
     }
 
+    /// How many are in use.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
     /// The devices are gone.
     pub(super) fn release(&mut self, end: &str) {
         if let Some(zone) = self.held.remove(end) {

@@ -3,6 +3,7 @@
 //! One task runs the engine; whatever takes time is a task of its own that sends one event back. Everything that has
 //! arrived is given to the engine at once, so that it becomes one bundle.
 
+mod listing;
 mod revalidate;
 pub(super) mod rows;
 mod switch;
@@ -26,9 +27,10 @@ use tracing::{debug, error};
 use verify::symbolic::LocalPort;
 
 use super::Driver;
+use crate::api::{GroupPage, KernelSets, PortPage, Question, SetFill};
 use crate::engine::{
-    DatabaseEvent, Effect, Engine, Event, FlowChange, Health, LinkId, Options, Report, Revalidation, Status,
-    SwitchEvent,
+    DatabaseEvent, Effect, Engine, Event, Facts, FlowChange, Health, LinkId, Options, Report, Revalidation,
+    Status, SwitchEvent,
 };
 use crate::host::{ClosedInterface, Spot};
 use crate::mirror::Mirror;
@@ -263,6 +265,11 @@ impl OpenvSwitch {
                 }
                 self.reports.push_back(report);
             }
+            Effect::Stage(stage, since) => {
+                // Where the engine was is as long as it took to come to this.
+                let time = self.began.elapsed().saturating_sub(since);
+                self.reports.push_back(Report::Stage(stage, time));
+            }
             Effect::Audited(drift) if self.dry_run => self.found.drift = drift,
             Effect::Audited(_) => {}
             Effect::Local(port, is_local) => {
@@ -388,12 +395,42 @@ impl Driver for OpenvSwitch {
     fn health(&self) -> Health {
         let mut health = self.engine.health();
         health.settled &= self.inbox.is_empty();
-        health.faults.extend(self.mirror.iter().flat_map(|mirror| mirror.status().faults));
+        health.faults.extend(self.mirror.iter().flat_map(Mirror::faults));
         health
     }
 
     fn status(&self) -> Status {
         self.engine.status()
+    }
+
+    fn facts(&self) -> Facts {
+        let mut facts = self.engine.facts();
+        if let Some(mirror) = &self.mirror {
+            (facts.sets_mended, facts.sets_mended_at) = mirror.mended();
+        }
+        facts
+    }
+
+    fn kernel_sets(&self) -> Option<KernelSets> {
+        self.mirror.as_ref().map(Mirror::sets)
+    }
+
+    fn fullest_sets(&self, most: usize) -> Vec<SetFill> {
+        self.mirror.as_ref().map(|mirror| mirror.fullest(most)).unwrap_or_default()
+    }
+
+    fn list_ports(&mut self, question: Question<PortPage>) {
+        let page = self.port_page(&question);
+        // Who asked may be gone.
+        _ = question.answer.send(page);
+    }
+
+    fn list_groups(&mut self, question: Question<GroupPage>) {
+        let page = self.group_page(&question);
+        match &self.mirror {
+            Some(mirror) => mirror.complete_page(page, question.answer),
+            None => _ = question.answer.send(page),
+        }
     }
 }
 

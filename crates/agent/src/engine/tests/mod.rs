@@ -14,7 +14,9 @@ use pipeline::Zone;
 use policy::Policy;
 use world::World;
 
-use super::{Consequence, DatabaseEvent, Event, Options, Report, Revalidation, Sent, SwitchEvent, Waiting};
+use super::{
+    Consequence, DatabaseEvent, Event, Options, Report, Revalidation, Sent, Stage, SwitchEvent, Waiting,
+};
 use crate::host::{Closed, Configuration, InterfaceRow, RowChange};
 
 /// Two ports of one group whose members may talk to each other.
@@ -115,6 +117,69 @@ fn a_shrink_is_applied_only_after_revalidation() {
     assert_eq!(log.last().map(String::as_str), Some("settled"));
     world.assert_converged();
     assert!(world.is_open(2));
+}
+
+/// Each stage is told with the time of the first event that it follows from, and what follows from none with no stage.
+#[test]
+fn stages_are_told_with_the_time_of_the_first_event() {
+    let mut world = enforced();
+    world.stages.clear();
+    let began = world.now;
+    world.faults.hold_revalidation = true;
+    world.document(&one_port());
+    assert_eq!(world.stages, [Stage::Rendered, Stage::Acknowledged].map(|stage| (stage, began)));
+    // The next change comes while the first is under way, and waits.
+    world.now += Duration::from_secs(2);
+    let second = world.now;
+    world.document(TWO_PORTS);
+    world.now += Duration::from_secs(1);
+    world.stages.clear();
+    world.give(vec![Event::Switch(world.link, SwitchEvent::Revalidated(Revalidation::Confirmed))]);
+    assert_eq!(world.stages.first(), Some(&(Stage::Applied, began)));
+    assert_eq!(world.stages[1..], Stage::ALL.map(|stage| (stage, second)));
+
+    // What others have changed is put right; no event of ours began that.
+    world.stages.clear();
+    let flows = world.flows.clone();
+    let told = world.others_change(BTreeMap::clear);
+    world.give(told.into_iter().collect());
+    assert_eq!((&world.flows, world.stages.len()), (&flows, 0));
+    // A policy that changes nothing here takes no bundle.
+    world.document(TWO_PORTS);
+    assert_eq!(world.stages, []);
+}
+
+/// What is counted is what the switch holds, and what has happened.
+#[test]
+fn the_numbers_in_use_are_counted() {
+    let mut world = enforced();
+    let facts = world.engine.facts();
+    let of_world = |world: &World| {
+        let mut tables: BTreeMap<u8, u64> = BTreeMap::new();
+        world.flows.keys().for_each(|key| *tables.entry(key.table).or_default() += 1);
+        let name = |id: &u8| pipeline::LAYOUT.tables.iter().find(|table| table.id == *id).unwrap().name;
+        tables.iter().map(|(id, count)| (name(id), *count)).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(facts.flows_by_table, of_world(&world));
+    assert_eq!(
+        facts.ids,
+        [("set", 1), ("remote", 1), ("zone", 2), ("generation", facts.ids["generation"])].into()
+    );
+    assert_eq!((facts.zones_flushed, facts.read_backs, facts.refused), (2, 1, 0));
+    world.document(&one_port());
+    let later = world.engine.facts();
+    let held: BTreeMap<_, _> = later
+        .flows_by_table
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(table, count)| (*table, *count))
+        .collect();
+    assert_eq!(held, of_world(&world));
+    assert!(later.ids["generation"] > facts.ids["generation"], "a shrink takes a new one");
+    world.give(vec![Event::Switch(world.link, SwitchEvent::Lost { reason: "x".into() })]);
+    let later = world.engine.facts();
+    assert_eq!((later.switch_losses, later.database_losses, later.read_backs), (1, 0, 1));
+    assert_eq!(later.sent.bundles, world.engine.status().sent.bundles);
 }
 
 /// What was refused before is cached as a drop: a frame that the new policy admits would be lost after the report.

@@ -13,7 +13,7 @@ use super::judge::{Judge, Plugged};
 use crate::engine::flows::join;
 use crate::engine::{
     BundleFailure, DatabaseEvent, DatabaseWrite, Effect, Engine, Event, FlowChange, LinkId, Options, Refusal,
-    Report, Revalidation, SwitchEvent,
+    Report, Revalidation, Stage, SwitchEvent,
 };
 use crate::host::{BridgeRow, Configuration, FlowTableRow, InterfaceRow, PortRow, RowChange, Tag};
 
@@ -80,6 +80,8 @@ pub(super) struct World {
     /// Everything that happened at the edge, in order, in a word each.
     pub(super) log: Vec<String>,
     pub(super) reports: Vec<Report>,
+    /// Stages of changes, each with the time of the event that it follows from.
+    pub(super) stages: Vec<(Stage, Duration)>,
     pub(super) now: Duration,
     /// So often the switch was read back.
     pub(super) read_backs: usize,
@@ -120,6 +122,7 @@ impl World {
             link: LinkId(0),
             log: Vec::new(),
             reports: Vec::new(),
+            stages: Vec::new(),
             now: Duration::ZERO,
             read_backs: 0,
             configuration: Configuration::default(),
@@ -367,7 +370,11 @@ impl World {
             let lines = self.lines.as_mut().expect("there are lines");
             match effect {
                 Effect::Write(_) => lines.to_world[0].push_back(effect),
-                Effect::Report(_) | Effect::Audited(_) | Effect::Local(..) | Effect::WakeAt(_) => {
+                Effect::Report(_)
+                | Effect::Stage(..)
+                | Effect::Audited(_)
+                | Effect::Local(..)
+                | Effect::WakeAt(_) => {
                     self.perform(effect);
                 }
                 _ => lines.to_world[1].push_back(effect),
@@ -608,6 +615,10 @@ impl World {
                     _ => {}
                 }
                 self.reports.push(report);
+                Vec::new()
+            }
+            Effect::Stage(stage, since) => {
+                self.stages.push((stage, since));
                 Vec::new()
             }
             Effect::Audited(_) | Effect::Local(..) => Vec::new(),

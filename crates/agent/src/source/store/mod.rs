@@ -256,6 +256,22 @@ impl Store {
         of_source.chain(self.follower.view().faults().map(move |fault| kept(&fault.object, &fault.reason)))
     }
 
+    /// Whether the store says, or may say, something that is not in the policy yet.
+    pub fn is_behind(&self) -> bool {
+        let view = self.follower.view();
+        self.faults.contains_key(CONNECTION) || view.sequence() != view.committed()
+    }
+
+    /// The number of the last change that is in the policy; none before the first.
+    pub fn sequence(&self) -> Option<u64> {
+        u64::try_from(self.follower.view().committed()).ok().filter(|sequence| *sequence > 0)
+    }
+
+    /// How many objects of it are refused.
+    pub fn refused_count(&self) -> usize {
+        self.follower.view().faults().count()
+    }
+
     /// What was said to the store's servers and by them so far; none when the session has ended.
     pub async fn traffic(&self) -> Option<Traffic> {
         self.handle.traffic().await

@@ -1,0 +1,99 @@
+//! What the daemon logs, changed while it runs.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+/// A filter is not longer.
+const LONGEST: usize = 4096;
+
+/// The answer to `GET /v1/log` and `PUT /v1/log`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogState {
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter by module.
+    pub filter: String,
+    /// What was logged when the daemon began.
+    pub begun_with: String,
+}
+
+/// What `PUT /v1/log` takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogChange {
+    /// What is to be logged; null: what was logged when the daemon began.
+    pub filter: Option<String>,
+}
+
+/// Takes a filter over, or says what is wrong with it.
+type Set = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
+/// The filter that is in force, and the way to another one.
+pub struct LogFilter {
+    begun_with: String,
+    current: Mutex<String>,
+    set: Box<Set>,
+}
+
+impl fmt::Debug for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LogFilter").field(&self.state()).finish()
+    }
+}
+
+impl LogFilter {
+    /// `filter` is in force; `set` puts another one in its place.
+    pub fn new(filter: &str, set: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        let current = Mutex::new(filter.to_owned());
+        LogFilter { begun_with: filter.to_owned(), current, set: Box::new(set) }
+    }
+
+    /// What is logged.
+    pub fn state(&self) -> LogState {
+        let filter = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        LogState { filter, begun_with: self.begun_with.clone() }
+    }
+
+    /// Logs something else from now on, what `user` wants; both filters may let through that it is told.
+    ///
+    /// # Errors
+    /// It is no filter; nothing is changed.
+    pub fn change(&self, change: &LogChange, user: u32) -> Result<LogState, String> {
+        let filter = change.filter.as_deref().unwrap_or(&self.begun_with);
+        if filter.len() > LONGEST {
+            return Err(format!("more than {LONGEST} bytes"));
+        }
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = current.clone();
+        warn!(filter, before, user, "what is logged is changed");
+        (self.set)(filter)?;
+        filter.clone_into(&mut current);
+        drop(current);
+        Ok(self.state())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_is_in_force_until_another_one_is_taken_and_the_first_comes_back() {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&taken);
+        let filter = LogFilter::new("info", move |filter| {
+            seen.lock().unwrap().push(filter.to_owned());
+            (filter != "nonsense=").then_some(()).ok_or_else(|| "no filter".to_owned())
+        });
+        let change = |text: Option<&str>| filter.change(&LogChange { filter: text.map(str::to_owned) }, 0);
+        assert_eq!(change(Some("debug")).unwrap().filter, "debug");
+        assert_eq!(change(Some("nonsense=")), Err("no filter".to_owned()));
+        assert_eq!(filter.state(), LogState { filter: "debug".into(), begun_with: "info".into() });
+        assert!(change(Some(&"x".repeat(5000))).is_err());
+        assert_eq!(change(None).unwrap().filter, "info");
+        assert_eq!(*taken.lock().unwrap(), ["debug", "nonsense=", "info"]);
+    }
+}

@@ -1,0 +1,22 @@
+//! Answers of the daemon's API, held against the document.
+#![allow(unreachable_pub, reason = "each test is a crate of its own")]
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// What `docs/api/openapi.yaml` says that an answer has.
+pub fn is_documented(schema: &str, answer: &Value) {
+    let text = include_str!("../../../../docs/api/openapi.yaml");
+    let document: Value = serde_saphyr::from_str(text).expect("a document in YAML");
+    let keys = |of: &Value| of.as_object().expect("an object").keys().cloned().collect::<BTreeSet<String>>();
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(keys(answer), keys(&schemas[schema]["properties"]), "{schema}: {answer}");
+    for (key, value) in answer.as_object().expect("an object") {
+        let property = &schemas[schema]["properties"][key];
+        let nested = property["$ref"].as_str().or_else(|| property["items"]["$ref"].as_str());
+        let Some(nested) = nested.and_then(|path| path.rsplit('/').next()) else { continue };
+        let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+        values.iter().for_each(|value| is_documented(nested, value));
+    }
+}
