@@ -110,7 +110,11 @@ impl PacketOptions {
         };
         let end = match end.parse::<IpAddr>() {
             Ok(address) => End::Address(address),
-            Err(_) => End::Port(find_port(policy, end)?),
+            Err(_) => {
+                let option = if direction == Direction::Ingress { "--from" } else { "--to" };
+                let port = find_port(policy, end);
+                End::Port(port.with_context(|| format!("{option} {end}: it is no address, nor a port"))?)
+            }
         };
         let near = self.near(port, direction, &end)?;
         let mut questions = vec![near];
@@ -228,7 +232,9 @@ pub(crate) fn find_port<'p>(policy: &'p Policy, text: &str) -> anyhow::Result<&'
     };
     match found.as_slice() {
         [port] => Ok(port),
-        [] => bail!("port {text}: the policy does not know it"),
+        [] => {
+            bail!("port {text}: the policy does not know it; if it is plugged in, it is closed (no-policy)")
+        }
         [first, second, ..] => {
             bail!("port {text}: {} ports begin so: {}, {}, …", found.len(), first.id, second.id)
         }
