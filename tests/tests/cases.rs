@@ -1,12 +1,13 @@
-//! Every page of `flows/cases` against the evaluator, the renderer, the interpreter and the proof. `SGFLOW_BLESS=1` writes the
+//! Every page of `flows/cases` against the evaluator, the renderer, the interpreter, the proof and the decoder. `SGFLOW_BLESS=1` writes the
 //! renderer's flows into the pages instead of comparing them: then read the difference.
 
 mod page_host;
 
 use std::path::Path;
 
+use explain::decode::{Line, Sources, decode};
 use page_host::PageHost;
-use rust_openflow::Flow;
+use rust_openflow::{Flow, FlowStats};
 use tests::case::{Case, Step};
 use tests::{evaluate, flows};
 
@@ -52,6 +53,25 @@ fn proof(_: &Path, page: String) -> datatest_stable::Result<()> {
     of_each_step(&page, |host, step| host.proved_otherwise(step))
 }
 
+/// `sgflow flows` has a name for every flow of a page, and for all that stands in it.
+fn named(_: &Path, page: String) -> datatest_stable::Result<()> {
+    let case = Case::parse(&page)?;
+    for step in &case.steps {
+        let flows = flows::of_step(step)?;
+        let lines: Vec<Line> = flows
+            .into_iter()
+            .enumerate()
+            .map(|(number, flow)| Line::of(number, flow, FlowStats::default()))
+            .collect();
+        for flow in decode(&lines, Sources::default()).flows {
+            if !flow.is_named() {
+                return Err(format!("{}: {:?}, unnamed {:?}", flow.text, flow.purpose, flow.unnamed).into());
+            }
+        }
+    }
+    Ok(())
+}
+
 fn of_each_step(
     page: &str,
     otherwise: impl Fn(&mut PageHost, &Step) -> Result<Vec<String>, String>,
@@ -73,4 +93,5 @@ datatest_stable::harness! {
     { test = renderer, root = "../flows/cases", pattern = r"\.md$" },
     { test = interpreter, root = "../flows/cases", pattern = r"\.md$" },
     { test = proof, root = "../flows/cases", pattern = r"\.md$" },
+    { test = named, root = "../flows/cases", pattern = r"\.md$" },
 }

@@ -198,6 +198,7 @@ fn flows_of_other_settings_are_known() {
         cookie=0x1, table=24, priority=2,arp,in_port=3,arp_spa=10.0.0.3 actions=goto_table:25\n\
         cookie=0x1, table=25, priority=2,in_port=3,dl_src=fa:16:3e:00:00:03 actions=goto_table:30\n\
         cookie=0x1, priority=9,in_port=3 actions=goto_table:25\n\
+        cookie=0x1, table=82, priority=70,ct_state=+new-est,ip,reg6=0xb,dl_src=fa:16:3e:00:00:09 actions=conjunction(9,1/2)\n\
         cookie=0x1, table=77, priority=100,udp,in_port=3,dl_src=fa:16:3e:00:00:03,tp_src=68,tp_dst=67 actions=CONTROLLER:0\n";
     let decoding = read(text, None);
     for flow in &decoding.flows {
@@ -209,6 +210,8 @@ fn flows_of_other_settings_are_known() {
             flow.unnamed
         );
     }
+    let wide = "any IPv4 address with MAC fa:16:3e:00:00:09 on VLAN 11 is a member of conjunction 9 (0.0.0.0/0) (new connections)";
+    says(&decoding, 82, wide);
     says(&decoding, 58, "limit of packet rate of what is sent by port 3 (fa:16:3e:00:00:03)");
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use explain::decode::{Decoding, Dump, Sources, Writer, decode, subjects};
+use pipeline::{Config, FlowOp, GenerationPool, Hook, Known, NetworkPort, OfPort, Renderer};
 use policy::document;
 
 /// A host with all kinds of rules, as `sgflow render` prints it (crates/sgflow/tests/demo_flows.rs).
@@ -153,4 +154,40 @@ fn a_port_is_concerned_by_its_own_and_its_sets_flows() {
     for not in ["in_port=4,", "table=107, priority=100,ip,reg7=0x3", "table=103, priority=0"] {
         assert!(concerned.iter().all(|text| !text.contains(not)), "{not}");
     }
+}
+
+/// While connections of Neutron's driver are taken over, and beside its agent.
+#[test]
+fn flows_of_a_take_over_and_of_the_driver_in_neutrons_agent_are_named() {
+    let config = Config { hook: Hook::Transient, ..Config::default() };
+    let mut renderer = Renderer::new(&config, Known::default());
+    renderer.take_over(true);
+    renderer.network_port(OfPort(9), Some(NetworkPort::Trunk));
+    let batch = renderer.commit(&mut GenerationPool::new(1, u32::MAX)).expect("generations");
+    let flows = batch.ops.into_iter().filter_map(|op| match op {
+        FlowOp::Set(flow) => Some(flow.to_string()),
+        FlowOp::Remove(_) => None,
+    });
+    let of_the_driver = ["cookie=0x41a7001d91f5cfde, table=60, priority=3 actions=resubmit(,100)".to_owned()];
+    let text: Vec<String> = flows.chain(of_the_driver).collect();
+    let takeovers =
+        text.iter().filter(|line| line.contains("table=109,") || line.contains("table=131,")).count();
+    assert!(takeovers > 8, "{takeovers}");
+    let decoding = read(&text.join("\n"));
+    for flow in &decoding.flows {
+        assert!(
+            flow.is_named() && flow.writer == Writer::Sgflow,
+            "{} {:?} {:?}",
+            flow.text,
+            flow.purpose,
+            flow.unnamed
+        );
+    }
+    let said = |line: &str| one(&decoding, line).purpose.expect("a purpose");
+    assert_eq!(
+        said("table=60, priority=3 "),
+        "frames that no flow of Neutron's takes enter the firewall here"
+    );
+    let tagged = said("in_port=9,vlan_tci=0x1000/0x1000");
+    assert_eq!(tagged, "tagged frames from the network, by network port 9: on the VLAN of their tag");
 }

@@ -288,6 +288,14 @@ fn a_switch_is_read_and_left_as_it_is() {
     );
     let rule = live(&["i4", "--brief", "--policy", policy.to_str().expect("UTF-8")]);
     assert!(rule.contains("ingress rule of set 1 (g): IPv4 from remote 1 (g)"), "{rule}");
+
+    // The same saved, with names for interfaces, and for the tables that we name in the database.
+    let names = ovs.ofctl(&["-O", "OpenFlow14", "--names", "dump-flows", "br-int"]).expect("a dump");
+    assert!(names.contains("in_port=tap1") && names.contains("\"sgflow-egress-policy\""), "{names}");
+    let saved = ovs.rundir().join("dump");
+    std::fs::write(&saved, names).expect("a file");
+    let text = page(&saved, &[]);
+    assert!(text.ends_with(&format!("standard input: {count} flows: {count} sgflow; all named\n")), "{text}");
     assert_eq!(flows(&ovs), before);
 }
 

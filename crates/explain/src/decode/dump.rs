@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipeline::LAYOUT;
+use pipeline::TABLE_PREFIXES;
 use rust_openflow::{Action, Field, Flow, FlowStats, PortNo};
 
 use super::look::{loads, whole};
@@ -262,15 +262,14 @@ fn names_in(line: &str) -> impl Iterator<Item = (usize, &str)> + Clone {
     })
 }
 
-/// Tables of ours that go by their names, as they do once `Flow_Table` rows name them.
+/// Tables of ours in place of the names that they have in the database (`Flow_Table`, column `name`). Those hold a hyphen, so
+/// that they are quoted wherever they stand.
 fn without_table_names(line: Cow<'_, str>) -> Cow<'_, str> {
     let mut line = line;
-    for (before, after) in [("table=", ","), ("table=", ")"), ("resubmit(,", ")"), ("goto_table:", "")] {
-        for table in LAYOUT.tables {
-            let named = format!("{before}{}{after}", table.name);
-            if line.contains(&named) {
-                line = line.replace(&named, &format!("{before}{}{after}", table.id)).into();
-            }
+    for (number, name, _) in TABLE_PREFIXES {
+        let quoted = format!("\"{name}\"");
+        if line.contains(&quoted) {
+            line = line.replace(&quoted, &number.to_string()).into();
         }
     }
     line
@@ -354,9 +353,11 @@ mod tests {
 
     #[test]
     fn tables_of_ours_may_go_by_their_names() {
-        let line = only("table=classify, priority=0 actions=set_field:0xc->reg10,resubmit(,drop)");
-        assert_eq!(line.flow.table, 100);
-        assert_eq!(line.flow.actions.last(), Some(&Action::resubmit(128)));
+        let line = only(
+            "table=\"sgflow-egress-packet\", priority=1,ip actions=ct(table=\"sgflow-ingress-policy\",zone=1),resubmit(,\"sgflow-egress-policy\")",
+        );
+        assert_eq!(line.flow.table, 104);
+        assert_eq!(line.flow.actions.last(), Some(&Action::resubmit(106)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod words;
 
 use std::collections::BTreeSet;
 
-use pipeline::{Hook, is_ours, layout};
+use pipeline::{is_ours, layout};
 use rust_openflow::{Flow, FlowStats};
 
 pub use concerns::{Concerns, Subject, subjects};
@@ -154,10 +154,9 @@ pub fn decode(lines: &[Line], sources: Sources<'_>) -> Decoding {
 /// By its cookie; by its table where cookies are not shown; and the hook is ours, whosever cookie it has.
 fn belongs_to_us(line: &Line) -> bool {
     let flow = &line.flow;
-    let mut adopted = flow.clone();
-    Hook::Transient.adopt(&mut adopted);
     let is_first = (flow.table, flow.priority) == (layout::hook::TABLE, layout::hook::ALL);
-    is_ours(adopted.cookie) || !line.has_cookie && (flow.table >= layout::classify::TABLE || is_first)
+    let has_our_place = flow.table >= layout::classify::TABLE || is_first;
+    is_ours(flow.cookie) || ours::is_hook_of_driver(flow) || !line.has_cookie && has_our_place
 }
 
 fn decode_line(line: &Line, names: &Names, neutrons: &BTreeSet<u64>) -> Decoded {

@@ -187,6 +187,25 @@ impl Terms<'_> {
             Action::SetField { field, value, mask } if is_named(*field) && *mask == field.full_mask() => {
                 self.value(*field, *value)
             }
+            Action::Move {
+                src: Subfield { field: Field::VlanVid, .. },
+                dst: Subfield { field: VLAN, .. },
+            } => "VLAN of the frame's tag".to_owned(),
+            Action::Move {
+                src: Subfield { field: VLAN, .. },
+                dst: Subfield { field: Field::VlanVid, .. },
+            } => "tag of the VLAN".to_owned(),
+            // Part of a register, or a register to somewhere else: of nobody's that is known here.
+            Action::SetField { field, .. }
+            | Action::Move { dst: Subfield { field, .. }, .. }
+            | Action::Push(Subfield { field, .. })
+            | Action::Pop(Subfield { field, .. })
+            | Action::OutputReg(Subfield { field, .. })
+                if is_named(*field) =>
+            {
+                self.unknown(action.to_string());
+                return None;
+            }
             Action::Ct(ct) => self.ct(ct),
             Action::CtClear => "forget tracking".to_owned(),
             Action::Conjunction { id, clause, n_clauses } => {
@@ -255,6 +274,9 @@ pub(super) fn reason(number: u32) -> Option<DropReason> {
 pub(super) fn dropped_for(actions: &[Action]) -> Option<DropReason> {
     loads(actions, layout::register::REASON).and_then(|number| reason(u32::try_from(number).ok()?))
 }
+
+/// The network's VLAN, ours and Neutron's.
+const VLAN: Field = layout::register::VLAN;
 
 /// Fields whose numbers stand for something; all others say what they are.
 fn named_field(key: &str) -> Option<Field> {

@@ -123,6 +123,18 @@ pub(super) fn destination(matches: &Match) -> Option<String> {
     address(matches, &fields)
 }
 
+/// A member of a remote as the other end of packets: its address, and the MAC that it is bound to where the address is too wide to
+/// be known by.
+pub(super) fn member(matches: &Match) -> String {
+    let family =
+        Wanted::of(matches).ethertype.map_or_else(|| "any".to_owned(), |family| format!("any {family}"));
+    let address = source(matches).or(destination(matches)).unwrap_or_else(|| format!("{family} address"));
+    match mac(matches, Field::EthSrc).or(mac(matches, Field::EthDst)) {
+        Some(mac) => format!("{address} with MAC {mac}"),
+        None => address,
+    }
+}
+
 fn address(matches: &Match, fields: &[Field]) -> Option<String> {
     fields.iter().find_map(|field| net(matches, *field)).map(|net| {
         match net.prefix_len() == net.max_prefix_len() {

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use policy::{AddressGroupId, Direction, Ethertype, Member, Policy, Remote};
 use rust_openflow::{Field, Flow};
 
@@ -98,7 +98,13 @@ pub(super) fn learn(conjunctions: &mut BTreeMap<u32, Conjunction>, flow: &Flow) 
         match clause {
             1 => {
                 let fields = [Field::Ipv4Src, Field::Ipv4Dst, Field::Ipv6Src, Field::Ipv6Dst];
-                conjunction.members.extend(fields.iter().find_map(|field| words::net(&flow.matches, *field)));
+                let net = fields.iter().find_map(|field| words::net(&flow.matches, *field));
+                // Of all addresses nothing is matched but the MAC that they are bound to.
+                let all = wanted.ethertype.map(|ethertype| match ethertype {
+                    Ethertype::Ipv4 => IpNet::V4(Ipv4Net::default()),
+                    Ethertype::Ipv6 => IpNet::V6(Ipv6Net::default()),
+                });
+                conjunction.members.extend(net.or(all));
             }
             2 => _ = conjunction.services.insert(wanted.text()),
             _ => {}

@@ -155,10 +155,10 @@ impl Names {
         port.vlan = register(layout::register::VLAN).or(port.vlan);
         port.zone = register(layout::register::ZONE);
         port.set = loads(&flow.actions, layout::register::SET).and_then(|set| u32::try_from(set).ok());
-        // A port of this host is loaded as the port concerned, what leads to the network is not.
-        let is_local = register(layout::register::OFPORT).is_some();
-        port.leads_to_network |= !is_local;
-        port.is_trusted |= is_local && port.zone.is_none();
+        // Of ports to the network alone the tag is looked at.
+        let is_to_network = flow.matches.get(Field::VlanTci).is_some();
+        port.leads_to_network |= is_to_network;
+        port.is_trusted |= !is_to_network && port.zone.is_none();
     }
 
     fn learn_address(&mut self, flow: &Flow) {

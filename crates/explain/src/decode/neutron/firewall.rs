@@ -131,7 +131,7 @@ fn conjunction(flow: &Flow, names: &Names, direction: Direction, own: Option<Str
             format!("{direction} rule of {own}: {} {way} {of}{which}", Wanted::of(&flow.matches).text()),
         ),
         (None, 1) => {
-            let address = words::source(&flow.matches).or(words::destination(&flow.matches))?;
+            let address = words::member(&flow.matches);
             let vlan = small(&flow.matches, Field::Reg(6))?;
             said("member", format!("{address} on VLAN {vlan} is a member of {of}{which}"))
         }

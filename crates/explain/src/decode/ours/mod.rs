@@ -5,7 +5,7 @@ mod phrases;
 use pipeline::layout::{self, SlotLayout, TableLayout, register};
 use pipeline::{FlowKind, LAYOUT, Name, decode_cookie};
 use policy::Direction;
-use rust_openflow::{Field, Flow};
+use rust_openflow::{Action, Field, Flow};
 
 use super::look::{clauses, loaded, loads, number, onwards, outputs, small};
 use super::names::{Names, direction_of};
@@ -18,8 +18,15 @@ pub(super) struct Meaning {
     pub(super) purpose: Option<String>,
 }
 
+/// Priority of the hook's second flow.
+const FLOOR: u16 = 3;
+
 /// `None` where no flow of ours ever stands.
 pub(super) fn meaning(flow: &Flow, names: &Names) -> Option<Meaning> {
+    if is_hook_of_driver(flow) && flow.priority == FLOOR {
+        let purpose = "frames that no flow of Neutron's takes enter the firewall here".to_owned();
+        return Some(Meaning { slot: "floor", purpose: Some(purpose) });
+    }
     let table = LAYOUT.tables.iter().find(|table| table.id == flow.table)?;
     let slot = table.slots.iter().find(|slot| slot.priority == flow.priority)?;
     let mut purpose = Fill { flow, names }.purpose(table, slot);
@@ -27,6 +34,15 @@ pub(super) fn meaning(flow: &Flow, names: &Names) -> Option<Meaning> {
         *purpose += &format!(": dropped as {}", reason.name());
     }
     Some(Meaning { slot: slot.name, purpose })
+}
+
+/// Whether sgflow's driver in Neutron's agent wrote it there: the hook, with a cookie of the agent's, and again below the flows of
+/// Neutron's own driver (integration/neutron/sgflow_neutron/sgflow_neutron/hook.py).
+pub(super) fn is_hook_of_driver(flow: &Flow) -> bool {
+    flow.table == layout::transient::TABLE
+        && flow.matches.is_empty()
+        && [layout::transient::ALL, FLOOR].contains(&flow.priority)
+        && flow.actions == [Action::resubmit(layout::classify::TABLE)]
 }
 
 /// What a cookie of ours says: kind and object.
@@ -136,12 +152,15 @@ impl Fill<'_> {
         let port = self.port(small(&self.flow.matches, Field::InPort)?);
         let load = |field| loads(&self.flow.actions, field).and_then(|value| u32::try_from(value).ok());
         let vlan = load(register::VLAN);
-        Some(match (load(register::SET), load(register::OFPORT), vlan) {
-            (Some(set), _, Some(vlan)) => {
-                format!("{port} sends, on VLAN {vlan}: filtered as {}", self.set(set))
+        Some(match (load(register::SET), vlan) {
+            // Of ports to the network alone the tag is looked at: the VLAN is its own, or there is none.
+            (None, vlan) if self.flow.matches.get(Field::VlanTci).is_some() => {
+                let vlan =
+                    vlan.map_or_else(|| "the VLAN of their tag".to_owned(), |vlan| format!("VLAN {vlan}"));
+                format!("{} from the network, by {port}: on {vlan}", packets(&self.flow.matches))
             }
-            (None, Some(_), Some(vlan)) => format!("{port} sends, on VLAN {vlan}: trusted"),
-            (_, None, _) => format!("{} from the network, by {port}", packets(&self.flow.matches)),
+            (Some(set), Some(vlan)) => format!("{port} sends, on VLAN {vlan}: filtered as {}", self.set(set)),
+            (None, Some(vlan)) => format!("{port} sends, on VLAN {vlan}: trusted"),
             _ => return None,
         })
     }
@@ -222,11 +241,8 @@ impl Fill<'_> {
                 ))
             }
             None => {
-                let address = words::source(&self.flow.matches).or(words::destination(&self.flow.matches))?;
-                let bound = words::mac(&self.flow.matches, Field::EthSrc)
-                    .or(words::mac(&self.flow.matches, Field::EthDst));
-                let bound = bound.map_or_else(String::new, |mac| format!(" with MAC {mac}"));
-                Some(format!("{direction}: {address}{bound} is a member of {remotes}"))
+                let member = words::member(&self.flow.matches);
+                Some(format!("{direction}: {member} is a member of {remotes}"))
             }
         }
     }

@@ -5,7 +5,7 @@
 const PHRASES: &[(&str, &str, &str)] = &[
     ("hook", "all", "every frame enters the firewall here"),
     ("transient", "all", "every frame that Neutron's tables let go of enters the firewall here"),
-    ("classify", "untagged", "untagged frames from the network, by {port}"),
+    ("classify", "untagged", "untagged frames from the network, by {port}: on VLAN 0"),
     ("classify", "closed", "frames of a port that has no policy"),
     ("base", "priority_tag", "an empty tag of a guest is taken off"),
     ("base", "mac", "{port} may send with MAC {mac}"),
