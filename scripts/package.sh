@@ -26,4 +26,4 @@ mkdir -p "$staged/release/pages" "$target/debian"
 cp "$built/sgflow" "$staged/release/"
 "$target/debug/examples/pages" "$staged/release/pages"
 gzip --best --no-name "$staged"/release/pages/man/*
-CARGO_TARGET_DIR=$staged "$cargo_deb" -p sgflow --no-build --output "$target/debian"
+CARGO_TARGET_DIR=$staged "$cargo_deb" -p sgflow --no-build --strip --output "$target/debian"

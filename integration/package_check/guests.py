@@ -10,6 +10,8 @@ from package_check.shell import Failed, wait_until
 BRIDGE = "br-int"
 NETWORK = "net-1"
 _GUESTS = {"vm1": ("fa:16:3e:00:00:01", "10.0.0.1"), "vm2": ("fa:16:3e:00:00:02", "10.0.0.2")}
+# Plugged in behind a hybrid bridge, and only for as long as there is a driver for that.
+_HYBRID_GUEST = {"vm3": ("fa:16:3e:00:00:03", "10.0.0.3")}
 
 _SERVE = """
 import socket, sys, threading
@@ -32,7 +34,7 @@ print(connection.recv(16).decode())
 
 
 def policy(ports: Sequence[int]) -> str:
-    """The document of both guests: TCP to these ports of the second one is admitted."""
+    """The document of all guests: TCP to these ports of the second one is admitted."""
     ingress = "".join(
         f"    {{id: i{port}, direction: ingress, ethertype: IPv4, protocol: tcp, port_range_min: {port}, "
         f"port_range_max: {port}}},\n"
@@ -41,7 +43,7 @@ def policy(ports: Sequence[int]) -> str:
     guests = "".join(
         f'- {{id: {name}, network_id: {NETWORK}, mac_address: "{mac}", '
         f"fixed_ips: [{{ip_address: {address}}}], security_groups: [g]}}\n"
-        for name, (mac, address) in _GUESTS.items()
+        for name, (mac, address) in (_GUESTS | _HYBRID_GUEST).items()
     )
     return (
         "security_groups:\n- {id: g, security_group_rules: [\n"

@@ -6,8 +6,17 @@ from pathlib import Path
 
 from package_check.shell import run
 
-# What a compute host has besides sgflow: systemd and Open vSwitch, and man-db to read man pages with.
-_PACKAGES = ("bash-completion", "dbus", "iproute2", "man-db", "openvswitch-switch", "systemd", "systemd-sysv")
+# What a compute host has besides sgflow: systemd, Open vSwitch and nftables; man-db to read man pages with.
+_PACKAGES = (
+    "bash-completion",
+    "dbus",
+    "iproute2",
+    "man-db",
+    "nftables",
+    "openvswitch-switch",
+    "systemd",
+    "systemd-sysv",
+)
 _SUITE = "bookworm"
 
 

@@ -30,6 +30,14 @@ _READABLE = [
 ]
 _WRITABLE = ["/run/sgflow", "/var/lib/sgflow", "/tmp"]
 _SECRET = "correct-horse-battery-staple"
+# The port vm3, behind a bridge of its own as Nova plugs it.
+_HYBRID_BRIDGE = [
+    "ip link add qbrvm3 up type bridge",
+    "ip link add tapvm3 up master qbrvm3 type veth peer name guest",
+    "ip link add qvbvm3 up master qbrvm3 type veth peer name qvovm3",
+    "ip link set qvovm3 up",
+    "ovs-vsctl add-port br-int qvovm3 -- set interface qvovm3 external_ids:iface-id=vm3",
+]
 _PAGES = (
     "sgflow",
     "sgflow-agent",
@@ -64,6 +72,7 @@ class Scenario:
             self.a_support_bundle_has_everything_and_no_secret,
             self.an_upgrade_restarts_it,
             self.stopped_it_leaves_the_flows,
+            self.a_hybrid_host_takes_a_drop_in,
             self.removed_it_leaves_the_flows,
             self.purged_it_leaves_no_trace,
         ]
@@ -245,6 +254,34 @@ class Scenario:
         self._run("sh", "-c", "! test -e /run/sgflow")
         self._run("systemctl", "start", "sgflow")
         self._converged()
+
+    def a_hybrid_host_takes_a_drop_in(self) -> None:
+        """With the drop-in for hybrid hosts and no capability more nftables holds a port, then flows again."""
+        self._run("systemctl", "stop", "sgflow")
+        for command in _HYBRID_BRIDGE:
+            self._run(*command.split())
+        directory = "/etc/systemd/system/sgflow.service.d"
+        self._run("mkdir", "--parents", directory)
+        self._run("cp", "/usr/share/doc/sgflow/examples/hybrid.conf", directory)
+        default = self._run("cat", "/etc/sgflow/sgflow.toml")
+        self._machine.write("/etc/sgflow/sgflow.toml", '[agent]\nfirewall_driver = "nftables"\n')
+        self._run("systemctl", "daemon-reload")
+        self._run("systemctl", "start", "sgflow")
+        # The other two are on no hybrid bridge, which it says.
+        wait_until("one port is held", lambda: self._status().startswith("degraded (1 ports"))
+        bounding = self._property("CapabilityBoundingSet")
+        _expect(bounding == "cap_net_admin", f"the bounding set is {bounding}")
+        held = self._run("nft", "list", "table", "bridge", "sgflow")
+        _expect("tapvm3" in held, f"nftables does not hold the port:\n{held}")
+        self._run("systemctl", "stop", "sgflow")
+        self._run("nft", "flush", "ruleset")
+        self._run("ovs-vsctl", "del-port", "qvovm3")
+        self._machine.write("/etc/sgflow/sgflow.toml", default)
+        self._run("rm", "--recursive", directory)
+        self._run("systemctl", "daemon-reload")
+        self._run("systemctl", "start", "sgflow")
+        self._converged()
+        self._guests.expect("flows again", p80=True, p81=False)
 
     def removed_it_leaves_the_flows(self) -> None:
         """Removed while it runs: the daemon ends, the settings stay, and so does what was in force."""

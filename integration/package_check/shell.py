@@ -12,6 +12,13 @@ class Failed(Exception):
 
 def run(*argv: str, timeout_s: float = 120, check: bool = True) -> str:
     """Runs a command and gives what it printed, both ways."""
+    try:
+        return _run(argv, timeout_s, check)
+    except subprocess.TimeoutExpired as late:
+        raise Failed(f"{' '.join(argv)}: not done within {timeout_s:g} s") from late
+
+
+def _run(argv: tuple[str, ...], timeout_s: float, check: bool) -> str:
     done = subprocess.run(
         argv,
         timeout=timeout_s,
