@@ -21,7 +21,7 @@ endif
 # Of each release of Neutron since 2023.1 the last version, oldest first.
 NEUTRON_VERSIONS ?= 22.2.1 23.5.0 24.2.2 25.2.3 26.0.6 27.0.4 28.0.2 29.0.0
 
-.PHONY: deps peers build test test-neutron test-neutron-driver test-neutron-level test-neutron-releases soak fuzz faults \
+.PHONY: deps peers build package test test-package test-neutron test-neutron-driver test-neutron-level test-neutron-releases soak fuzz faults \
 	mutants bench bench-store bench-neutron instructions lint deny demo clean
 
 build:
@@ -29,6 +29,18 @@ build:
 
 deps:
 	scripts/install-deps.sh
+
+# The Debian package, in debian/ of the target directory: docs/operations/install.md. PACKAGE_PROFILE=dev: of a quick build.
+PACKAGE_PROFILE ?= release
+package:
+	scripts/package.sh $(PACKAGE_PROFILE)
+
+# The package, of a quick build unless PACKAGE_PROFILE=release is given, on a clean Debian 12 that is booted for it.
+test-package: PACKAGE_PROFILE := dev
+test-package: package
+	scripts/install-packages.sh debootstrap ethtool
+	$(SUDO) env PYTHONPATH=integration PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m package_check \
+		--package $$(ls -t $(TARGET_DIR)/debian/*.deb | head -1) --work $(abspath $(TARGET_DIR))/package
 
 # Whom `make bench BENCH_ARGS="--peer neutron --peer ovn"` measures sgflow against.
 peers:

@@ -321,6 +321,22 @@ mod tests {
     }
 
     #[test]
+    fn the_packaged_file_says_nothing_and_what_it_has_commented_out_is_the_default() {
+        let text = include_str!("../../../packaging/sgflow.toml");
+        assert_eq!(Settings::parse(text).expect("the file is good"), Settings::default());
+        let is_example = |line: &str| line.starts_with('#') && line.contains(" = ");
+        let uncommented: Vec<&str> =
+            text.lines().map(|line| if is_example(line) { &line[1..] } else { line }).collect();
+        let mut config =
+            Settings::parse(&uncommented.join("\n")).expect("its examples too").complete().expect("complete");
+        let defaults = Settings::default().complete().expect("complete");
+        // The store and the name of the host have no default to be shown.
+        assert!(config.store.take().is_some());
+        config.host.clone_from(&defaults.host);
+        assert_eq!(config, defaults);
+    }
+
+    #[test]
     fn the_documented_file_is_read() {
         let (_, rest) = DOCUMENT.split_once("```toml\n").expect("an example");
         let (example, _) = rest.split_once("```").expect("its end");
