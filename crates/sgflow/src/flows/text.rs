@@ -193,9 +193,7 @@ fn packets(flows: &[&Decoded]) -> String {
 /// `12,345`; from a hundred million on, millions.
 fn grouped(number: u64) -> String {
     const MANY: u64 = 100_000_000;
-    if number >= MANY {
-        return format!("{}M", grouped(number / 1_000_000));
-    }
+    let (number, unit) = if number >= MANY { (number / 1_000_000, "M") } else { (number, "") };
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -204,7 +202,7 @@ fn grouped(number: u64) -> String {
         }
         text.push(digit);
     }
-    text
+    text + unit
 }
 
 /// Words behind what the first line begins with, in lines of at most so many columns; what is longer than a line stays whole.
