@@ -23,6 +23,9 @@ use crate::source::{Broker, Tls, TransportUrl};
 /// Where the settings are when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/sgflow/sgflow.toml";
 
+/// Where documents are if nothing else is said.
+pub const DEFAULT_POLICY_PATH: &str = "/etc/sgflow/policy.d";
+
 /// Where the daemon's API is when nothing else is said.
 pub const DEFAULT_API_SOCKET: &str = "/run/sgflow/sgflow.sock";
 
@@ -517,7 +520,7 @@ impl Settings {
             ovsdb,
             policy_source,
             neutron,
-            policy_path: policy.path.unwrap_or_else(|| PathBuf::from("/etc/sgflow/policy.d")),
+            policy_path: policy.path.unwrap_or_else(|| PathBuf::from(DEFAULT_POLICY_PATH)),
             store,
             api_socket: api.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_API_SOCKET)),
             api_metrics: api.metrics,

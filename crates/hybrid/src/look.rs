@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use policy::{AddressGroup, AddressGroupId, Ethertype, GroupId, Port, PortId, SecurityGroup};
+use policy::{AddressGroup, AddressGroupId, Ethertype, GroupId, Policy, Port, PortId, SecurityGroup};
 
 use crate::dialect::Dialect;
 use crate::firewall::{FAMILIES, Firewall, Plug, RefusedRule};
@@ -13,6 +13,15 @@ impl<D: Dialect> Firewall<D> {
     /// A port of the policy, wherever it is.
     pub fn port(&self, id: &PortId) -> Option<&Arc<Port>> {
         self.sets.port(id)
+    }
+
+    /// All that it is to enforce. Its objects are shared.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            groups: self.groups().clone(),
+            address_groups: self.address_groups().clone(),
+            ports: self.sets.ports().clone(),
+        }
     }
 
     /// How a port is plugged in here.

@@ -196,6 +196,11 @@ impl Sets {
         self.members.get(remote).map_or([0; 2], Members::counts)
     }
 
+    /// The ports of the policy.
+    pub(crate) fn ports(&self) -> &BTreeMap<PortId, Arc<Port>> {
+        &self.ports
+    }
+
     /// A port of the policy.
     pub(crate) fn port(&self, id: &PortId) -> Option<&Arc<Port>> {
         self.ports.get(id)

@@ -61,10 +61,10 @@ pub(crate) struct Listed {
 impl ConnectionsCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let config = self.settings.config()?;
-        let (policy, is_complete) = policy_of(&config)?;
+        let (policy, is_complete) = policy_of(&config).await?;
         let port = find_port(&policy, &self.port)?;
         let proposed = match self.proposed {
-            Some(path) => Some(policy_of(&Config { policy_path: path, ..config.clone() })?.0),
+            Some(path) => Some(policy_of(&Config { policy_path: path, ..config.clone() }).await?.0),
             None => None,
         };
         let within = Duration::from_secs_f64(self.timeout);

@@ -74,7 +74,7 @@ struct Reach {
 impl DiffCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let config = self.settings.config()?;
-        let (policy, is_complete) = policy_of(&config)?;
+        let (policy, is_complete) = policy_of(&config).await?;
         let within = Duration::from_secs_f64(self.timeout);
         let diff = match config.firewall_driver {
             FirewallDriver::Noop => {

@@ -309,11 +309,11 @@ fn what_makes_no_sense_is_said() {
         stderr(&output)
     };
     expect![[r#"
-        sgflow: port p-9: the policy does not know it
+        sgflow: port p-9: the policy does not know it; if it is plugged in, it is closed (no-policy)
     "#]]
     .assert_eq(&refused("p-9 --from 10.0.0.1 --proto tcp --dport 1"));
     expect![[r#"
-        sgflow: port p-99: the policy does not know it
+        sgflow: --from p-99: it is no address, nor a port: port p-99: the policy does not know it; if it is plugged in, it is closed (no-policy)
     "#]]
     .assert_eq(&refused("p-1 --from p-99 --proto tcp --dport 1"));
     expect![[r#"

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use common::{
-    Agent, POLICY, bridge, document, eventually, flows, is_exact, is_open, ovs, plug, sgflow, stderr,
+    Agent, POLICY, bridge, document, eventually, flows, is_exact, is_open, ovs, plug, sgflow, socket, stderr,
+    stdout,
 };
 use lab::{Databases, Ovs};
 
@@ -162,4 +163,33 @@ fn a_port_that_is_bound_elsewhere_and_still_plugged_in_stays_open_until_it_is_pu
     ovs.del_port("tap2").expect("it is pulled out");
     plug(&ovs, 2);
     eventually("it is open again", || is_open(&ovs, 2));
+}
+
+#[test]
+fn what_is_explained_is_what_the_agent_enforces() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let store = alone();
+    put(&ovs, &store, POLICY);
+    let _agent = agent(&ovs, &store, &[]);
+    is_exact(&ovs);
+    let explain = |from: &str| {
+        let mut command = sgflow();
+        command.args(["explain", "p-2", "--from", from, "--proto", "tcp", "--dport", "80"]);
+        command.args(["--policy-source", "store", "--store", &store.remotes(), "--ovsdb", &ovs.db_remote()]);
+        let output = command.arg("--api-socket").arg(socket(&ovs)).output().expect("sgflow runs");
+        assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+        stdout(&output)
+    };
+    let agrees = "the flows agree: ";
+    // p-3 is nowhere on this host: its address is a member that the host was told of.
+    for member in ["p-1", "10.1.0.3"] {
+        let text = explain(member);
+        assert!(text.contains("p-2 ingress: accepted (rule): rule i4 of g"), "{text}");
+        assert!(text.contains(agrees) && !text.contains("ALARM"), "{text}");
+    }
+    let text = explain("10.9.9.9");
+    let nearest =
+        "which allows IPv4 everything from its own group; the source 10.9.9.9 is no member of the group";
+    assert!(text.contains(nearest) && text.contains(agrees), "{text}");
 }

@@ -18,7 +18,7 @@ use super::{GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PortEntry,
 /// How long the daemon may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// An answer is not larger.
-const ANSWER_BYTES: usize = 16 << 20;
+const ANSWER_BYTES: usize = 256 << 20;
 
 /// No answer from the daemon, or none that can be used.
 #[derive(Debug, Error)]
@@ -91,6 +91,14 @@ pub async fn groups(path: &Path, one: Option<&str>) -> Result<Vec<GroupEntry>, C
             None => return Ok(groups),
         }
     }
+}
+
+/// Asks for the policy that the daemon enforces, as a document.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn policy(path: &Path) -> Result<serde_json::Value, ClientError> {
+    get(path, "/v1/policy").await
 }
 
 /// Asks what the daemon logs.

@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] as JSON |
 //! | `GET /v1/ports?id=&after=&limit=` | [`PortPage`]: the ports of this host |
 //! | `GET /v1/groups?id=&after=&limit=` | [`GroupPage`]: the groups of the policy |
+//! | `GET /v1/policy` | the policy that is to be enforced, as a document |
 //! | `GET /v1/log`, `PUT /v1/log` | [`LogState`]: what is logged; the second takes a [`LogChange`] |
 //! | `GET /v1/neutron-driver` | [`DriverState`]: what is held of what Neutron's agent has told |
 //! | `POST /v1/neutron-driver?wait=S` | takes a [`neutron::driver::Change`], and answers with a [`ChangeAnswer`] when it is in force |
@@ -28,12 +29,13 @@ mod time;
 
 use std::time::Duration;
 
+use ::policy::Policy;
 use neutron::driver::Change;
 use tokio::sync::oneshot;
 
 use crate::metrics::Snapshot;
 
-pub use client::{ClientError, groups, log, ports, set_log, status};
+pub use client::{ClientError, groups, log, policy, ports, set_log, status};
 pub use driver_calls::{Applied, ChangeAnswer, ChangeRefused, ClosedPort, DriverState};
 pub use groups::{GroupCursor, GroupEntry, GroupKind, GroupPage, SetFill};
 pub use log::{LogChange, LogFilter, LogState};
@@ -55,6 +57,8 @@ pub enum Request {
     Ports(PageQuery, oneshot::Sender<PortPage>),
     /// The groups of the policy; no answer from who has no datapath.
     Groups(PageQuery, oneshot::Sender<GroupPage>),
+    /// The policy that is to be enforced; no answer from who has no datapath.
+    Policy(oneshot::Sender<Policy>),
     /// What it holds of what Neutron's agent has told; no answer if the policy comes from elsewhere.
     DriverState(oneshot::Sender<DriverState>),
     /// Neutron's agent tells something; no answer if the policy comes from elsewhere.

@@ -109,6 +109,7 @@ impl Server {
             .route("/v1/status", get(status))
             .route("/v1/ports", get(ports))
             .route("/v1/groups", get(groups))
+            .route("/v1/policy", get(policy))
             .route("/v1/neutron-driver", get(driver_state).post(change))
             .route("/v1/log", get(log_state).put(change_log))
             .layer(Extension(log))
@@ -336,6 +337,29 @@ async fn groups(
     let page = ask(&requests, |answer| Request::Groups(query, answer), ANSWER).await?;
     page.map(Json).ok_or_else(Refusal::no_datapath)
 }
+
+async fn policy(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Peer(peer)): Extension<Peer>,
+) -> Result<Json<Value>, Refusal> {
+    may(peer, may_read, GROUP).await?;
+    let policy = ask(&requests, Request::Policy, ANSWER).await?.ok_or_else(Refusal::no_datapath)?;
+    let written = tokio::task::spawn_blocking(move || document_of(&policy)).await;
+    written.map(Json).map_err(|_| Refusal::late())
+}
+
+/// A member that is no port of this host stands in the policy as a port of no network, which no document may have.
+fn document_of(policy: &policy::Policy) -> Value {
+    let mut document = policy::document::write(policy);
+    let ports = document["ports"].as_array_mut().into_iter().flatten();
+    for port in ports.filter(|port| port["network_id"] == "") {
+        port["network_id"] = Value::from(ELSEWHERE);
+    }
+    document
+}
+
+/// The network of those.
+const ELSEWHERE: &str = "elsewhere";
 
 async fn driver_state(
     State(requests): State<mpsc::Sender<Request>>,

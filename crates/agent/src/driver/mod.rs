@@ -8,7 +8,8 @@ mod openvswitch;
 use std::collections::BTreeSet;
 use std::future::Future;
 
-use policy::{PolicyDelta, PortId};
+use policy::{Policy, PolicyDelta, PortId};
+use tokio::sync::oneshot;
 
 pub use hybrid::{
     Hybrid, HybridError, HybridSetup, InForce, OnceError, Variant, converge_once, in_force, programs_started,
@@ -71,6 +72,10 @@ pub trait Driver {
         // Who asked may be gone.
         _ = question.answer.send(PortPage::default());
     }
+
+    /// Answers with the policy that is to be enforced; there is no answer from who keeps none. Its objects are shared, so that the loop waits as long as
+    /// it takes to copy their ids.
+    fn tell_policy(&mut self, _answer: oneshot::Sender<Policy>) {}
 
     /// Answers with a page of the policy's groups, as [`Driver::list_ports`] does.
     fn list_groups(&mut self, question: Question<GroupPage>) {

@@ -4,10 +4,11 @@ mod asked;
 mod switch;
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use agent::config::{Config, FirewallDriver, SourceKind};
+use agent::config::{Config, DEFAULT_POLICY_PATH, FirewallDriver, SourceKind};
 use agent::source::{Documents, Feed};
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use explain::answer::{Answer, answer};
 use explain::question::Question;
@@ -66,7 +67,7 @@ struct Half {
 impl ExplainCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let config = self.settings.config()?;
-        let (policy, is_complete) = policy_of(&config)?;
+        let (policy, is_complete) = policy_of(&config).await?;
         let questions = self.packet.questions(&policy, &self.port)?;
         let settings = Settings {
             permitted_ethertypes: config.permitted_ethertypes.clone(),
@@ -102,13 +103,23 @@ impl ExplainCommand {
     }
 }
 
-/// The policy to answer from, and whether nothing of it was refused.
-pub(crate) fn policy_of(config: &Config) -> anyhow::Result<(Policy, bool)> {
-    if config.policy_source != SourceKind::File && !config.policy_path.exists() {
-        bail!("policy.source: the policy is in no document; give it as one, --policy FILE");
-    }
+/// The policy to answer from, and whether nothing of it was refused: that of a document, where documents are its source or one is
+/// given; else what the daemon is to enforce.
+pub(crate) async fn policy_of(config: &Config) -> anyhow::Result<(Policy, bool)> {
+    let documents = match config.policy_source == SourceKind::File
+        || config.policy_path != Path::new(DEFAULT_POLICY_PATH)
+    {
+        true => Documents::read(&config.policy_path)?,
+        false => {
+            let asked = agent::api::policy(&config.api_socket).await;
+            let document = asked
+                .context("the policy is in no document, and the agent was asked for it (or --policy FILE)")?;
+            let text = document.to_string();
+            Documents { files: vec![(AGENTS.to_owned(), text.into())], written: None }
+        }
+    };
     let mut feed = Feed::default();
-    let update = feed.take(&Documents::read(&config.policy_path)?);
+    let update = feed.take(&documents);
     print_refused(&update);
     match feed.policy() {
         Some(policy) if update.delta.is_some() => {
@@ -117,6 +128,9 @@ pub(crate) fn policy_of(config: &Config) -> anyhow::Result<(Policy, bool)> {
         _ => bail!("the document was refused whole: there is no policy to answer from"),
     }
 }
+
+/// What the agent's policy is called where something is wrong with it.
+const AGENTS: &str = "the agent's policy";
 
 /// What is told.
 struct Told<'a> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hybrid::{Firewall, Remote};
-use policy::{GroupId, PortId};
+use policy::{GroupId, Policy, PortId};
 use tokio::sync::oneshot;
 
 use super::super::listing;
@@ -24,6 +24,8 @@ pub(super) enum Show {
     },
     /// Groups.
     Groups(Question<GroupPage>),
+    /// The whole policy.
+    Policy(oneshot::Sender<Policy>),
 }
 
 /// Why no frame of a port passes, or each, although the policy says otherwise.

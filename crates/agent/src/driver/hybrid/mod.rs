@@ -26,8 +26,9 @@ use std::time::Duration;
 
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
-use policy::{PolicyDelta, PortId};
+use policy::{Policy, PolicyDelta, PortId};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -384,6 +385,10 @@ impl Driver for Hybrid {
 
     fn list_groups(&mut self, question: Question<GroupPage>) {
         self.show(Show::Groups(question));
+    }
+
+    fn tell_policy(&mut self, answer: oneshot::Sender<Policy>) {
+        self.show(Show::Policy(answer));
     }
 }
 

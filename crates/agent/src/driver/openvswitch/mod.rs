@@ -17,11 +17,11 @@ use std::time::Duration;
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
 use pipeline::Hook;
-use policy::{PolicyDelta, PortId};
+use policy::{Policy, PolicyDelta, PortId};
 use rust_openflow::client::Target;
 use rust_openflow::{Flow, FlowMod};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error};
 use verify::symbolic::LocalPort;
@@ -431,6 +431,11 @@ impl Driver for OpenvSwitch {
             Some(mirror) => mirror.complete_page(page, question.answer),
             None => _ = question.answer.send(page),
         }
+    }
+
+    fn tell_policy(&mut self, answer: oneshot::Sender<Policy>) {
+        // Who asked may be gone.
+        _ = answer.send(self.engine.policy().clone());
     }
 }
 

@@ -11,12 +11,11 @@ use super::servers::{Servers, seconds};
 use super::{BATCH, report};
 
 /// Ports, rows of a transaction at most, and the election timer in seconds.
-const CASES: [(usize, usize, u64); 7] = [
+const CASES: [(usize, usize, u64); 6] = [
     (1_000, usize::MAX, 1),
     (10_000, usize::MAX, 1),
     (20_000, usize::MAX, 1),
     (30_000, usize::MAX, 1),
-    (100_000, usize::MAX, 1),
     (100_000, usize::MAX, 8),
     (100_000, BATCH, 1),
 ];
