@@ -88,7 +88,7 @@ impl Host {
         let agent = Agent::start_at_home(&ovs, &hybrid);
         // The guest's neighbours are on the switch, where this driver filters nobody, and says so.
         eventually("in force", || {
-            let said = stdout(&status(&ovs, &[]));
+            let said = stdout(&status(&ovs, &[])).split_whitespace().collect::<Vec<_>>().join(" ");
             said.starts_with("degraded") && said.contains("this driver does not filter it")
         });
         drop(agent);

@@ -83,7 +83,8 @@ fn wanted(held: &[Flow], found: &Found) -> Vec<Flow> {
     wanted.into_values().collect()
 }
 
-fn without(policy: &Policy, refused: &[RefusedRule]) -> Policy {
+/// The policy without rules that the driver refuses: they admit nothing.
+pub fn without(policy: &Policy, refused: &[RefusedRule]) -> Policy {
     let mut policy = policy.clone();
     for rule in refused {
         if let Some(group) = policy.groups.get_mut(&rule.group) {

@@ -498,7 +498,9 @@ impl Settings {
             return Err(ConfigError::NoStore);
         }
         let asks_neutron = role == Role::Publisher || policy_source == SourceKind::NeutronRpc;
-        let neutron = asks_neutron.then(|| neutron.complete()).transpose()?;
+        // Commands that ask the daemon do not need what it has from its environment.
+        let has_url = neutron.transport_url.is_some();
+        let neutron = (asks_neutron && has_url).then(|| neutron.complete()).transpose()?;
         Ok(Config {
             role,
             firewall_driver: agent.firewall_driver.unwrap_or(FirewallDriver::OpenvSwitch),
@@ -573,6 +575,17 @@ fn complete_tls(
         key: key.ok_or_else(|| missing("private_key"))?,
         server_name: None,
     }))
+}
+
+impl Config {
+    /// How to reach Neutron's message queue, for who follows it.
+    ///
+    /// # Errors
+    /// It is not said.
+    pub fn broker(&self) -> Result<&Broker, ConfigError> {
+        let why = "source neutron-rpc and role publisher take it";
+        self.neutron.as_ref().ok_or(ConfigError::IncompleteNeutron("transport_url", why))
+    }
 }
 
 impl NeutronSettings {
@@ -735,7 +748,7 @@ mod tests {
         };
         let error = |text: &str| config(text).unwrap_err().to_string();
         assert_eq!(
-            error(""),
+            config("").unwrap().broker().unwrap_err().to_string(),
             "neutron: transport_url is not set; source neutron-rpc and role publisher take it"
         );
         let url = "transport_url = \"rabbit://u:secret@h/v\"\n";

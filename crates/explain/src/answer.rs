@@ -77,6 +77,21 @@ impl fmt::Display for Answer {
     }
 }
 
+impl Answer {
+    /// What a policy says of this packet that does not know the port.
+    #[must_use]
+    pub fn of_unknown_port(&self) -> Self {
+        Answer {
+            accepted: false,
+            reason: DropReason::NoPolicy.to_string(),
+            rules: Vec::new(),
+            misses: Vec::new(),
+            why: "the policy does not know the port: it is closed".to_owned(),
+            ..self.clone()
+        }
+    }
+}
+
 /// Answers from the policy alone.
 ///
 /// # Errors
@@ -178,11 +193,14 @@ impl Subject<'_> {
             let but = nearest.but.join(", ");
             return format!("nearest is rule {rule} of {group_name}, which allows {allows}; {but}");
         }
-        // A connection is judged by the direction of its first packet.
+        let is_stateful = |group: &GroupId| self.policy.groups.get(group).is_none_or(|group| group.stateful);
+        let stateful = port.is_some_and(|port| port.security_groups.iter().any(is_stateful));
+        // A connection is judged by the direction of its first packet; stateless groups know of none.
         let asked = match self.tracking {
-            Tracking::Connection(connection) => connection.original,
+            Tracking::Connection(connection) if stateful => connection.original,
             _ => self.question.direction,
         };
+        let stateless = if stateful { "" } else { ", and is stateless: an answer needs a rule of its own" };
         let groups: Vec<&str> = port
             .into_iter()
             .flat_map(|port| &port.security_groups)
@@ -190,7 +208,7 @@ impl Subject<'_> {
             .collect();
         match groups.as_slice() {
             [] => "the port has no security group, so no rule".to_owned(),
-            [one] => format!("its group {one} has no {asked} rule"),
+            [one] => format!("its group {one} has no {asked} rule{stateless}"),
             several => format!("none of its groups {} has an {asked} rule", several.join(", ")),
         }
     }

@@ -99,6 +99,8 @@ pub enum QuestionError {
 const SOMEBODY: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x01]);
 /// The ICMP error that a related packet is: destination unreachable (RFC 792; RFC 4443, section 3.1).
 const UNREACHABLE: [(Ethertype, u8); 2] = [(Ethertype::Ipv4, 3), (Ethertype::Ipv6, 1)];
+/// Ethertype of RARP (RFC 903).
+const RARP: u16 = 0x8035;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -118,6 +120,7 @@ impl Question {
             Direction::Ingress => ((peer_mac, self.peer), (own_mac, own)),
         };
         let payload = match self.content {
+            Content::Ethertype(RARP) => Payload::Rarp,
             Content::Ethertype(number) => Payload::Other(number),
             Content::Arp => {
                 let v4 = |ip| match ip {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::layout;
+use policy::Direction;
 use rust_openflow::{Flow, FlowKey};
 
 use crate::decode::{Decoded, Decoding, Line, RuleName, Sources, decode};
@@ -47,6 +48,17 @@ impl Readable {
     /// The conntrack zone of the port at this OpenFlow port.
     pub fn zone_of(&self, ofport: u16) -> Option<u16> {
         self.decoding.names.ports.get(&ofport).and_then(|port| port.zone)
+    }
+
+    /// The way of the first packet of connections that carry this `ct_mark`, seen from the port: generations are of one direction each.
+    pub fn direction_of(&self, mark: u32) -> Option<Direction> {
+        let generation = self.decoding.names.generations.get(&mark)?;
+        generation.stamps.iter().map(|(direction, _)| *direction).next()
+    }
+
+    /// Whether connections with this `ct_mark` go on without being judged again.
+    pub fn is_in_force(&self, mark: u32) -> bool {
+        self.decoding.names.generations.get(&mark).is_some_and(|generation| !generation.in_force.is_empty())
     }
 
     /// The rules of the flow that decided about a packet; empty if none did. Of a remote group, whichever rule of the remote it may

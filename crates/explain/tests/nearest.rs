@@ -123,3 +123,16 @@ fn asked(text: &str) -> Question {
         state,
     }
 }
+
+#[test]
+fn a_stateless_group_is_said_to_be_one() {
+    let mut document = document(&["r1 egress IPv4"]);
+    document["security_groups"][0]["stateful"] = false.into();
+    let parsed = parse(&[("policy.json", &document.to_string())], None);
+    let evaluator = Evaluator::new(&parsed.policy, Settings::default());
+    let answer = answer(&evaluator, &asked("from 10.9.9.9 tcp 40000 source 443 reply")).unwrap();
+    assert_eq!(
+        answer.why,
+        "its group web has no ingress rule, and is stateless: an answer needs a rule of its own"
+    );
+}

@@ -58,7 +58,7 @@ impl AgentCommand {
             SourceKind::NeutronDriver => Source::NeutronDriver(new_name()?),
             SourceKind::Store => Source::Store(Box::new(Store::begin(store_setup(&config)?))),
             SourceKind::NeutronRpc => {
-                let broker = config.neutron.clone().context("the settings of neutron-rpc")?;
+                let broker = config.broker()?.clone();
                 Source::NeutronRpc(source::follow(broker, rpc_options(&config)?))
             }
         };
@@ -91,7 +91,7 @@ async fn publish(
 ) -> anyhow::Result<()> {
     // Settings of this role without them are not complete.
     let store = config.store.as_ref().context("where the policy store is")?;
-    let broker = config.neutron.clone().context("where Neutron's message queue is")?;
+    let broker = config.broker()?.clone();
     let remotes = store.remotes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     info!(store = remotes, neutron = %broker.url, "sgflow publisher");
     let name = format!("{} {}", config.host, new_name()?);

@@ -1,5 +1,6 @@
 //! `sgflow connections`: what a port's conntrack zone holds, and the rule that admits each connection now.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,14 +13,15 @@ use conntrack::{Ends, Tuple};
 use explain::answer::{Answer, answer};
 use explain::question::{Content, PacketState, Question};
 use hybrid::Devices;
+use hybrid::mark::{BEGUN_BY_PORT, REVOKED};
 use policy::document::protocol_name;
-use policy::evaluator::{Datapath, Detail, Evaluator, Settings};
-use policy::{Direction, Ethertype, Policy, Port};
+use policy::evaluator::{Detail, Evaluator};
+use policy::{Direction, Ethertype, Policy, Port, PortId, PortProtocol};
 use serde_json::{Value, json};
 
 use crate::apply::seconds;
 use crate::exit::Exit;
-use crate::explain::{find_port, policy_of};
+use crate::explain::{ID_IN_NAME, find_port, judged_by, policy_at, policy_of};
 use crate::held::Held;
 use crate::options::{SettingsOptions, hybrid_setup};
 use crate::tracked::{self, Entry};
@@ -52,6 +54,8 @@ pub(crate) struct ConnectionsCommand {
 pub(crate) struct Listed {
     entry: Entry,
     direction: Direction,
+    /// Whether the firewall has noted that it admits it.
+    is_stamped: bool,
     /// By the policy in force.
     now: Answer,
     /// By the one that is proposed.
@@ -60,20 +64,24 @@ pub(crate) struct Listed {
 
 impl ConnectionsCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let is_given = self.settings.policy_given().is_some();
         let config = self.settings.config()?;
-        let (policy, is_complete) = policy_of(&config).await?;
+        let (policy, is_read) = policy_of(&config, is_given).await?;
         let port = find_port(&policy, &self.port)?;
-        let proposed = match self.proposed {
-            Some(path) => Some(policy_of(&Config { policy_path: path, ..config.clone() }).await?.0),
-            None => None,
+        let (proposed, is_proposed_whole) = match &self.proposed {
+            Some(path) => policy_at(path).map(|(policy, is_whole)| (Some(policy), is_whole))?,
+            None => (None, true),
         };
         let within = Duration::from_secs_f64(self.timeout);
-        let zone = zone_of(&config, &policy, port, within).await?;
-        let entries = match config.firewall_driver {
-            FirewallDriver::OpenvSwitch => tracked::of_switch(&config, None, zone).await?,
-            _ => tracked::of_kernel(zone)?,
+        let seen = Seen::of(&config, &policy, within).await?;
+        let zone = seen.zone_of(port)?;
+        let entries = match seen {
+            Seen::Switch(_) => tracked::of_switch(&config, None, zone).await?,
+            Seen::Kernel(_) => tracked::of_kernel(zone)?,
         };
-        let judges = Judges::new(&config, &policy, proposed.as_ref());
+        let is_complete = is_read && is_proposed_whole && seen.held().is_none_or(|held| held.is_complete);
+        let enforced = seen.held().map_or(&policy, |held| &held.policy);
+        let judges = Judges::new(&config, enforced, proposed.as_ref(), &seen);
         let listed: Vec<Listed> =
             entries.into_iter().map(|entry| judges.judge(port, entry)).collect::<Result<_, _>>()?;
         match self.json {
@@ -84,70 +92,117 @@ impl ConnectionsCommand {
     }
 }
 
-/// The conntrack zone of a port that is on this host.
-pub(crate) async fn zone_of(
-    config: &Config,
-    policy: &Policy,
-    port: &Port,
-    within: Duration,
-) -> anyhow::Result<u16> {
-    let zone = match config.firewall_driver {
-        FirewallDriver::Noop => {
-            bail!("firewall_driver {}: there is nothing to look at", config.firewall_driver)
+/// What enforces the policy here, as far as connections depend on it.
+pub(crate) enum Seen {
+    /// The bridge.
+    Switch(Box<Held>),
+    /// Zones by what the names of a port's devices end in.
+    Kernel(BTreeMap<String, u16>),
+}
+
+impl Seen {
+    async fn of(config: &Config, policy: &Policy, within: Duration) -> anyhow::Result<Self> {
+        match config.firewall_driver {
+            FirewallDriver::Noop => {
+                bail!("firewall_driver {}: there is nothing to look at", config.firewall_driver)
+            }
+            FirewallDriver::IptablesHybrid | FirewallDriver::Nftables => Self::kernel(config),
+            FirewallDriver::OpenvSwitch => {
+                Ok(Seen::Switch(Box::new(Held::read(config, policy, within).await?)))
+            }
         }
-        FirewallDriver::IptablesHybrid | FirewallDriver::Nftables => {
-            let zones = in_force(&hybrid_setup(config))?.zones;
-            // Neutron names the devices after the first characters of the id.
-            let name: String = port.id.as_str().chars().take(11).collect();
-            let devices = Devices::of_interface(&format!("qvo{name}"));
-            devices.and_then(|devices| zones.get(devices.end()).copied())
+    }
+
+    pub(crate) fn kernel(config: &Config) -> anyhow::Result<Self> {
+        Ok(Seen::Kernel(in_force(&hybrid_setup(config))?.zones))
+    }
+
+    fn held(&self) -> Option<&Held> {
+        match self {
+            Seen::Switch(held) => Some(held),
+            Seen::Kernel(_) => None,
         }
-        FirewallDriver::OpenvSwitch => {
-            let held = Held::read(config, policy, within).await?;
-            let local = held.found.ports.iter().find(|local| local.id == port.id);
-            local.and_then(|local| held.readable.zone_of(local.ofport))
+    }
+
+    /// The conntrack zone of a port that is on this host.
+    fn zone_of(&self, port: &Port) -> anyhow::Result<u16> {
+        let zone = match self {
+            Seen::Switch(held) => {
+                let local = held.found.ports.iter().find(|local| local.id == port.id);
+                local.and_then(|local| held.readable.zone_of(local.ofport))
+            }
+            Seen::Kernel(zones) => zone_in(zones, &port.id),
+        };
+        let none =
+            || format!("port {}: it is not on this host, or closed, or trusted: it has no zone", port.id);
+        zone.with_context(none)
+    }
+
+    /// The way of a connection's first packet, by what the firewall has noted on it.
+    fn direction_of(&self, mark: u32) -> Option<Direction> {
+        match self {
+            Seen::Switch(held) => held.readable.direction_of(mark),
+            Seen::Kernel(_) if mark & BEGUN_BY_PORT != 0 => Some(Direction::Egress),
+            Seen::Kernel(_) => Some(Direction::Ingress),
         }
-    };
-    zone.with_context(|| {
-        format!("port {}: it is not on this host, or closed, or trusted: it has no zone", port.id)
-    })
+    }
+
+    /// Whether the firewall lets a connection with this mark go on as it is.
+    pub(crate) fn is_admitted(&self, mark: u32) -> bool {
+        match self {
+            Seen::Switch(held) => held.readable.is_in_force(mark),
+            Seen::Kernel(_) => mark & REVOKED == 0,
+        }
+    }
+}
+
+/// The zone of a port under the drivers for hybrid bridges: Neutron names the devices after the first characters of the id.
+pub(crate) fn zone_in(zones: &BTreeMap<String, u16>, port: &PortId) -> Option<u16> {
+    let name: String = port.as_str().chars().take(ID_IN_NAME).collect();
+    let devices = Devices::of_interface(&format!("qvo{name}"))?;
+    zones.get(devices.end()).copied()
 }
 
 /// Policies that a connection is judged by.
-pub(crate) struct Judges {
+pub(crate) struct Judges<'a> {
     now: Evaluator,
     then: Option<Evaluator>,
+    seen: &'a Seen,
 }
 
-impl Judges {
-    pub(crate) fn new(config: &Config, policy: &Policy, proposed: Option<&Policy>) -> Self {
-        let settings = Settings {
-            permitted_ethertypes: config.permitted_ethertypes.clone(),
-            datapath: Datapath { tracks_sctp_ports: config.firewall_driver != FirewallDriver::OpenvSwitch },
-        };
+impl<'a> Judges<'a> {
+    pub(crate) fn new(config: &Config, policy: &Policy, proposed: Option<&Policy>, seen: &'a Seen) -> Self {
         Judges {
-            now: Evaluator::new(policy, settings.clone()),
-            then: proposed.map(|proposed| Evaluator::new(proposed, settings)),
+            now: Evaluator::new(policy, judged_by(config)),
+            then: proposed.map(|proposed| Evaluator::new(proposed, judged_by(config))),
+            seen,
         }
     }
 
     /// A connection is judged by its first packet (semantics, "Revocation is exact").
     pub(crate) fn judge(&self, port: &Port, entry: Entry) -> anyhow::Result<Listed> {
-        let direction =
-            if is_ports(port, entry.original.source) { Direction::Egress } else { Direction::Ingress };
+        let by_address =
+            || if has_address(port, entry.original.source) { Direction::Egress } else { Direction::Ingress };
+        let direction = self.seen.direction_of(entry.mark).unwrap_or_else(by_address);
         let question = question(port, direction, &entry.original);
+        let now = answer(&self.now, &question)?;
         let then = match &self.then {
-            // A port that is gone there takes its connections along.
             Some(judge) if judge.policy().ports.contains_key(&port.id) => Some(answer(judge, &question)?),
-            Some(_) | None => None,
+            Some(_) => Some(now.of_unknown_port()),
+            None => None,
         };
-        Ok(Listed { now: answer(&self.now, &question)?, then, direction, entry })
+        let is_stamped = self.seen.is_admitted(entry.mark);
+        Ok(Listed { now, then, direction, is_stamped, entry })
     }
 }
 
-fn is_ports(port: &Port, address: IpAddr) -> bool {
+/// Whether the port may use the address: "(mac_address, each fixed IP), each allowed address pair, and for IPv6 also each MAC's EUI-64
+/// link-local address" (semantics, "egress").
+fn has_address(port: &Port, address: IpAddr) -> bool {
+    let macs = port.allowed_address_pairs.iter().filter_map(|pair| pair.mac).chain([port.mac]);
     port.fixed_ips.contains(&address)
         || port.allowed_address_pairs.iter().any(|pair| pair.ip.contains(&address))
+        || macs.map(|mac| IpAddr::V6(mac.link_local())).any(|own| own == address)
 }
 
 /// The next packet of a connection, the way of its first.
@@ -156,6 +211,9 @@ fn question(port: &Port, direction: Direction, original: &Tuple) -> Question {
         Direction::Egress => (original.source, original.destination),
         Direction::Ingress => (original.destination, original.source),
     };
+    // Tracked without ports: whoever asks by an error about the connection asks for the connection alone.
+    let is_without_ports = original.protocol == PortProtocol::Sctp.number()
+        && original.ends == (Ends::Ports { source: 0, destination: 0 });
     let detail = match original.ends {
         Ends::Ports { source, destination } => Detail::Ports { src: source, dst: destination },
         Ends::Icmp { icmp_type, code, .. } => Detail::Icmp { icmp_type, code },
@@ -166,14 +224,14 @@ fn question(port: &Port, direction: Direction, original: &Tuple) -> Question {
     let own_mac = pair_mac.filter(|_| !port.fixed_ips.contains(&own));
     Question {
         port: port.id.clone(),
-        direction,
+        direction: if is_without_ports { direction.opposite() } else { direction },
         peer,
         peer_mac: None,
         own: Some(own),
         own_mac,
         vlan: None,
         content: Content::Ip { protocol: original.protocol, detail, nd_target: None },
-        state: PacketState::Established,
+        state: if is_without_ports { PacketState::Related } else { PacketState::Established },
     }
 }
 
@@ -195,7 +253,7 @@ impl Listed {
             "source": end_text(self.entry.original.source, self.entry.original.ends, true),
             "destination": end_text(self.entry.original.destination, self.entry.original.ends, false),
             "tcp_state": self.entry.tcp_state,
-            "stamped": self.entry.is_admitted(),
+            "stamped": self.is_stamped,
             "admitted": self.now.accepted,
             "rules": self.now.rules,
             "why": self.now.why,
@@ -219,7 +277,7 @@ impl fmt::Display for Listed {
         if let Some(state) = tcp_state {
             write!(f, " {state}")?;
         }
-        let stamped = if self.entry.is_admitted() { "" } else { ", not stamped as admitted" };
+        let stamped = if self.is_stamped { "" } else { ", not stamped as admitted" };
         let word = if self.now.accepted { "admitted" } else { "not admitted" };
         write!(f, "\n    {}: {word}{stamped}: {}", self.direction, self.now.why)?;
         if let Some(then) = self.then.as_ref().filter(|_| self.now.accepted) {

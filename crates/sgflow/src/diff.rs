@@ -6,20 +6,21 @@ use std::time::Duration;
 
 use agent::audit::joints;
 use agent::config::{Config, FirewallDriver};
-use agent::driver::{Hybrid, in_force};
+use agent::driver::{Driver as _, Hybrid};
 use agent::engine::FlowChange;
 use anyhow::bail;
 use clap::Args;
-use hybrid::Devices;
-use policy::{Direction, Policy, Port, PortId};
+use policy::{Direction, Policy, PortId};
+use rust_openflow::{Flow, FlowKey};
 use serde_json::{Value, json};
+use verify::Tables;
 use verify::symbolic::{Difference, Fault, State, differences};
 
 use crate::apply::{converge, seconds};
-use crate::connections::{Judges, Listed};
+use crate::connections::{Judges, Listed, Seen, zone_in};
 use crate::exit::Exit;
 use crate::explain::policy_of;
-use crate::held::Held;
+use crate::held::{Held, enforceable};
 use crate::options::{SettingsOptions, hybrid_setup};
 use crate::tracked;
 
@@ -58,8 +59,14 @@ struct Diff {
     reach: Vec<Reach>,
     /// Connections that live and would be cut, by port.
     cut: Vec<(PortId, Listed)>,
+    /// Ports that would be closed with what they have: the policy does not know them.
+    closed: Vec<(PortId, usize)>,
     /// Why there is no proof about packets.
     unproven: Option<String>,
+    /// Why connections could not be listed.
+    unlisted: Option<String>,
+    /// Whether the datapath can have all of the policy.
+    is_whole: bool,
 }
 
 /// What would become of packets of a port.
@@ -73,8 +80,9 @@ struct Reach {
 
 impl DiffCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let is_given = self.settings.policy_given().is_some();
         let config = self.settings.config()?;
-        let (policy, is_complete) = policy_of(&config).await?;
+        let (policy, is_complete) = policy_of(&config, is_given).await?;
         let within = Duration::from_secs_f64(self.timeout);
         let diff = match config.firewall_driver {
             FirewallDriver::Noop => {
@@ -89,48 +97,85 @@ impl DiffCommand {
             true => println!("{}", serde_json::to_string_pretty(&diff.json())?),
             false => print!("{}", diff.text(self.flows)),
         }
-        Ok(match (diff.is_empty(), is_complete) {
+        Ok(match (diff.is_empty(), diff.is_whole) {
             (false, _) => Exit::Differs,
-            (true, false) => Exit::Refused,
-            (true, true) => Exit::Done,
+            (true, is_whole) if is_whole && is_complete => Exit::Done,
+            (true, _) => Exit::Refused,
         })
     }
 }
 
 async fn of_switch(config: &Config, policy: &Policy, within: Duration) -> anyhow::Result<Diff> {
     let held = Held::read(config, policy, within).await?;
-    let mut diff = Diff { lines: held.found.drift.iter().map(line_of).collect(), ..Diff::default() };
-    let ports = &held.found.ports;
-    let joints = joints(held.found.hook);
-    match differences(&held.tables, joints, policy, &config.permitted_ethertypes, ports) {
-        Ok(found) => diff.reach = reach_of(found),
-        Err(reason) => diff.unproven = Some(reason.to_string()),
+    let mut diff = Diff {
+        lines: held.found.drift.iter().map(line_of).collect(),
+        is_whole: held.is_complete,
+        ..Diff::default()
+    };
+    match reach(config, &held) {
+        Ok(reach) => diff.reach = reach,
+        Err(reason) => diff.unproven = Some(format!("{reason:#}")),
     }
-    let judges = Judges::new(config, policy, None);
-    for local in ports {
-        let (Some(port), Some(zone)) = (policy.ports.get(&local.id), held.readable.zone_of(local.ofport))
-        else {
-            continue;
-        };
-        let entries = tracked::of_switch(config, None, zone).await?;
-        diff.add_cut(&judges, port, entries)?;
+    let local = held.found.ports.clone();
+    let enforced = held.policy.clone();
+    match tracked::of_all_zones(config).await {
+        Ok(mut by_zone) => {
+            let zones: Vec<_> = local.iter().map(|port| held.readable.zone_of(port.ofport)).collect();
+            let seen = Seen::Switch(Box::new(held));
+            let judges = Judges::new(config, &enforced, None, &seen);
+            for (port, zone) in local.iter().zip(zones) {
+                let entries = zone.and_then(|zone| by_zone.remove(&zone)).unwrap_or_default();
+                diff.add_cut(&judges, &seen, &enforced, &port.id, entries)?;
+            }
+        }
+        Err(reason) => diff.unlisted = Some(format!("{reason:#}")),
     }
     Ok(diff)
+}
+
+/// How packets would be treated otherwise than now. What flows of others do is left out where it would stay so.
+fn reach(config: &Config, held: &Held) -> anyhow::Result<Vec<Reach>> {
+    let compare = |tables: &Tables| {
+        let joints = joints(held.found.hook);
+        let ethertypes = &config.permitted_ethertypes;
+        let found = differences(tables, joints, &held.policy, ethertypes, &held.found.ports)?;
+        anyhow::Ok(reach_of(found))
+    };
+    let now = compare(&held.tables)?;
+    if now.is_empty() {
+        return Ok(now);
+    }
+    let mut then: BTreeMap<FlowKey, Flow> =
+        held.tables.flows().iter().map(|flow| (flow.key(), flow.clone())).collect();
+    for change in held.found.drift.iter() {
+        match change.new_value() {
+            Some(body) => _ = then.insert(change.key().clone(), agent::engine::join(change.key(), body)),
+            None => _ = then.remove(change.key()),
+        }
+    }
+    let then = Tables::new(then.into_values().map(Flow::canonical))
+        .map_err(|refused| anyhow::anyhow!("{refused}"))?;
+    let stays = compare(&then)?;
+    let is_same = |one: &Reach, other: &Reach| {
+        (&one.port, one.direction, one.opens) == (&other.port, other.direction, other.opens)
+    };
+    Ok(now.into_iter().filter(|one| !stays.iter().any(|other| is_same(one, other))).collect())
 }
 
 async fn of_kernel(config: &Config, policy: &Policy, within: Duration) -> anyhow::Result<Diff> {
     let has_nftables = config.firewall_driver == FirewallDriver::Nftables;
     let mut driver = Hybrid::looking(hybrid_setup(config), has_nftables)?;
-    converge(&mut driver, Policy::diff(&Policy::default(), policy), within).await?;
+    let (applied, _) = converge(&mut driver, Policy::diff(&Policy::default(), policy), within).await?;
+    let (enforced, is_whole) = enforceable(policy, &applied.refused);
     let unproven = Some("packets are proved for flows of Open vSwitch only".to_owned());
-    let mut diff = Diff { lines: driver.planned(), unproven, ..Diff::default() };
-    let judges = Judges::new(config, policy, None);
-    let zones = in_force(&hybrid_setup(config))?.zones;
-    for port in policy.ports.values() {
-        let name: String = port.id.as_str().chars().take(11).collect();
-        let devices = Devices::of_interface(&format!("qvo{name}"));
-        let Some(zone) = devices.and_then(|devices| zones.get(devices.end()).copied()) else { continue };
-        diff.add_cut(&judges, port, tracked::of_kernel(zone)?)?;
+    let mut diff = Diff { lines: driver.planned(), unproven, is_whole, ..Diff::default() };
+    let seen = Seen::kernel(config)?;
+    let judges = Judges::new(config, &enforced, None, &seen);
+    let Seen::Kernel(zones) = &seen else { return Ok(diff) };
+    for port in driver.plugged().unwrap_or_default() {
+        if let Some(zone) = zone_in(zones, &port) {
+            diff.add_cut(&judges, &seen, &enforced, &port, tracked::of_kernel(zone)?)?;
+        }
     }
     Ok(diff)
 }
@@ -181,15 +226,30 @@ fn in_short(example: &str) -> String {
 
 impl Diff {
     fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.reach.is_empty()
+        self.lines.is_empty() && self.reach.is_empty() && self.cut.is_empty() && self.closed.is_empty()
     }
 
-    /// Connections that the firewall has noted as admitted and that the policy does not admit.
-    fn add_cut(&mut self, judges: &Judges, port: &Port, entries: Vec<tracked::Entry>) -> anyhow::Result<()> {
-        for entry in entries.into_iter().filter(|entry| entry.is_admitted() && !entry.is_over()) {
+    /// Connections that the firewall lets go on and that the policy does not admit.
+    fn add_cut(
+        &mut self,
+        judges: &Judges<'_>,
+        seen: &Seen,
+        policy: &Policy,
+        id: &PortId,
+        entries: Vec<tracked::Entry>,
+    ) -> anyhow::Result<()> {
+        let lives = |entry: &tracked::Entry| seen.is_admitted(entry.mark) && !entry.is_over();
+        let entries: Vec<_> = entries.into_iter().filter(lives).collect();
+        let Some(port) = policy.ports.get(id) else {
+            if !entries.is_empty() {
+                self.closed.push((id.clone(), entries.len()));
+            }
+            return Ok(());
+        };
+        for entry in entries {
             let listed = judges.judge(port, entry)?;
             if !listed.is_admitted() {
-                self.cut.push((port.id.clone(), listed));
+                self.cut.push((id.clone(), listed));
             }
         }
         Ok(())
@@ -220,7 +280,17 @@ impl Diff {
                 if rules.is_empty() { String::new() } else { format!(" (rule {})", rules.join(", ")) };
             _ = writeln!(text, "  {word}: {port} {direction}{rules}\n      {}", in_short(example));
         }
-        _ = writeln!(text, "connections that would be cut: {}", self.cut.len());
+        let of_closed: usize = self.closed.iter().map(|(_, count)| count).sum();
+        match &self.unlisted {
+            Some(reason) => _ = writeln!(text, "connections: not listed: {reason}"),
+            None => _ = writeln!(text, "connections that would be cut: {}", self.cut.len() + of_closed),
+        }
+        for (port, count) in &self.closed {
+            _ = writeln!(
+                text,
+                "  {port}: all {count} of them: the policy does not know the port, and it is closed"
+            );
+        }
         for (port, listed) in &self.cut {
             _ = writeln!(text, "  {port}: {listed}");
         }
@@ -247,6 +317,8 @@ impl Diff {
             "packets": reach.collect::<Vec<_>>(),
             "unproven": self.unproven,
             "cut": cut.collect::<Vec<_>>(),
+            "closed": self.closed.iter().map(|(port, count)| json!({"port": port.to_string(), "connections": count})).collect::<Vec<_>>(),
+            "unlisted": self.unlisted,
         })
     }
 }

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agent::audit::without;
 use agent::config::Config;
 use agent::daemon;
-use agent::driver::{Found, OpenvSwitch};
+use agent::driver::{Driver as _, Found, OpenvSwitch};
+use agent::engine::Report;
+use agent::host::ClosedInterface;
 use explain::decode::Sources;
 use explain::readable::Readable;
 use ovsdb::Remote;
@@ -27,6 +30,12 @@ pub(crate) struct Held {
     pub(crate) tables: Tables,
     /// The same, to be read.
     pub(crate) readable: Readable,
+    /// The policy without the rules that the switch cannot have, which admit nothing.
+    pub(crate) policy: Policy,
+    /// Whether there are none of these.
+    pub(crate) is_complete: bool,
+    /// The interfaces that say they are a port's, and are closed for what they are.
+    pub(crate) closed: Vec<ClosedInterface>,
 }
 
 impl Held {
@@ -35,13 +44,23 @@ impl Held {
         let mut driver = OpenvSwitch::new(setup(config, true))?;
         let delta = Policy::diff(&Policy::default(), policy);
         let (applied, _) = converge(&mut driver, delta, within).await?;
-        applied.refused.iter().for_each(daemon::tell);
+        let (policy, is_complete) = enforceable(policy, &applied.refused);
         let found = driver.found();
         let held = found.held.iter().cloned().map(Flow::canonical);
         let tables = Tables::new(held).map_err(|refused| anyhow::anyhow!("{refused}"))?;
-        let readable = Readable::new(tables.flows(), Sources { policy: Some(policy), ..Sources::default() });
-        Ok(Held { found, tables, readable })
+        let readable = Readable::new(tables.flows(), Sources { policy: Some(&policy), ..Sources::default() });
+        Ok(Held { found, tables, readable, policy, is_complete, closed: driver.closed() })
     }
+}
+
+/// The policy without the rules that a driver refuses, which it tells of, and whether it refuses nothing.
+pub(crate) fn enforceable(policy: &Policy, refused: &[Report]) -> (Policy, bool) {
+    refused.iter().for_each(daemon::tell);
+    let rules = refused.iter().filter_map(|report| match report {
+        Report::RuleRefused(rule) => Some(rule.clone()),
+        _ => None,
+    });
+    (without(policy, &rules.collect::<Vec<_>>()), refused.is_empty())
 }
 
 /// Where the sockets of ovs-vswitchd are.

@@ -14,7 +14,7 @@ use clap::Args;
 
 /// Where the bridge is and how it is to be kept. An option wins over its variable, that over the file, that over the
 /// default.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct SettingsOptions {
     /// The settings file; without this, /etc/sgflow/sgflow.toml if there is one
     #[arg(long, value_name = "FILE", env = "SGFLOW_CONFIG")]
@@ -159,7 +159,7 @@ pub(crate) struct SettingsOptions {
 }
 
 /// Where the policy store is.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct StoreOptions {
     /// The shared policy store, unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT; several members of a cluster with commas between
     #[arg(long, visible_alias = "store", value_name = "ADDRESS,…", env = "SGFLOW_STORE_CONNECTION")]
@@ -225,6 +225,11 @@ impl SettingsOptions {
     pub(crate) fn config(self) -> anyhow::Result<Config> {
         let file = file(self.config.as_deref())?;
         Ok(self.settings()?.or(file).complete()?)
+    }
+
+    /// The settings without those of the file, which cannot be read.
+    pub(crate) fn without_file(self) -> anyhow::Result<Config> {
+        Ok(self.settings()?.complete()?)
     }
 
     /// The policy that was asked for on the command line or by its variable, without the settings file.

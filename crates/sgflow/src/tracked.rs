@@ -1,11 +1,11 @@
 //! The connections of a port's conntrack zone, as the switch or the kernel lists them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent::config::Config;
 use agent::unixctl::{Control, vswitchd_socket};
 use conntrack::{Connection, Conntrack, Ends, Status, Tuple};
-use hybrid::mark::REVOKED;
 
 use crate::held::rundir;
 
@@ -36,48 +36,33 @@ pub(crate) struct Entry {
     pub(crate) reply: Tuple,
     /// Of TCP, by its name.
     pub(crate) tcp_state: Option<String>,
-    /// See [`Entry::is_admitted`].
-    standing: Standing,
-}
-
-/// What the firewall has noted of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Standing {
-    Admitted,
-    /// It was never answered, or not proved yet.
-    Unproven,
-    Revoked,
+    /// Its mark: in the switch the generation that admitted it, in the kernel what the drivers for hybrid bridges note; 0 without one.
+    pub(crate) mark: u32,
+    /// Whether the other side has said something, where that is known.
+    pub(crate) is_answered: bool,
+    zone: u16,
 }
 
 impl Entry {
-    /// Whether the firewall has noted that it admits it.
-    pub(crate) fn is_admitted(&self) -> bool {
-        self.standing == Standing::Admitted
-    }
-
     /// Whether both sides have said that they are done.
     pub(crate) fn is_over(&self) -> bool {
         self.tcp_state.as_deref().is_some_and(|state| OVER.contains(&state))
     }
 
-    /// Listed by the kernel, under the drivers for hybrid bridges.
+    /// Listed by the kernel.
     fn of_kernel(connection: &Connection) -> Self {
-        let standing = match connection.mark & REVOKED {
-            0 if connection.status.has(Status::SEEN_REPLY) => Standing::Admitted,
-            0 => Standing::Unproven,
-            _ => Standing::Revoked,
-        };
         let named = |state: u8| KERNELS_STATES.get(usize::from(state)).map(|name| (*name).to_owned());
         Entry {
             original: connection.original,
             reply: connection.reply,
             tcp_state: connection.tcp_state.and_then(named),
-            standing,
+            mark: connection.mark,
+            is_answered: connection.status.has(Status::SEEN_REPLY),
+            zone: connection.zone,
         }
     }
 
-    /// A line of `dpctl/dump-conntrack` (lib/ct-dpif.c: `ct_dpif_format_entry`); none of what has no addresses. A connection without
-    /// mark is unproven.
+    /// A line of `dpctl/dump-conntrack` (lib/ct-dpif.c: `ct_dpif_format_entry`); none of what has no addresses.
     fn of_line(line: &str) -> Option<Self> {
         let (protocol, _) = line.split_once(',')?;
         let protocol = number(protocol)?;
@@ -87,9 +72,17 @@ impl Entry {
             original: tuple(protocol, line, "orig=(")?,
             reply: tuple(protocol, line, "reply=(")?,
             tcp_state: state.and_then(|name| name.split([',', ')']).next()).map(str::to_owned),
-            standing: if line.contains(",mark=") { Standing::Admitted } else { Standing::Unproven },
+            mark: field(line, ",mark=").unwrap_or(0),
+            is_answered: true,
+            zone: field(line, ",zone=").unwrap_or(0),
         })
     }
+}
+
+/// A number behind these characters, outside of the tuples: these stand before it.
+fn field<T: std::str::FromStr>(line: &str, begins: &str) -> Option<T> {
+    let (_, rest) = line.rsplit_once(begins)?;
+    rest.split([',', ')']).next()?.parse().ok()
 }
 
 /// The connections of a zone of the kernel's tables.
@@ -111,6 +104,16 @@ pub(crate) async fn of_switch(
     let zone = format!("zone={zone}");
     let parameters: Vec<&str> = datapath.as_deref().into_iter().chain([zone.as_str()]).collect();
     Ok(read(&control.ask_about("dpctl/dump-conntrack", &parameters, LIST_WITHIN).await?))
+}
+
+/// All connections of the switch's only datapath, by zone.
+pub(crate) async fn of_all_zones(config: &Config) -> anyhow::Result<BTreeMap<u16, Vec<Entry>>> {
+    let mut control = Control::connect(vswitchd_socket(&rundir(config)).await?).await?;
+    let mut by_zone: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
+    for entry in read(&control.ask_about("dpctl/dump-conntrack", &[], LIST_WITHIN).await?) {
+        by_zone.entry(entry.zone).or_default().push(entry);
+    }
+    Ok(by_zone)
 }
 
 /// Reads a list of connections.
@@ -162,15 +165,15 @@ something else
         let entries = read(text);
         let told: Vec<_> = entries
             .iter()
-            .map(|entry| (entry.tcp_state.as_deref(), entry.is_admitted(), entry.is_over()))
+            .map(|entry| (entry.tcp_state.as_deref(), entry.mark, entry.zone, entry.is_over()))
             .collect();
         assert_eq!(
             told,
             [
-                (Some("ESTABLISHED"), true, false),
-                (Some("TIME_WAIT"), true, true),
-                (Some("SYN_SENT"), false, false),
-                (None, false, false),
+                (Some("ESTABLISHED"), 3, 4097, false),
+                (Some("TIME_WAIT"), 3, 4097, true),
+                (Some("SYN_SENT"), 0, 4097, false),
+                (None, 0, 4097, false),
             ]
         );
         assert_eq!(entries[3].reply.to_string(), "proto=17 src=fe80::2 dst=fe80::1 sport=53 dport=5");

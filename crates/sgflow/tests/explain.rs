@@ -2,10 +2,12 @@
 //! they do not.
 
 mod common;
+mod documented;
 
 use std::process::Output;
 
 use common::{apply, bridge, document, ovs, sgflow, stderr, stdout};
+use documented::is_printed_as;
 use expect_test::{Expect, expect};
 use lab::Ovs;
 
@@ -188,6 +190,13 @@ fn programs_read_it_too() {
     let ovs = enforced();
     let output = explain(&ovs, &["p-2", "--from", "p-1", "--proto", "tcp", "--dport", "22", "--json"]);
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    is_printed_as("Explain", &answer);
+    for half in answer["answers"].as_array().expect("answers") {
+        is_printed_as("Way", &half["switch"]);
+    }
+    let elsewhere = explain(&ovs, &["p-3", "--from", "p-1", "--proto", "tcp", "--dport", "22", "--json"]);
+    let elsewhere: serde_json::Value = serde_json::from_slice(&elsewhere.stdout).expect("JSON");
+    is_printed_as("Elsewhere", &elsewhere["answers"][1]["switch"]);
     let mut pretty = answer.clone();
     for half in pretty["answers"].as_array_mut().unwrap() {
         let steps = half["switch"]["steps"].as_array_mut().unwrap();
@@ -332,4 +341,66 @@ fn what_makes_no_sense_is_said() {
         sgflow: port p-1: it has no IPv6 address; say which one it uses (--address)
     "#]]
     .assert_eq(&refused("p-1 --from fd00::1 --proto tcp --dport 1"));
+}
+
+/// A rule that the switch cannot have admits nothing, whatever the document says.
+#[test]
+fn a_rule_that_is_refused_admits_nothing() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let refused = "{id: dccp, direction: ingress, ethertype: IPv4, protocol: dccp, port_range_min: 5001, port_range_max: 5001},\n    {id: http";
+    let applied = apply(&ovs, &document(&ovs, &POLICY.replace("{id: http", refused)), &[]);
+    assert_eq!(applied.status.code(), Some(2), "{}", stderr(&applied));
+    let output = explain(&ovs, &["p-1", "--from", "11.0.0.5", "--proto", "dccp", "--dport", "5001"]);
+    assert_eq!(output.status.code(), Some(2), "{}{}", stdout(&output), stderr(&output));
+    assert!(
+        stdout(&output).starts_with("p-1 ingress: dropped (no-rule): nearest is rule "),
+        "{}",
+        stdout(&output)
+    );
+    assert!(!stdout(&output).contains("ALARM") && stderr(&output).contains("dccp"), "{}", stderr(&output));
+}
+
+#[test]
+fn who_is_asked_about_is_who_sends_and_who_receives() {
+    let ovs = enforced();
+    let says = |line: &str, part: &str| {
+        let output = explain(&ovs, &line.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(0), "{line}: {}{}", stdout(&output), stderr(&output));
+        assert!(stdout(&output).contains(part), "{line}: no {part:?} in\n{}", stdout(&output));
+    };
+    // A tag is the sender's, whichever end is named first.
+    says("p-2 --from p-1 --proto tcp --dport 5432 --vlan 7", "p-1 egress: dropped (vlan)");
+    says("p-1 --to p-2 --proto tcp --dport 5432 --vlan 7", "p-1 egress: dropped (vlan)");
+    says("p-1 --to 10.0.0.9 --proto 0x8035", "p-1 egress: accepted (arp)");
+    says(
+        "p-1 --from 10.0.0.9 --proto tcp --dport 80 --mac fa:16:3e:00:00:99",
+        "p-1 ingress: dropped (not-for-port)",
+    );
+    // Two interfaces say that they are one port.
+    common::plug(&ovs, 3);
+    let spec = lab::DummySpec { port_id: Some("p-3".into()), tag: Some(10), ..lab::DummySpec::new("tap3b") };
+    ovs.add_dummy_port("br-int", spec).expect("a port");
+    let closed = explain(&ovs, &["p-3", "--from", "10.0.0.9", "--proto", "tcp", "--dport", "80"]);
+    assert_eq!(closed.status.code(), Some(4), "{}{}", stdout(&closed), stderr(&closed));
+    assert!(
+        stdout(&closed).contains("ALARM: br-int: p-3 ingress: the port is closed: "),
+        "{}",
+        stdout(&closed)
+    );
+}
+
+#[test]
+fn without_a_switch_the_policy_answers_and_says_so() {
+    let mut ovs = enforced();
+    ovs.stop_ovsdb();
+    let line = ["p-1", "--from", "11.0.0.5", "--proto", "tcp", "--dport", "80", "--timeout", "1", "--json"];
+    let output = explain(&ovs, &line);
+    assert_eq!(output.status.code(), Some(3), "{}{}", stdout(&output), stderr(&output));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&answer["agree"], &answer["answers"][0]["accepted"]),
+        (&serde_json::Value::Null, &true.into())
+    );
+    assert!(answer["not_asked"].is_string());
 }

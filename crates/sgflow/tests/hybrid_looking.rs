@@ -1,12 +1,14 @@
 //! `sgflow explain`, `connections` and `diff` on hosts with hybrid bridges, under both drivers.
 
 mod common;
+mod documented;
 
 use std::fs;
 use std::process::Output;
 
 use common::traffic::{BY_ANYBODY, datagram, policy};
 use common::{Agent, document, eventually, ovs, sgflow, status, stderr, stdout};
+use documented::is_printed_as;
 use lab::{FailMode, HybridHost, HybridSpec, Ovs};
 
 struct Host {
@@ -68,6 +70,10 @@ fn is_looked_at(driver: &'static str) {
         0,
         &["p-2 ingress: dropped (no-rule)", "; the port is 54", holds],
     );
+    let json = stdout(&host.run(&[&asked[..], &["53", "--json"]].concat()));
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    is_printed_as("Explain", &json);
+    is_printed_as("Kernel", &json["answers"][1]["switch"]);
     let connection =
         ["udp 10.0.0.1:4000 -> 10.0.0.2:53", "ingress: admitted", "rule i of in allows IPv4 udp/53"];
     host.says(&["connections", "p-2"], 0, &connection);

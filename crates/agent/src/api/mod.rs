@@ -57,8 +57,8 @@ pub enum Request {
     Ports(PageQuery, oneshot::Sender<PortPage>),
     /// The groups of the policy; no answer from who has no datapath.
     Groups(PageQuery, oneshot::Sender<GroupPage>),
-    /// The policy that is to be enforced; no answer from who has no datapath.
-    Policy(oneshot::Sender<Policy>),
+    /// The policy that is to be enforced, if there is one yet; no answer from who has no datapath.
+    Policy(oneshot::Sender<Option<Policy>>),
     /// What it holds of what Neutron's agent has told; no answer if the policy comes from elsewhere.
     DriverState(oneshot::Sender<DriverState>),
     /// Neutron's agent tells something; no answer if the policy comes from elsewhere.

@@ -344,6 +344,11 @@ async fn policy(
 ) -> Result<Json<Value>, Refusal> {
     may(peer, may_read, GROUP).await?;
     let policy = ask(&requests, Request::Policy, ANSWER).await?.ok_or_else(Refusal::no_datapath)?;
+    let none = || {
+        let reason = "there is no policy yet: its source has said nothing; what was in force stays";
+        Refusal::new(StatusCode::NOT_FOUND, "agent", "policy", reason)
+    };
+    let policy = policy.ok_or_else(none)?;
     let written = tokio::task::spawn_blocking(move || document_of(&policy)).await;
     written.map(Json).map_err(|_| Refusal::late())
 }

@@ -73,9 +73,9 @@ pub trait Driver {
         _ = question.answer.send(PortPage::default());
     }
 
-    /// Answers with the policy that is to be enforced; there is no answer from who keeps none. Its objects are shared, so that the loop waits as long as
+    /// Answers with the policy that is to be enforced, if there is one yet; there is no answer from who keeps none. Its objects are shared, so that the loop waits as long as
     /// it takes to copy their ids.
-    fn tell_policy(&mut self, _answer: oneshot::Sender<Policy>) {}
+    fn tell_policy(&mut self, _answer: oneshot::Sender<Option<Policy>>) {}
 
     /// Answers with a page of the policy's groups, as [`Driver::list_ports`] does.
     fn list_groups(&mut self, question: Question<GroupPage>) {

@@ -23,6 +23,11 @@ pub enum PortStanding {
 
 impl Engine {
     /// The policy as it was told last.
+    pub fn policy_in_force(&self) -> Option<&Policy> {
+        self.policy_known.then_some(&self.policy)
+    }
+
+    /// What the policy is; nothing before there is one.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }

@@ -12,7 +12,7 @@ use policy::{Direction, Ethertype, MacAddr, Policy, Port, PortId, PortProtocol};
 /// What a client's own port is if nothing else is said: of the dynamic ones (RFC 6335, section 6).
 const DYNAMIC_PORT: u16 = 49152;
 /// Interfaces carry so many characters of the id (Neutron: `DEVICE_NAME_MAX_LEN` 14, `tap` and its like before it).
-const ID_IN_NAME: usize = 11;
+pub(crate) const ID_IN_NAME: usize = 11;
 /// Fewer characters are no beginning of an id.
 const ID_BEGINS: usize = 4;
 /// Prefixes of interface names by which Neutron plugs a port.
@@ -141,7 +141,7 @@ impl PacketOptions {
             peer_mac,
             own: self.address,
             own_mac: self.mac,
-            vlan: self.vlan,
+            vlan: self.vlan_of(direction),
             content: self.content(if peer.is_ipv4() { Ethertype::Ipv4 } else { Ethertype::Ipv6 })?,
             state: self.state.into(),
         })
@@ -158,10 +158,18 @@ impl PacketOptions {
             peer_mac: Some(near.own_mac.unwrap_or(port.mac)),
             own: Some(near.peer),
             own_mac: near.peer_mac,
-            // What the sender tags never comes there.
-            vlan: None,
+            vlan: self.vlan_of(near.direction.opposite()),
             ..near.clone()
         })
+    }
+
+    /// What the sender tags comes to nobody.
+    fn vlan_of(&self, direction: Direction) -> Option<u16> {
+        self.vlan.filter(|_| direction == Direction::Egress || self.to.is_none() && self.is_from_address())
+    }
+
+    fn is_from_address(&self) -> bool {
+        self.from.as_deref().is_some_and(|end| end.parse::<IpAddr>().is_ok())
     }
 
     fn content(&self, ethertype: Ethertype) -> anyhow::Result<Content> {

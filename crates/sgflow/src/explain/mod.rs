@@ -5,8 +5,9 @@ mod switch;
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
-use agent::config::{Config, DEFAULT_POLICY_PATH, FirewallDriver, SourceKind};
+use agent::config::{Config, FirewallDriver, SourceKind};
 use agent::source::{Documents, Feed};
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -20,10 +21,13 @@ use crate::apply::{print_refused, seconds};
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
 
-pub(crate) use asked::find_port;
+pub(crate) use asked::{ID_IN_NAME, find_port};
 
 use asked::PacketOptions;
 use switch::{Looked, Switch};
+
+/// What differs is looked at again after so long.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// Say whether a packet may pass, which rule decides, the flows that it takes, and, if it is dropped, which rule comes nearest
 ///
@@ -31,8 +35,8 @@ use switch::{Looked, Switch};
 /// holds, and the switch is asked for the same way (ofproto/trace). Nothing is sent and nothing is changed. Where the other end
 /// is a port too, both are judged: the sender's egress, the receiver's ingress.
 ///
-/// Exit codes: 0 answered; 1 nothing could be answered; 2 answered from a document of which something was refused; 4 policy and
-/// switch disagree.
+/// Exit codes: 0 answered; 1 nothing could be answered; 2 answered, but something of the policy was refused; 3 answered from the
+/// policy, and the switch was not there to be asked; 4 policy and switch disagree, also at a second look.
 #[derive(Args, Debug)]
 pub(crate) struct ExplainCommand {
     /// The port: its id, the beginning of its id, or its interface by Neutron's name (tap…, qvo…)
@@ -66,60 +70,98 @@ struct Half {
 
 impl ExplainCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let is_given = self.settings.policy_given().is_some();
         let config = self.settings.config()?;
-        let (policy, is_complete) = policy_of(&config).await?;
+        let (policy, is_read) = policy_of(&config, is_given).await?;
         let questions = self.packet.questions(&policy, &self.port)?;
-        let settings = Settings {
-            permitted_ethertypes: config.permitted_ethertypes.clone(),
-            datapath: Datapath { tracks_sctp_ports: config.firewall_driver != FirewallDriver::OpenvSwitch },
-        };
-        let evaluator = Evaluator::new(&policy, settings);
-        let mut halves = Vec::new();
-        for question in &questions {
-            halves.push(Half { answer: answer(&evaluator, question)?, looked: None });
+        let asked = Asked { config: &config, policy: &policy, questions: &questions, timeout: self.timeout };
+        let looks_at_all = !self.policy_only && config.firewall_driver != FirewallDriver::Noop;
+        let mut told = asked.answered(looks_at_all).await?;
+        if told.agree() == Some(false) {
+            // A change that is under way looks like a fault.
+            tokio::time::sleep(SECOND_LOOK).await;
+            told = asked.answered(looks_at_all).await?;
         }
-        let mut unasked = None;
-        if !self.policy_only && config.firewall_driver != FirewallDriver::Noop {
-            match Switch::look(&config, &policy, self.timeout).await {
-                Ok(mut switch) => {
-                    for (half, question) in halves.iter_mut().zip(&questions) {
-                        half.looked = Some(switch.ask(&policy, question, &half.answer).await?);
-                    }
-                }
-                Err(reason) => unasked = Some(format!("{reason:#}")),
-            }
-        }
-        let told =
-            Told { config: &config, questions: &questions, halves: &halves, unasked: unasked.as_deref() };
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&told.json())?),
-            false => print!("{}", told.text()),
+            false => print!("{}", told.text(&config)),
         }
-        Ok(match (told.agrees(), is_complete) {
-            (false, _) => Exit::Differs,
-            (true, false) => Exit::Refused,
-            (true, true) => Exit::Done,
+        Ok(match told.agree() {
+            Some(false) => Exit::Differs,
+            _ if told.unasked.is_some() => Exit::TimedOut,
+            _ if is_read && told.is_complete => Exit::Done,
+            _ => Exit::Refused,
         })
     }
 }
 
-/// The policy to answer from, and whether nothing of it was refused: that of a document, where documents are its source or one is
-/// given; else what the daemon is to enforce.
-pub(crate) async fn policy_of(config: &Config) -> anyhow::Result<(Policy, bool)> {
-    let documents = match config.policy_source == SourceKind::File
-        || config.policy_path != Path::new(DEFAULT_POLICY_PATH)
-    {
-        true => Documents::read(&config.policy_path)?,
-        false => {
-            let asked = agent::api::policy(&config.api_socket).await;
-            let document = asked
-                .context("the policy is in no document, and the agent was asked for it (or --policy FILE)")?;
-            let text = document.to_string();
-            Documents { files: vec![(AGENTS.to_owned(), text.into())], written: None }
+/// What a datapath is to the law under each driver. Flows judge SCTP by its own ports on every datapath.
+pub(crate) fn judged_by(config: &Config) -> Settings {
+    Settings {
+        permitted_ethertypes: config.permitted_ethertypes.clone(),
+        datapath: Datapath { tracks_sctp_ports: config.firewall_driver != FirewallDriver::OpenvSwitch },
+    }
+}
+
+/// What is asked, and of whom.
+struct Asked<'a> {
+    config: &'a Config,
+    policy: &'a Policy,
+    questions: &'a [Question],
+    timeout: f64,
+}
+
+impl Asked<'_> {
+    async fn answered(&self, looks_at_all: bool) -> anyhow::Result<Told> {
+        let looked = match looks_at_all {
+            true => Some(Switch::look(self.config, self.policy, self.timeout).await),
+            false => None,
+        };
+        let (switch, unasked) = match looked {
+            Some(Ok(switch)) => (Some(switch), None),
+            Some(Err(reason)) => (None, Some(format!("{reason:#}"))),
+            None => (None, None),
+        };
+        let (policy, is_complete) = switch.as_ref().map_or((self.policy, true), Switch::policy);
+        let evaluator = Evaluator::new(policy, judged_by(self.config));
+        let mut halves = Vec::new();
+        for question in self.questions {
+            let answer = answer(&evaluator, question)?;
+            let looked = match &switch {
+                Some(switch) => Some(switch.ask(question, &answer).await?),
+                None => None,
+            };
+            halves.push(Half { answer, looked });
         }
-    };
+        Ok(Told { halves, unasked, is_complete })
+    }
+}
+
+/// The policy to answer from, and whether nothing of it was refused: that of the document that is given; else what the agent is to
+/// enforce; where none answers and documents are its source, those.
+pub(crate) async fn policy_of(config: &Config, is_given: bool) -> anyhow::Result<(Policy, bool)> {
+    if is_given {
+        return policy_at(&config.policy_path);
+    }
+    match agent::api::policy(&config.api_socket).await {
+        Ok(document) => {
+            let files = vec![(AGENTS.to_owned(), document.to_string().into())];
+            policy_in(&Documents { files, written: None })
+        }
+        Err(_) if config.policy_source == SourceKind::File => policy_at(&config.policy_path),
+        Err(reason) => Err(reason)
+            .context("the policy is in no document, and the agent was asked for it (or --policy FILE)"),
+    }
+}
+
+/// The policy of documents.
+pub(crate) fn policy_at(path: &Path) -> anyhow::Result<(Policy, bool)> {
+    policy_in(&Documents::read(path)?)
+}
+
+fn policy_in(documents: &Documents) -> anyhow::Result<(Policy, bool)> {
     let mut feed = Feed::default();
-    let update = feed.take(&documents);
+    let update = feed.take(documents);
     print_refused(&update);
     match feed.policy() {
         Some(policy) if update.delta.is_some() => {
@@ -133,35 +175,38 @@ pub(crate) async fn policy_of(config: &Config) -> anyhow::Result<(Policy, bool)>
 const AGENTS: &str = "the agent's policy";
 
 /// What is told.
-struct Told<'a> {
-    config: &'a Config,
-    questions: &'a [Question],
-    halves: &'a [Half],
+struct Told {
+    halves: Vec<Half>,
     /// Why the datapath was not asked.
-    unasked: Option<&'a str>,
+    unasked: Option<String>,
+    /// Whether the datapath can have all of the policy.
+    is_complete: bool,
 }
 
-impl Told<'_> {
-    fn agrees(&self) -> bool {
-        self.halves.iter().filter_map(|half| half.looked.as_ref()).all(Looked::agrees)
+impl Told {
+    /// Whether the datapath does what the policy says at all ends that were looked at; none where there were none.
+    fn agree(&self) -> Option<bool> {
+        let agree = self.halves.iter().filter_map(|half| half.looked.as_ref()?.agrees(&half.answer));
+        agree.reduce(|all, one| all && one)
     }
 
-    fn text(&self) -> String {
+    fn text(&self, config: &Config) -> String {
         let mut text = String::new();
-        for half in self.halves {
+        for half in &self.halves {
             _ = writeln!(text, "{}", half.answer);
         }
-        let packet = self.halves.first().map_or("", |half| half.answer.packet.as_str());
-        let state = self.questions.first().map(|question| format!("{:?}", question.state).to_lowercase());
-        _ = writeln!(text, "  packet: {packet}, {}", state.unwrap_or_default());
-        let of = match self.config.firewall_driver {
-            FirewallDriver::OpenvSwitch | FirewallDriver::Noop => self.config.integration_bridge.clone(),
+        if let Some(Half { answer, .. }) = self.halves.first() {
+            let state = format!("{:?}", answer.state).to_lowercase();
+            _ = writeln!(text, "  packet: {}, {state}", answer.packet);
+        }
+        let of = match config.firewall_driver {
+            FirewallDriver::OpenvSwitch | FirewallDriver::Noop => config.integration_bridge.clone(),
             driver => driver.to_string(),
         };
-        if let Some(reason) = self.unasked {
+        if let Some(reason) = &self.unasked {
             _ = writeln!(text, "  {of}: not asked: {reason}");
         }
-        for half in self.halves {
+        for half in &self.halves {
             if let Some(looked) = &half.looked {
                 text += &looked.text(&of, &half.answer);
             }
@@ -172,12 +217,12 @@ impl Told<'_> {
     fn json(&self) -> Value {
         let half = |half: &Half| {
             let mut value = serde_json::to_value(&half.answer).unwrap_or_default();
-            value["switch"] = half.looked.as_ref().map_or(Value::Null, Looked::json);
+            value["switch"] = half.looked.as_ref().map_or(Value::Null, |looked| looked.json(&half.answer));
             value
         };
         json!({
             "answers": self.halves.iter().map(half).collect::<Vec<_>>(),
-            "agree": self.agrees(),
+            "agree": self.agree(),
             "not_asked": self.unasked,
         })
     }

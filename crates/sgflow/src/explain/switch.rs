@@ -1,22 +1,25 @@
 //! What the datapath itself says: the flows that it holds, and its own trace of the packet.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use agent::audit::joints;
 use agent::config::{Config, FirewallDriver};
-use agent::driver::Hybrid;
+use agent::driver::{Driver as _, Hybrid};
+use agent::engine::{Fault, SecurityEffect};
 use agent::unixctl::{Control, vswitchd_socket};
 use explain::answer::{Answer, RuleWords};
 use explain::path::{Detour, Fate, Path, Place, follow};
 use explain::question::Question;
-use policy::Policy;
+use policy::evaluator::DropReason;
+use policy::{Policy, PortId};
 use rust_openflow::Flow;
 use serde_json::{Value, json};
 
 use crate::apply::converge;
-use crate::held::{Held, rundir};
+use crate::held::{Held, enforceable, rundir};
 use crate::options::hybrid_setup;
 use crate::verify::{flow_text, table_name};
 
@@ -27,8 +30,20 @@ const TRACE: Duration = Duration::from_secs(10);
 pub(super) enum Switch {
     /// Flows of the bridge.
     Flows(Box<Flows>),
-    /// On a host with hybrid bridges: what in the kernel is not as the policy wants.
-    Kernel(Vec<String>),
+    /// On a host with hybrid bridges.
+    Kernel(Box<Kernel>),
+}
+
+/// What the kernel of a host with hybrid bridges holds.
+pub(super) struct Kernel {
+    /// What is not as the policy wants.
+    differences: Vec<String>,
+    /// Ports that an interface says it is.
+    plugged: BTreeSet<PortId>,
+    /// What is wrong with objects.
+    faults: Vec<Fault>,
+    policy: Policy,
+    is_complete: bool,
 }
 
 /// See [`Switch`].
@@ -57,6 +72,8 @@ pub(super) enum Looked {
         /// Whether the flows do with the packet what the policy says.
         agrees: bool,
     },
+    /// Its interface is closed, and why.
+    Closed(String),
     /// What in the kernel is not as the policy wants.
     Kernel(Vec<String>),
 }
@@ -69,34 +86,60 @@ impl Switch {
         if config.firewall_driver != FirewallDriver::OpenvSwitch {
             let has_nftables = config.firewall_driver == FirewallDriver::Nftables;
             let mut driver = Hybrid::looking(hybrid_setup(config), has_nftables)?;
-            converge(&mut driver, delta, timeout).await?;
-            return Ok(Switch::Kernel(driver.planned()));
+            let (applied, _) = converge(&mut driver, delta, timeout).await?;
+            let (policy, is_complete) = enforceable(policy, &applied.refused);
+            let kernel = Kernel {
+                differences: driver.planned(),
+                plugged: driver.plugged().unwrap_or_default(),
+                faults: driver.health().faults,
+                policy,
+                is_complete,
+            };
+            return Ok(Switch::Kernel(Box::new(kernel)));
         }
         let held = Held::read(config, policy, timeout).await?;
         let bridge = config.integration_bridge.clone();
         Ok(Switch::Flows(Box::new(Flows { held, bridge, rundir: rundir(config) })))
     }
 
-    /// What it makes of the packet.
-    pub(super) async fn ask(
-        &mut self,
-        policy: &Policy,
-        question: &Question,
-        answer: &Answer,
-    ) -> anyhow::Result<Looked> {
+    /// The policy as far as the datapath can have it, and whether it can have all of it.
+    pub(super) fn policy(&self) -> (&Policy, bool) {
         match self {
-            Switch::Kernel(differences) => Ok(Looked::Kernel(differences.clone())),
-            Switch::Flows(flows) => flows.ask(policy, question, answer).await,
+            Switch::Kernel(kernel) => (&kernel.policy, kernel.is_complete),
+            Switch::Flows(flows) => (&flows.held.policy, flows.held.is_complete),
+        }
+    }
+
+    /// What it makes of the packet.
+    pub(super) async fn ask(&self, question: &Question, answer: &Answer) -> anyhow::Result<Looked> {
+        match self {
+            Switch::Kernel(kernel) => Ok(kernel.ask(question)),
+            Switch::Flows(flows) => flows.ask(question, answer).await,
         }
     }
 }
 
+impl Kernel {
+    fn ask(&self, question: &Question) -> Looked {
+        if !self.plugged.contains(&question.port) {
+            return Looked::Elsewhere;
+        }
+        // The driver looks at nothing of a port that does not go through its bridge.
+        let object = format!("port {}", question.port);
+        let open =
+            self.faults.iter().filter(|fault| fault.object == object && fault.effect == SecurityEffect::Open);
+        let open = open.map(|fault| format!("{object} is open: {}", fault.reason));
+        Looked::Kernel(open.chain(self.differences.iter().cloned()).collect())
+    }
+}
+
 impl Flows {
-    async fn ask(&self, policy: &Policy, question: &Question, answer: &Answer) -> anyhow::Result<Looked> {
+    async fn ask(&self, question: &Question, answer: &Answer) -> anyhow::Result<Looked> {
         let Some(port) = self.held.found.ports.iter().find(|port| port.id == question.port) else {
-            return Ok(Looked::Elsewhere);
+            let closed = self.held.closed.iter().find(|closed| closed.port.as_ref() == Some(&question.port));
+            return Ok(closed.map_or(Looked::Elsewhere, |closed| Looked::Closed(closed.to_string())));
         };
-        let (frame, tracking) = question.frame(policy)?;
+        let (frame, tracking) = question.frame(&self.held.policy)?;
         let place = Place { tables: &self.held.tables, joints: joints(self.held.found.hook), port };
         let path = follow(place, question.direction, &frame, &tracking);
         let rules: Vec<String> =
@@ -107,7 +150,9 @@ impl Flows {
                 answer.accepted && (answer.rules.is_empty() || answer.rules.iter().any(is_one_of))
             }
             Fate::Dropped(reason) => !answer.accepted && *reason == answer.reason,
-            Fate::Lost | Fate::Broken(_) => false,
+            // What is for another station goes to the network, and not to the port.
+            Fate::Lost => answer.reason == DropReason::NotForPort.to_string(),
+            Fate::Broken(_) => false,
         };
         let (detour, untraced) = match self.trace(&path).await {
             Ok(detour) => (detour, None),
@@ -139,12 +184,14 @@ impl Flows {
 }
 
 impl Looked {
-    /// Whether there is nothing to be alarmed about.
-    pub(super) fn agrees(&self) -> bool {
+    /// Whether the datapath does what the policy says; none where the port is not on this host. A closed port does not, unless what is
+    /// asked about is dropped anyhow.
+    pub(super) fn agrees(&self, answer: &Answer) -> Option<bool> {
         match self {
-            Looked::Elsewhere => true,
-            Looked::Way { detour, agrees, .. } => *agrees && detour.is_none(),
-            Looked::Kernel(differences) => differences.is_empty(),
+            Looked::Elsewhere => None,
+            Looked::Closed(_) => Some(!answer.accepted),
+            Looked::Way { detour, agrees, .. } => Some(*agrees && detour.is_none()),
+            Looked::Kernel(differences) => Some(differences.is_empty()),
         }
     }
 
@@ -154,6 +201,9 @@ impl Looked {
         let end = format!("{} {}", answer.port, answer.direction);
         match self {
             Looked::Elsewhere => _ = writeln!(text, "  {of}: {end}: the port is not on this host"),
+            Looked::Closed(reason) => {
+                _ = writeln!(text, "  ALARM: {of}: {end}: the port is closed: {reason}")
+            }
             Looked::Kernel(differences) if differences.is_empty() => {
                 _ = writeln!(text, "  {of}: the kernel holds exactly this policy");
             }
@@ -191,9 +241,10 @@ impl Looked {
     }
 
     /// The same for programs.
-    pub(super) fn json(&self) -> Value {
+    pub(super) fn json(&self, answer: &Answer) -> Value {
         match self {
             Looked::Elsewhere => json!({"local": false}),
+            Looked::Closed(reason) => json!({"local": true, "closed": reason}),
             Looked::Kernel(differences) => {
                 json!({"local": true, "agrees": differences.is_empty(), "differences": differences})
             }
@@ -208,7 +259,7 @@ impl Looked {
                 });
                 json!({
                     "local": true,
-                    "agrees": self.agrees(),
+                    "agrees": self.agrees(answer),
                     "fate": path.fate,
                     "rules": rules,
                     "steps": steps.collect::<Vec<_>>(),

@@ -53,8 +53,10 @@ pub(super) struct Outlook {
 }
 
 /// Those of them that have been admitted and answered, and are not over.
-pub(super) fn alive(connections: Vec<Entry>) -> BTreeSet<Known> {
-    let alive = connections.into_iter().filter(|entry| entry.is_admitted() && !entry.is_over());
+pub(super) fn alive(connections: Vec<Entry>, is_admitted: impl Fn(u32) -> bool) -> BTreeSet<Known> {
+    let connections = connections.into_iter().filter(|entry| is_admitted(entry.mark));
+    let is_alive = |entry: &Entry| entry.is_answered && !entry.is_over();
+    let alive = connections.filter(is_alive);
     alive.map(|Entry { original, reply, .. }| Known { original, reply }).collect()
 }
 
@@ -131,8 +133,10 @@ icmp,orig=(src=10.0.0.1,dst=10.0.0.2,id=7,type=8,code=0),reply=(src=10.0.0.2,dst
 
     #[test]
     fn what_lives_and_is_admitted_is_read_from_the_switchs_list() {
-        let known: Vec<String> =
-            alive(tracked::read(LINES)).iter().map(|known| known.original.to_string()).collect();
+        let known: Vec<String> = alive(tracked::read(LINES), |mark| mark != 0)
+            .iter()
+            .map(|known| known.original.to_string())
+            .collect();
         assert_eq!(
             known,
             [
@@ -157,7 +161,7 @@ ports:
         let parsed = policy::document::parse(&[("policy.yaml", text)], None);
         let policy = parsed.policy;
         let devices = Devices::of_interface("qvox").expect("a device");
-        let connection = alive(tracked::read(LINES)).pop_last().expect("that of TCP");
+        let connection = alive(tracked::read(LINES), |mark| mark != 0).pop_last().expect("that of TCP");
         let told = |id: &str, goes_loose| {
             let port = &policy.ports[&id.into()];
             let outlook = outlook(&policy, port, &devices, [connection], goes_loose);

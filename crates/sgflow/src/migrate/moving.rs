@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use agent::config::Config;
 use agent::driver::{converge_once, remove_all};
 use anyhow::Context as _;
+use hybrid::mark::REVOKED;
 use policy::{Policy, PortId};
 
 use super::connections::{Outlook, alive, kernel_goes_loose, outlook};
@@ -178,7 +179,9 @@ impl Migration<'_> {
         let by = if found.place == Place::Switch { devices.tap() } else { devices.outer() };
         let zone = survey.plugged(&by).and_then(|plugged| plugged.zone);
         let at_switch = match zone {
-            Some(zone) => alive(of_switch(self.config, Some(&survey.bridge.datapath), zone).await?),
+            Some(zone) => {
+                alive(of_switch(self.config, Some(&survey.bridge.datapath), zone).await?, |mark| mark != 0)
+            }
             None => BTreeSet::new(),
         };
         let (unknown, goes_loose) = match self.back {
@@ -186,7 +189,10 @@ impl Migration<'_> {
             true => (at_switch, kernel_goes_loose()?),
             false => {
                 let zone = survey.in_force.zones.get(devices.end());
-                let at_bridge = alive(zone.map(|zone| of_kernel(*zone)).transpose()?.unwrap_or_default());
+                let at_bridge =
+                    alive(zone.map(|zone| of_kernel(*zone)).transpose()?.unwrap_or_default(), |mark| {
+                        mark & REVOKED == 0
+                    });
                 (at_bridge.difference(&at_switch).copied().collect(), true)
             }
         };

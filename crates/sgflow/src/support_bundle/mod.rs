@@ -9,7 +9,7 @@ mod parts;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use agent::config::{Config, Settings};
+use agent::config::Config;
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
@@ -41,10 +41,10 @@ pub(crate) struct SupportBundleCommand {
 
 impl SupportBundleCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let (config, unread) = match self.settings.config() {
+        let (config, unread) = match self.settings.clone().config() {
             Ok(config) => (config, None),
             // Settings that cannot be read are what somebody will have to look at.
-            Err(reason) => (Settings::default().complete()?, Some(format!("{reason:#}"))),
+            Err(reason) => (self.settings.without_file()?, Some(format!("{reason:#}"))),
         };
         let path = self.output.unwrap_or_else(|| default_path(&config));
         let mut bundle = Bundle::default();

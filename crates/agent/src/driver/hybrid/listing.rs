@@ -24,8 +24,8 @@ pub(super) enum Show {
     },
     /// Groups.
     Groups(Question<GroupPage>),
-    /// The whole policy.
-    Policy(oneshot::Sender<Policy>),
+    /// The whole policy, if there is one yet.
+    Policy(oneshot::Sender<Option<Policy>>),
 }
 
 /// Why no frame of a port passes, or each, although the policy says otherwise.

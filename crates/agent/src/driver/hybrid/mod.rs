@@ -387,7 +387,7 @@ impl Driver for Hybrid {
         self.show(Show::Groups(question));
     }
 
-    fn tell_policy(&mut self, answer: oneshot::Sender<Policy>) {
+    fn tell_policy(&mut self, answer: oneshot::Sender<Option<Policy>>) {
         self.show(Show::Policy(answer));
     }
 }

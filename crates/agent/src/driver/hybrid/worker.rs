@@ -256,7 +256,7 @@ impl<B: Backend> Worker<B> {
                 // Who asked may be gone, here and below.
                 _ = answer.send(page);
             }
-            Show::Policy(answer) => _ = answer.send(self.firewall.policy()),
+            Show::Policy(answer) => _ = answer.send(self.has_policy.then(|| self.firewall.policy())),
             Show::Groups(question) => {
                 let page = group_page(&question, &self.firewall, &self.backend);
                 _ = question.answer.send(page);

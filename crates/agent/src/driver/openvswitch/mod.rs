@@ -433,9 +433,9 @@ impl Driver for OpenvSwitch {
         }
     }
 
-    fn tell_policy(&mut self, answer: oneshot::Sender<Policy>) {
+    fn tell_policy(&mut self, answer: oneshot::Sender<Option<Policy>>) {
         // Who asked may be gone.
-        _ = answer.send(self.engine.policy().clone());
+        _ = answer.send(self.engine.policy_in_force().cloned());
     }
 }
 
