@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 use crate::connection::{Answer, BundleId, BundleRefusal, Connection, ConnectionConfig, Event};
 use crate::error::EncodeError;
 use crate::message::{
-    CtFlush, Features, FlowEntry, FlowFilter, FlowMod, FlowMonitor, FlowUpdate, FragMode, Message, PacketOut,
-    PortDesc, SwitchConfig, Xid,
+    CtFlush, Features, FlowEntry, FlowFilter, FlowMod, FlowMonitor, FlowUpdate, FragMode, Message,
+    MeterConfig, MeterMod, PacketOut, PortDesc, SwitchConfig, Xid,
 };
 
 pub use error::{BundleError, BundleOutcome, ClientError, FailedFlow};
@@ -221,6 +221,19 @@ impl Client {
         }
     }
 
+    /// All meters.
+    pub async fn meters(&self) -> Result<Vec<MeterConfig>, ClientError> {
+        match self.ask(|connection| Ok(connection.meters())).await? {
+            Answer::Meters(meters) => Ok(meters),
+            other => Err(ClientError::unexpected(&other)),
+        }
+    }
+
+    /// Changes a meter.
+    pub async fn meter_mod(&self, meter_mod: &MeterMod) -> Result<(), ClientError> {
+        self.ask(|connection| connection.meter_mod(meter_mod)).await.map(drop)
+    }
+
     /// What the switch is.
     pub async fn features(&self) -> Result<Features, ClientError> {
         match self.ask(|connection| Ok(connection.features())).await? {
@@ -271,6 +284,11 @@ impl Client {
     /// Asks for packets in the form that carries userdata.
     pub async fn set_packet_in2(&self) -> Result<(), ClientError> {
         self.ask(|connection| Ok(connection.set_packet_in2())).await.map(drop)
+    }
+
+    /// Asks for the packets that are sent to controllers of this id, and for no others.
+    pub async fn set_controller_id(&self, id: u16) -> Result<(), ClientError> {
+        self.ask(|connection| Ok(connection.set_controller_id(id))).await.map(drop)
     }
 
     /// Forgets the connections of a conntrack zone.

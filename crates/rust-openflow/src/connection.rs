@@ -20,8 +20,8 @@ use bytes::{Bytes, BytesMut};
 use crate::error::{DecodeError, EncodeError};
 use crate::message::{
     CtFlush, ErrorMessage, Features, FlowEntry, FlowFilter, FlowMonitor, FlowRemoved, FlowUpdate, FragMode,
-    Framer, Header, Message, OFP14_VERSION, OfError, PacketIn, PacketOut, Part, PortDesc, PortStatus,
-    SwitchConfig, Xid,
+    Framer, Header, Message, MeterConfig, MeterMod, OFP14_VERSION, OfError, PacketIn, PacketOut, Part,
+    PortDesc, PortStatus, SwitchConfig, Xid,
 };
 
 pub use bundle::{BundleFailure, BundleId, BundleRefusal};
@@ -139,6 +139,8 @@ pub enum Answer {
     Flows(Vec<FlowEntry>),
     /// Ports.
     Ports(Vec<PortDesc>),
+    /// Meters.
+    Meters(Vec<MeterConfig>),
     /// The flows that were there when a flow monitor began.
     Updates(Vec<FlowUpdate>),
     /// An echo came back.
@@ -358,6 +360,16 @@ impl Connection {
         self.ask(&Message::PortDescRequest, Waiting::Parts(Answer::Ports(Vec::new())))
     }
 
+    /// Asks for all meters.
+    pub fn meters(&mut self) -> Xid {
+        self.ask(&Message::MeterConfigRequest, Waiting::Parts(Answer::Meters(Vec::new())))
+    }
+
+    /// Changes a meter.
+    pub fn meter_mod(&mut self, meter_mod: &MeterMod) -> Result<Xid, EncodeError> {
+        self.confirmed(&Message::MeterMod(meter_mod.clone()))
+    }
+
     /// Starts a flow monitor; later changes come as [`Event::FlowUpdates`].
     pub fn monitor_flows(&mut self, monitor: &FlowMonitor) -> Xid {
         self.ask(&Message::FlowMonitorRequest(monitor.clone()), Waiting::Parts(Answer::Updates(Vec::new())))
@@ -381,6 +393,11 @@ impl Connection {
     /// Asks for packets in the form that carries userdata.
     pub fn set_packet_in2(&mut self) -> Xid {
         self.confirmed_fixed(&Message::SetPacketIn2)
+    }
+
+    /// Asks for the packets that are sent to controllers of this id, and for no others.
+    pub fn set_controller_id(&mut self, id: u16) -> Xid {
+        self.confirmed_fixed(&Message::SetControllerId(id))
     }
 
     /// Sends a packet through the switch.
@@ -491,6 +508,10 @@ impl Connection {
             }),
             Message::PortDescReply(part) => self.part(xid, part, |answer| match answer {
                 Answer::Ports(ports) => Some(ports),
+                _ => None,
+            }),
+            Message::MeterConfigReply(part) => self.part(xid, part, |answer| match answer {
+                Answer::Meters(meters) => Some(meters),
                 _ => None,
             }),
             Message::FlowMonitorReply(part) if !self.waiting.contains_key(&xid) => {

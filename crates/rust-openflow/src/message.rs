@@ -6,6 +6,7 @@ mod error_message;
 mod error_names;
 mod flow_mod;
 mod flow_stats;
+mod meter;
 mod monitor;
 mod packet;
 mod port_desc;
@@ -22,6 +23,9 @@ pub use ct_flush::{CtFlush, CtTuple};
 pub use error_message::{ErrorMessage, OfError};
 pub use flow_mod::{FlowMod, FlowModCommand};
 pub use flow_stats::{FlowEntry, FlowFilter};
+pub use meter::{
+    DropBand, METER_BURST, METER_KILOBITS, METER_PACKETS, METER_STATS, MeterCommand, MeterConfig, MeterMod,
+};
 pub use monitor::{FlowMonitor, FlowUpdate, FlowUpdateEvent, MonitorFlags};
 pub use packet::{PacketIn, PacketOut, PacketReason};
 pub use port_desc::{PortDesc, PortReason, PortStatus};
@@ -58,6 +62,7 @@ pub(crate) mod kind {
     pub(crate) const BARRIER_REQUEST: u8 = 20;
     pub(crate) const BARRIER_REPLY: u8 = 21;
     pub(crate) const SET_ASYNC: u8 = 28;
+    pub(crate) const METER_MOD: u8 = 29;
     pub(crate) const BUNDLE_CONTROL: u8 = 33;
     pub(crate) const BUNDLE_ADD_MESSAGE: u8 = 34;
 }
@@ -65,6 +70,7 @@ pub(crate) mod kind {
 /// Subtypes of Nicira messages, `NXT_*`.
 mod nicira {
     pub(super) const SET_PACKET_IN_FORMAT: u32 = 16;
+    pub(super) const SET_CONTROLLER_ID: u32 = 20;
     pub(super) const CT_FLUSH_ZONE: u32 = 29;
     pub(super) const PACKET_IN2: u32 = 30;
     pub(super) const CT_FLUSH: u32 = 32;
@@ -73,6 +79,7 @@ mod nicira {
 /// Multipart types (OpenFlow 1.4 §7.3.5), `OFPMP_*`.
 mod multipart {
     pub(super) const FLOW: u16 = 1;
+    pub(super) const METER_CONFIG: u16 = 10;
     pub(super) const PORT_DESC: u16 = 13;
     pub(super) const FLOW_MONITOR: u16 = 16;
 }
@@ -129,6 +136,9 @@ pub enum Message {
     SetAsync(AsyncConfig),
     /// Ask for packets as `NXT_PACKET_IN2`, the only form that carries userdata.
     SetPacketIn2,
+    /// Ask for the packets whose `controller` action names this id, in place of those that name none (ovs-actions(7),
+    /// `controller`).
+    SetControllerId(u16),
     /// A packet for the controller, in either form.
     PacketIn(PacketIn),
     /// A packet for the switch to send.
@@ -139,6 +149,8 @@ pub enum Message {
     PortStatus(PortStatus),
     /// Change flows.
     FlowMod(FlowMod),
+    /// Change a meter.
+    MeterMod(MeterMod),
     /// Ask for an answer once everything before is done.
     BarrierRequest,
     /// Everything before is done.
@@ -155,6 +167,10 @@ pub enum Message {
     PortDescRequest,
     /// Some of the ports.
     PortDescReply(Part<PortDesc>),
+    /// Ask for all meters.
+    MeterConfigRequest,
+    /// Some of the meters.
+    MeterConfigReply(Part<MeterConfig>),
     /// Ask to be told of changes of flows.
     FlowMonitorRequest(FlowMonitor),
     /// Stop telling (`OFPFMC_DELETE` of this monitor id).
@@ -231,20 +247,25 @@ impl Message {
             Message::FlowRemoved(_) => kind::FLOW_REMOVED,
             Message::PortStatus(_) => kind::PORT_STATUS,
             Message::FlowMod(_) => kind::FLOW_MOD,
+            Message::MeterMod(_) => kind::METER_MOD,
             Message::BarrierRequest => kind::BARRIER_REQUEST,
             Message::BarrierReply => kind::BARRIER_REPLY,
             Message::BundleControl(_) => kind::BUNDLE_CONTROL,
             Message::BundleAdd(_) => kind::BUNDLE_ADD_MESSAGE,
             Message::FlowStatsRequest(_)
             | Message::PortDescRequest
+            | Message::MeterConfigRequest
             | Message::FlowMonitorRequest(_)
             | Message::FlowMonitorCancel(_) => kind::MULTIPART_REQUEST,
-            Message::FlowStatsReply(_) | Message::PortDescReply(_) | Message::FlowMonitorReply(_) => {
-                kind::MULTIPART_REPLY
-            }
-            Message::SetPacketIn2 | Message::PacketIn(_) | Message::CtFlushZone(_) | Message::CtFlush(_) => {
-                kind::EXPERIMENTER
-            }
+            Message::FlowStatsReply(_)
+            | Message::PortDescReply(_)
+            | Message::MeterConfigReply(_)
+            | Message::FlowMonitorReply(_) => kind::MULTIPART_REPLY,
+            Message::SetPacketIn2
+            | Message::SetControllerId(_)
+            | Message::PacketIn(_)
+            | Message::CtFlushZone(_)
+            | Message::CtFlush(_) => kind::EXPERIMENTER,
             Message::Unknown { kind, .. } => *kind,
         }
     }
@@ -265,6 +286,11 @@ impl Message {
                 experimenter(out, nicira::SET_PACKET_IN_FORMAT);
                 out.put_u32(packet::FORMAT_PACKET_IN2);
             }
+            Message::SetControllerId(id) => {
+                experimenter(out, nicira::SET_CONTROLLER_ID);
+                out.put_bytes(0, 6);
+                out.put_u16(*id);
+            }
             Message::PacketIn(packet) => {
                 experimenter(out, nicira::PACKET_IN2);
                 packet.encode(out)?;
@@ -273,6 +299,7 @@ impl Message {
             Message::FlowRemoved(removed) => removed.encode(out)?,
             Message::PortStatus(status) => status.encode(out),
             Message::FlowMod(flow_mod) => flow_mod.encode(out)?,
+            Message::MeterMod(meter_mod) => meter_mod.encode(out),
             Message::BundleControl(control) => control.encode(out),
             Message::BundleAdd(add) => add.encode(xid, out)?,
             Message::FlowStatsRequest(filter) => {
@@ -287,6 +314,14 @@ impl Message {
             Message::PortDescReply(part) => {
                 multipart_header(out, multipart::PORT_DESC, part.more);
                 part.items.iter().for_each(|port| port.encode(out));
+            }
+            Message::MeterConfigRequest => {
+                multipart_header(out, multipart::METER_CONFIG, false);
+                meter::encode_request(out);
+            }
+            Message::MeterConfigReply(part) => {
+                multipart_header(out, multipart::METER_CONFIG, part.more);
+                part.items.iter().try_for_each(|meter| meter.encode(out))?;
             }
             Message::FlowMonitorRequest(monitor) => {
                 multipart_header(out, multipart::FLOW_MONITOR, false);
@@ -350,6 +385,7 @@ fn decode_body(header: Header, body: &Bytes) -> Result<Option<Message>, DecodeEr
         kind::PORT_STATUS => Message::PortStatus(PortStatus::decode(reader)?),
         kind::PACKET_OUT => Message::PacketOut(PacketOut::decode(reader)?),
         kind::FLOW_MOD => Message::FlowMod(FlowMod::decode(reader)?),
+        kind::METER_MOD => Message::MeterMod(MeterMod::decode(reader)?),
         kind::BARRIER_REQUEST => Message::BarrierRequest,
         kind::BARRIER_REPLY => Message::BarrierReply,
         kind::BUNDLE_CONTROL => Message::BundleControl(BundleControl::decode(reader)?),
@@ -367,6 +403,7 @@ fn decode_request(reader: &mut Reader<'_>) -> Result<Option<Message>, DecodeErro
     Ok(match kind {
         multipart::FLOW => Some(Message::FlowStatsRequest(FlowFilter::decode(reader)?)),
         multipart::PORT_DESC => Some(Message::PortDescRequest),
+        multipart::METER_CONFIG => meter::is_request_for_all(reader)?.then_some(Message::MeterConfigRequest),
         multipart::FLOW_MONITOR => Some(monitor::decode_request(reader)?),
         _ => None,
     })
@@ -379,6 +416,7 @@ fn decode_reply(reader: &mut Reader<'_>) -> Result<Option<Message>, DecodeError>
     Ok(match kind {
         multipart::FLOW => Some(Message::FlowStatsReply(part(reader, more, FlowEntry::decode)?)),
         multipart::PORT_DESC => Some(Message::PortDescReply(part(reader, more, PortDesc::decode)?)),
+        multipart::METER_CONFIG => Some(Message::MeterConfigReply(part(reader, more, MeterConfig::decode)?)),
         multipart::FLOW_MONITOR => Some(Message::FlowMonitorReply(part(reader, more, FlowUpdate::decode)?)),
         _ => None,
     })
@@ -405,6 +443,10 @@ fn decode_experimenter(reader: &mut Reader<'_>) -> Result<Option<Message>, Decod
         nicira::CT_FLUSH_ZONE => {
             reader.take(6)?;
             Some(Message::CtFlushZone(reader.u16()?))
+        }
+        nicira::SET_CONTROLLER_ID => {
+            reader.take(6)?;
+            Some(Message::SetControllerId(reader.u16()?))
         }
         nicira::CT_FLUSH => Some(Message::CtFlush(CtFlush::decode(reader)?)),
         nicira::SET_PACKET_IN_FORMAT if reader.u32()? == packet::FORMAT_PACKET_IN2 => {

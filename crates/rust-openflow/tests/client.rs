@@ -11,8 +11,9 @@ use bytes::Bytes;
 use rust_openflow::client::{BundleOutcome, Client, ClientError, EventStream, News};
 use rust_openflow::connection::{ConnectionError, Event};
 use rust_openflow::message::{
-    BundleControl, BundleStep, CtFlush, CtTuple, FlowMonitor, FlowUpdate, FlowUpdateEvent, FragMode, Framer,
-    Message, MonitorFlags, PacketOut, PacketReason, PortReason,
+    BundleControl, BundleStep, CtFlush, CtTuple, DropBand, FlowMonitor, FlowUpdate, FlowUpdateEvent,
+    FragMode, Framer, METER_BURST, METER_PACKETS, METER_STATS, Message, MeterCommand, MeterConfig, MeterMod,
+    MonitorFlags, PacketOut, PacketReason, PortReason,
 };
 use rust_openflow::{Action, Controller, Field, Flow, FlowFilter, FlowMod, Match, PortNo};
 use support::Ovs;
@@ -403,4 +404,72 @@ async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
         }
     })
     .await
+}
+
+fn packets_a_second(id: u32, rate: u32, burst: u32) -> MeterConfig {
+    let flags = METER_PACKETS | METER_BURST | METER_STATS;
+    MeterConfig { id, flags, bands: vec![DropBand { rate, burst }] }
+}
+
+#[tokio::test]
+async fn meters_are_made_read_back_changed_and_taken_away() {
+    let ovs = Ovs::start();
+    let (client, _events) = connect(&ovs).await;
+    assert_eq!(client.meters().await.unwrap(), []);
+    let change = |command, meter| MeterMod { command, meter };
+    client.meter_mod(&change(MeterCommand::Add, packets_a_second(21_351, 10, 20))).await.unwrap();
+    client.meter_mod(&change(MeterCommand::Add, packets_a_second(7, 1, 1))).await.unwrap();
+    client.meter_mod(&change(MeterCommand::Modify, packets_a_second(21_351, 30, 90))).await.unwrap();
+    let mut meters = client.meters().await.unwrap();
+    meters.sort_by_key(|meter| meter.id);
+    assert_eq!(meters, [packets_a_second(7, 1, 1), packets_a_second(21_351, 30, 90)]);
+    let again = client.meter_mod(&change(MeterCommand::Add, packets_a_second(7, 1, 1))).await;
+    let refused = again.unwrap_err().to_string();
+    assert!(refused.contains("OFPMMFC_METER_EXISTS"), "{refused}");
+    client.meter_mod(&change(MeterCommand::Delete, packets_a_second(7, 1, 1))).await.unwrap();
+    assert_eq!(client.meters().await.unwrap(), [packets_a_second(21_351, 30, 90)]);
+}
+
+#[tokio::test]
+async fn packets_for_a_controller_of_an_id_come_to_it_alone_and_no_faster_than_the_meter_lets_them() {
+    let ovs = Ovs::start();
+    ovs.add_port("p1");
+    let (client, mut events) = connect(&ovs).await;
+    let (other, mut events_of_other) = connect(&ovs).await;
+    for client in [&client, &other] {
+        client.set_packet_in2().await.unwrap();
+        client.set_config_async(FragMode::NxMatch, 65_535).await.unwrap();
+    }
+    client.set_controller_id(21_351).await.unwrap();
+    let meter = packets_a_second(1, 1, 3);
+    client.meter_mod(&MeterMod { command: MeterCommand::Add, meter }).await.unwrap();
+    let metered = Controller { id: 21_351, meter: Some(1), ..Controller::default() };
+    let open = Controller { userdata: vec![9], ..Controller::default() };
+    let flow = Flow::new(5, 9, Match::new(), vec![Action::Controller(metered)]);
+    let end = Flow::new(6, 9, Match::new(), vec![Action::Controller(open)]);
+    client.send_bundle(&[FlowMod::add(&flow), FlowMod::add(&end)]).await.unwrap();
+    let send = async |table: u8| {
+        let actions = vec![Action::resubmit(table)];
+        let packet = PacketOut { in_port: PortNo(1), actions, data: udp(53) };
+        client.packet_out(&packet).await.unwrap();
+    };
+    for _ in 0..200 {
+        send(5).await;
+    }
+    send(6).await;
+    let packets = |event| match event {
+        Event::PacketIn(packet) => Some(packet),
+        _ => None,
+    };
+    // What is for any controller comes to the other alone, and nothing before it.
+    assert_eq!(event(&mut events_of_other, packets).await.table, 6);
+    assert_eq!(event(&mut events, packets).await.table, 5);
+    client.barrier().await.unwrap();
+    let mut count = 1;
+    while let Some(News::Event(news)) = poll_once(Box::pin(events.next())).await.transpose().unwrap() {
+        let Event::PacketIn(packet) = news else { continue };
+        assert_eq!(packet.table, 5);
+        count += 1;
+    }
+    assert!((3..100).contains(&count), "{count} of 200");
 }

@@ -6,9 +6,10 @@ mod support;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use rust_openflow::message::{
-    AsyncConfig, BundleAdd, BundleControl, BundleFlags, BundleStep, CtFlush, CtTuple, ErrorMessage, Features,
-    FlowMonitor, FlowRemoved, FlowUpdate, FlowUpdateEvent, FragMode, Framer, MonitorFlags, PacketIn,
-    PacketOut, Part, PortDesc, PortReason, PortStatus, SwitchConfig, Xid,
+    AsyncConfig, BundleAdd, BundleControl, BundleFlags, BundleStep, CtFlush, CtTuple, DropBand, ErrorMessage,
+    Features, FlowMonitor, FlowRemoved, FlowUpdate, FlowUpdateEvent, FragMode, Framer, MeterCommand,
+    MeterConfig, MeterMod, MonitorFlags, PacketIn, PacketOut, Part, PortDesc, PortReason, PortStatus,
+    SwitchConfig, Xid,
 };
 use rust_openflow::{
     Action, DecodeError, Field, Flow, FlowEntry, FlowFilter, FlowKey, FlowMod, FlowStats, Match, Message,
@@ -80,6 +81,12 @@ fn packet_in() -> impl Strategy<Value = PacketIn> {
     )
 }
 
+fn meter() -> impl Strategy<Value = MeterConfig> {
+    let band = any::<(u32, u32)>().prop_map(|(rate, burst)| DropBand { rate, burst });
+    (any::<(u32, u16)>(), proptest::collection::vec(band, 0..3))
+        .prop_map(|((id, flags), bands)| MeterConfig { id, flags, bands })
+}
+
 fn update() -> impl Strategy<Value = FlowUpdate> {
     let event = prop_oneof![
         Just(FlowUpdateEvent::Initial),
@@ -138,7 +145,9 @@ fn small_message() -> impl Strategy<Value = Message> {
         Just(Message::BarrierRequest),
         Just(Message::BarrierReply),
         Just(Message::PortDescRequest),
+        Just(Message::MeterConfigRequest),
         Just(Message::SetPacketIn2),
+        any::<u16>().prop_map(Message::SetControllerId),
         any::<u16>().prop_map(Message::CtFlushZone),
         any::<u32>().prop_map(Message::FlowMonitorCancel),
         (any::<(bool, bool, u32)>(), step).prop_map(|((atomic, ordered, bundle), step)| {
@@ -163,6 +172,12 @@ fn great_message() -> impl Strategy<Value = Message> {
         }),
         (vec(port(), 0..4), any::<bool>())
             .prop_map(|(items, more)| Message::PortDescReply(Part { items, more })),
+        (vec(meter(), 0..4), any::<bool>())
+            .prop_map(|(items, more)| Message::MeterConfigReply(Part { items, more })),
+        (meter(), 0..3usize).prop_map(|(meter, command)| {
+            let command = [MeterCommand::Add, MeterCommand::Modify, MeterCommand::Delete][command];
+            Message::MeterMod(MeterMod { command, meter })
+        }),
         port().prop_map(|port| Message::PortStatus(PortStatus { reason: PortReason::Delete, port })),
         packet_in().prop_map(Message::PacketIn),
         (any::<u32>(), generate::flow(), data()).prop_map(|(port, flow, data)| {

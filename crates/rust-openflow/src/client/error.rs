@@ -60,6 +60,7 @@ impl ClientError {
             Answer::Config(_) => "configuration",
             Answer::Flows(_) => "flows",
             Answer::Ports(_) => "ports",
+            Answer::Meters(_) => "meters",
             Answer::Updates(_) => "flow updates",
             Answer::Echo => "echo",
         };
