@@ -27,6 +27,7 @@ pub mod layout;
 mod names;
 mod network;
 mod numbers;
+mod observe;
 mod placement;
 mod port_flows;
 mod remote;
@@ -45,6 +46,9 @@ pub use layout::{DropReason, FlowKind, LAYOUT, TABLE_PREFIXES};
 pub use names::Name;
 pub use network::NetworkPort;
 pub use numbers::{Generation, GenerationPool, GenerationsExhausted, OfPort, RemoteId, SetId, Vlan, Zone};
+pub use observe::{
+    CONTROLLER, METER_ADMITTED, METER_DROPS, METER_PORT_DROPS, Observed, Onwards, Whose, is_enforcing,
+};
 pub use placement::Binding;
 pub use remote::{RemoteKey, RemoteUse};
 pub use renderer::{Batch, Config, RefusedRule, Renderer, Standing};

@@ -1,0 +1,192 @@
+//! Flows that look and change nothing: what is dropped counted by port and sampled, what is admitted first sampled.
+//!
+//! They stand above the flows of the policy, in tables `drop` and `next`, and a frame goes on as it would without them. They are no part of what the
+//! [`crate::Renderer`] says: the agent comes to want one by what it sees ([`Observed::PortDrops`]), and by what an operator
+//! wants logged.
+
+use rust_openflow::{Action, CT_INV, CT_NEW, CT_TRK, Controller, Field, Flow, Match};
+
+use crate::cookie::{decode, is_ours};
+use crate::flow::{flow, resubmit};
+use crate::layout::{DropReason, FlowKind, deliver, drop, next, output, register};
+use crate::numbers::{OfPort, SetId};
+use crate::static_flows::{NEXT_DELIVER, NEXT_OUTPUT};
+
+/// The id of the controller that samples are for: whoever else listens to the bridge does not get them.
+pub const CONTROLLER: u16 = 0x5367;
+
+/// The meter of samples of drops that no flow counts by port.
+pub const METER_DROPS: u32 = 21_351;
+/// The meter of samples of drops that are counted by port.
+pub const METER_PORT_DROPS: u32 = 21_352;
+/// The meter of samples of what is admitted.
+pub const METER_ADMITTED: u32 = 21_353;
+
+/// How much of a frame a sample has, in bytes: enough for the header chain of any packet that a rule could be about.
+const SAMPLE: u16 = 128;
+
+/// What one flow looks at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Observed {
+    /// What is dropped for this reason and counted by none of [`Observed::PortDrops`].
+    Drops(DropReason),
+    /// What is dropped for this reason at this port; port 0 is where no local port is concerned.
+    PortDrops(OfPort, DropReason),
+    /// The first packet of each connection that is admitted: on its way to its receiver ([`Onwards::Deliver`]), or in.
+    Admitted(Whose, Onwards),
+}
+
+/// Whose connections.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Whose {
+    /// Every port's.
+    All,
+    /// Those of the ports with this set of groups.
+    Set(SetId),
+    /// This port's.
+    Port(OfPort),
+}
+
+/// Which half of the pipeline has admitted it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Onwards {
+    /// Egress: it is delivered next.
+    Deliver,
+    /// Ingress: it goes out to the port.
+    Output,
+}
+
+impl Onwards {
+    /// Both.
+    pub const ALL: [Onwards; 2] = [Onwards::Deliver, Onwards::Output];
+
+    fn step(self) -> (u8, u8) {
+        match self {
+            Onwards::Deliver => (NEXT_DELIVER, deliver::TABLE),
+            Onwards::Output => (NEXT_OUTPUT, output::TABLE),
+        }
+    }
+}
+
+impl Observed {
+    /// The flow.
+    pub fn flow(self) -> Flow {
+        let about = |object: u64| (FlowKind::Observe, object);
+        match self {
+            Observed::Drops(reason) => {
+                let matches = Match::new().with(register::REASON, reason as u8);
+                flow(about(0), drop::TABLE, drop::SAMPLE, matches, vec![sample(METER_DROPS)])
+            }
+            Observed::PortDrops(port, reason) => {
+                // A closed port's frames are dropped before a register says whose they are.
+                let field = match reason {
+                    DropReason::NoPolicy => Field::InPort,
+                    _ => register::OFPORT,
+                };
+                let matches = Match::new().with(field, port).with(register::REASON, reason as u8);
+                let actions = vec![sample(METER_PORT_DROPS)];
+                flow(about(u64::from(port.0)), drop::TABLE, drop::PORT, matches, actions)
+            }
+            Observed::Admitted(whose, onwards) => {
+                let (value, table) = onwards.step();
+                let first = Match::new()
+                    .with_mask(Field::CtState, CT_NEW | CT_TRK, CT_NEW | CT_TRK | CT_INV)
+                    .with(register::NEXT, value);
+                let (object, priority, matches) = match whose {
+                    Whose::All => (0, next::LOG_ALL, first),
+                    Whose::Set(set) => (u64::from(set.0), next::LOG_SET, first.with(register::SET, set)),
+                    Whose::Port(port) => {
+                        (u64::from(port.0), next::LOG_PORT, first.with(register::OFPORT, port))
+                    }
+                };
+                let actions = vec![sample(METER_ADMITTED), resubmit(table)];
+                flow(about(object), next::TABLE, priority, matches, actions)
+            }
+        }
+    }
+
+    /// What a flow looks at; `None` if it is not, to the last action, what [`Observed::flow`] makes: it may do more than look.
+    pub fn read(flow: &Flow) -> Option<Observed> {
+        let (FlowKind::Observe, object) = decode(flow.cookie)? else { return None };
+        let reason = || {
+            let (value, _) = flow.matches.get(register::REASON)?;
+            DropReason::ALL.iter().copied().find(|reason| u128::from(*reason as u8) == value)
+        };
+        let port = || u16::try_from(object).ok().map(OfPort);
+        let onwards = || {
+            let (value, _) = flow.matches.get(register::NEXT)?;
+            Onwards::ALL.into_iter().find(|onwards| u128::from(onwards.step().0) == value)
+        };
+        let observed = match (flow.table, flow.priority) {
+            (drop::TABLE, drop::SAMPLE) => Observed::Drops(reason()?),
+            (drop::TABLE, drop::PORT) => Observed::PortDrops(port()?, reason()?),
+            (next::TABLE, next::LOG_ALL) => Observed::Admitted(Whose::All, onwards()?),
+            (next::TABLE, next::LOG_SET) => {
+                Observed::Admitted(Whose::Set(SetId(u32::try_from(object).ok()?)), onwards()?)
+            }
+            (next::TABLE, next::LOG_PORT) => Observed::Admitted(Whose::Port(port()?), onwards()?),
+            _ => return None,
+        };
+        let (made, mut held) = (observed.flow().canonical(), flow.clone().canonical());
+        held.options = made.options;
+        (made == held).then_some(observed)
+    }
+}
+
+/// Whether a flow is ours and part of what the policy asks for, or in the place of one that only looks and is none.
+pub fn is_enforcing(flow: &Flow) -> bool {
+    is_ours(flow.cookie) && Observed::read(flow).is_none()
+}
+
+fn sample(meter: u32) -> Action {
+    Action::Controller(Controller {
+        max_len: SAMPLE,
+        id: CONTROLLER,
+        meter: Some(meter),
+        ..Controller::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Observed> {
+        let port = OfPort(7);
+        let drops = DropReason::ALL
+            .iter()
+            .flat_map(|reason| [Observed::Drops(*reason), Observed::PortDrops(port, *reason)]);
+        let whose = [Whose::All, Whose::Set(SetId(3)), Whose::Port(port)];
+        let admitted =
+            whose.into_iter().flat_map(|whose| Onwards::ALL.map(|next| Observed::Admitted(whose, next)));
+        drops.chain(admitted).collect()
+    }
+
+    #[test]
+    fn what_it_writes_it_reads_also_as_the_switch_prints_it() {
+        for observed in all() {
+            let flow = observed.flow();
+            assert_eq!(Observed::read(&flow), Some(observed));
+            let printed: Flow = flow.to_string().parse().expect("ovs-ofctl's text");
+            assert_eq!(Observed::read(&printed), Some(observed), "{flow}");
+            assert!(!is_enforcing(&flow));
+        }
+    }
+
+    #[test]
+    fn a_flow_that_does_more_than_look_is_no_observer_whatever_its_cookie_says() {
+        for observed in all() {
+            let flow = observed.flow();
+            let mut opens = flow.clone();
+            opens.actions.push(Action::resubmit(output::TABLE));
+            let mut silent = flow.clone();
+            silent.actions.remove(0);
+            let wider = Flow { matches: Match::new(), ..flow.clone() };
+            let elsewhere = Flow { table: flow.table - 1, ..flow.clone() };
+            for other in [opens, silent, wider, elsewhere] {
+                assert_eq!(Observed::read(&other), None, "{other}");
+                assert!(is_enforcing(&other));
+            }
+        }
+    }
+}
