@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pipeline::{
-    Batch, Config, FlowBody, FlowOp, GenerationPool, GenerationsExhausted, Hook, Known, LAYOUT, RefusedRule,
-    Renderer, is_ours,
+    Batch, Config, FlowBody, FlowOp, GenerationPool, GenerationsExhausted, Hook, Known, LAYOUT, Observed,
+    RefusedRule, Renderer, is_enforcing, is_ours,
 };
 use reconcile::{Change, Tracker};
 use rust_openflow::{Flow, FlowKey};
@@ -61,7 +61,7 @@ impl Flows {
 
     /// The switch holds `flows` and nothing else.
     pub(super) fn read_back(&mut self, flows: Vec<Flow>) {
-        let ours = flows.into_iter().filter(|flow| is_ours(flow.cookie)).map(Flow::canonical).map(split);
+        let ours = flows.into_iter().filter(is_enforcing).map(Flow::canonical).map(split);
         if self.fresh && self.tracker.iter_actual().next().is_some() {
             let ours: BTreeMap<FlowKey, FlowBody> = ours.collect();
             let gone = self.tracker.iter_actual().filter(|(key, body)| ours.get(*key) != Some(*body));
@@ -225,9 +225,9 @@ pub(super) fn foreign(flows: &[Flow], hook: Hook) -> impl Iterator<Item = &Flow>
 }
 
 /// Whether it matters to us that this flow came, changed or went: it is ours, or stands where ours do, perhaps in the
-/// place of one.
+/// place of one. What only looks is no matter of the policy.
 pub fn concerns_us(flow: &Flow, hook: Hook) -> bool {
-    is_ours(flow.cookie) || hook.stands_among_ours(flow)
+    (is_ours(flow.cookie) || hook.stands_among_ours(flow)) && Observed::read(flow).is_none()
 }
 
 /// A flow as map entry.

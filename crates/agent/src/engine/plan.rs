@@ -403,7 +403,12 @@ impl Engine {
                 }
             }
             Some((
-                FlowKind::Set | FlowKind::Rule | FlowKind::Remote | FlowKind::Member | FlowKind::Network,
+                FlowKind::Set
+                | FlowKind::Rule
+                | FlowKind::Remote
+                | FlowKind::Member
+                | FlowKind::Network
+                | FlowKind::Observe,
                 _,
             )) => self.leave_out(key, body),
         }

@@ -187,7 +187,7 @@ fn decode_line(line: &Line, names: &Names, neutrons: &BTreeSet<u64>) -> Decoded 
     if belongs_to_us(line) {
         decoded.writer = Writer::Sgflow;
         decoded.table_name = tables::ours(flow.table);
-        decoded.cookie_means = ours::cookie(flow.cookie, names);
+        decoded.cookie_means = ours::cookie(flow, names);
         if let Some(meaning) = ours::meaning(flow, names) {
             decoded.slot = Some(meaning.slot);
             decoded.purpose = meaning.purpose;

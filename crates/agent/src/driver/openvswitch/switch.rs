@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pipeline::{Hook, Zone};
+use pipeline::{FlowKind, Hook, Zone, decode_cookie};
 use reconcile::Change;
 use rust_openflow::client::{BundleError, BundleOutcome, Client, EventStream, FailedFlow, News, Target};
 use rust_openflow::connection::{ConnectionConfig, Event as OpenFlowEvent};
-use rust_openflow::message::{FlowMonitor, FlowUpdate, FragMode, MonitorFlags, Xid};
-use rust_openflow::{FlowFilter, FlowMod, Message};
+use rust_openflow::message::{FlowMonitor, FlowUpdate, FlowUpdateEvent, FragMode, MonitorFlags, Xid};
+use rust_openflow::{Flow, FlowFilter, FlowMod, Message};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
@@ -109,9 +109,10 @@ impl Switch {
     }
 }
 
-/// What is to be told: additions, removals and modifications, without actions.
+/// What is to be told: additions, removals and modifications. With actions, which say whether a flow only looks; what this
+/// connection changes comes without.
 fn changes_of_flows() -> MonitorFlags {
-    MonitorFlags::ADD.with(MonitorFlags::REMOVED).with(MonitorFlags::MODIFY)
+    MonitorFlags::ADD.with(MonitorFlags::REMOVED).with(MonitorFlags::MODIFY).with(MonitorFlags::INSTRUCTIONS)
 }
 
 /// Tells what others do to flows that concern us, and the end of a connection.
@@ -134,6 +135,8 @@ fn is_drift(news: &News, hook: Hook) -> bool {
     match news {
         News::Missed(_) => true,
         News::Event(OpenFlowEvent::FlowUpdates(updates)) => updates.iter().any(|update| match update {
+            // Of what is gone the actions are not told. Had it stood in the place of one of ours, its coming would have been drift.
+            FlowUpdate::Flow { event: FlowUpdateEvent::Removed(_), flow } if is_observer(flow) => false,
             FlowUpdate::Flow { flow, .. } => concerns_us(flow, hook),
             FlowUpdate::Abbreviated(_) => false,
             FlowUpdate::Paused | FlowUpdate::Resumed => true,
@@ -142,6 +145,10 @@ fn is_drift(news: &News, hook: Hook) -> bool {
         News::Event(OpenFlowEvent::Other { message, .. }) => message.is_err(),
         News::Event(_) => false,
     }
+}
+
+fn is_observer(flow: &Flow) -> bool {
+    matches!(decode_cookie(flow.cookie), Some((FlowKind::Observe, _)))
 }
 
 /// The change as OpenFlow says it.

@@ -3,6 +3,7 @@
 mod beside_neutron;
 mod handover;
 mod judge;
+mod observed;
 mod simulation;
 mod storm;
 mod world;

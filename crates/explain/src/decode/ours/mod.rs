@@ -3,7 +3,7 @@
 mod phrases;
 
 use pipeline::layout::{self, SlotLayout, TableLayout, register};
-use pipeline::{FlowKind, LAYOUT, Name, decode_cookie};
+use pipeline::{FlowKind, LAYOUT, Name, Observed, Whose, decode_cookie};
 use policy::Direction;
 use rust_openflow::{Action, Field, Flow};
 
@@ -45,9 +45,9 @@ pub(super) fn is_hook_of_driver(flow: &Flow) -> bool {
         && flow.actions == [Action::resubmit(layout::classify::TABLE)]
 }
 
-/// What a cookie of ours says: kind and object.
-pub(super) fn cookie(cookie: u64, names: &Names) -> Option<(&'static str, Option<String>)> {
-    let (kind, object) = decode_cookie(cookie)?;
+/// What the cookie of a flow of ours says: kind and object.
+pub(super) fn cookie(flow: &Flow, names: &Names) -> Option<(&'static str, Option<String>)> {
+    let (kind, object) = decode_cookie(flow.cookie)?;
     let (_, name, _) = LAYOUT.kinds.iter().find(|(id, ..)| *id == kind as u8)?;
     let number = u32::try_from(object).ok()?;
     let what = match kind {
@@ -55,6 +55,11 @@ pub(super) fn cookie(cookie: u64, names: &Names) -> Option<(&'static str, Option
         FlowKind::Set | FlowKind::Rule => names.set(number),
         FlowKind::Remote => names.remote(number),
         FlowKind::Network => Some(format!("VLAN {object}")),
+        FlowKind::Observe => match Observed::read(flow)? {
+            Observed::PortDrops(port, _) | Observed::Admitted(Whose::Port(port), _) => names.port(port.0),
+            Observed::Admitted(Whose::Set(set), _) => names.set(set.0),
+            Observed::Drops(_) | Observed::Admitted(Whose::All, _) => None,
+        },
         FlowKind::Static | FlowKind::Member => None,
     };
     Some((name, what))
@@ -79,7 +84,7 @@ impl Fill<'_> {
             }
             (layout::egress_base::TABLE, "tagged") => Some("frames that a guest tagged itself".to_owned()),
             (layout::ingress_base::TABLE, "tagged") => Some("frames that still have a tag".to_owned()),
-            (layout::drop::TABLE, _) => self.counted(),
+            (layout::drop::TABLE, _) => self.counted(slot.name),
             (layout::names::TABLE, _) => self.name(),
             (_, "nd_fragment") => Some(self.cut_short()),
             (_, "related_miss") => Some(self.related_miss()),
@@ -107,6 +112,7 @@ impl Fill<'_> {
         match key {
             "packets" => Some(packets(matches)),
             "port" => small(matches, Field::InPort).map(|port| self.port(port)),
+            "whose" => self.whose(),
             "set" => number(matches, register::SET).map(|set| self.set(set)),
             "mac" => words::mac(matches, Field::EthSrc).or(words::mac(matches, Field::EthDst)),
             "vlan" => small(matches, register::VLAN).map(|vlan| vlan.to_string()),
@@ -191,10 +197,22 @@ impl Fill<'_> {
             .to_owned()
     }
 
-    fn counted(&self) -> Option<String> {
+    fn counted(&self, slot: &str) -> Option<String> {
         let why = reason(number(&self.flow.matches, register::REASON)?)?;
         let (.., doc) = LAYOUT.reasons.iter().find(|(id, ..)| *id == why as u8)?;
-        Some(format!("drops counted as {}: {doc}", why.name()))
+        let (whose, sampled) = match slot {
+            "port" => (format!(" of {}", self.whose()?), " and sampled"),
+            "sample" => (String::new(), " and sampled"),
+            _ => (String::new(), ""),
+        };
+        Some(format!("drops{whose} counted{sampled} as {}: {doc}", why.name()))
+    }
+
+    /// The port that a flow which only looks is about.
+    fn whose(&self) -> Option<String> {
+        let matches = &self.flow.matches;
+        let port = small(matches, register::OFPORT).or(small(matches, Field::InPort))?;
+        Some(if port == 0 { "no port of this host".to_owned() } else { self.port(port) })
     }
 
     fn name(&self) -> Option<String> {
