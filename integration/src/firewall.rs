@@ -68,7 +68,8 @@ impl PageFirewall for Firewall {
         };
         let remote = Remote::Unix(ovs.rundir().join("db.sock"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let setup = Setup { remote, tls: None, openflow: None, engine, mirror: None, dry_run: false };
+        let setup =
+            Setup { remote, tls: None, openflow: None, engine, mirror: None, observe: None, dry_run: false };
         let driver = {
             let _inside = runtime.enter();
             OpenvSwitch::new(setup)?

@@ -18,7 +18,12 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use crate::driver::Variant;
+use crate::observe;
 use crate::source::{Broker, Tls, TransportUrl};
+
+mod observe_settings;
+
+pub use observe_settings::{DropsSettings, SecurityLogSettings};
 
 /// Where the settings are when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/sgflow/sgflow.toml";
@@ -216,6 +221,8 @@ pub struct Config {
     pub store: Option<Store>,
     /// Neutron's message queue, where it is followed.
     pub neutron: Option<Broker>,
+    /// What is looked at besides: drops, and the security-group log.
+    pub observe: observe::Options,
     /// The Unix socket of the daemon's API.
     pub api_socket: PathBuf,
     /// Where the daemon is scraped, if it is.
@@ -266,6 +273,10 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `[neutron]`.
     pub neutron: NeutronSettings,
+    /// `[drops]`.
+    pub drops: DropsSettings,
+    /// `[security_log]`.
+    pub security_log: SecurityLogSettings,
     /// `[api]`.
     pub api: ApiSettings,
 }
@@ -414,6 +425,14 @@ pub enum ConfigError {
         /// The first key that is missing.
         missing: &'static str,
     },
+    /// What is to be looked at makes no sense.
+    #[error("{key}: {reason}")]
+    Observe {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The policy is to come from Neutron, and one of the keys is not there that this takes.
     #[error("neutron: {0} is not set; {1}")]
     IncompleteNeutron(&'static str, &'static str),
@@ -480,6 +499,8 @@ impl Settings {
                 private_key: n.private_key.or(m.private_key),
                 quorum_queues: n.quorum_queues.or(m.quorum_queues),
             },
+            drops: self.drops.or(other.drops),
+            security_log: self.security_log.or(other.security_log),
             api: ApiSettings {
                 socket: self.api.socket.or(other.api.socket),
                 metrics: self.api.metrics.or(other.api.metrics),
@@ -489,7 +510,7 @@ impl Settings {
 
     /// The complete settings: what nobody said is the default.
     pub fn complete(self) -> Result<Config, ConfigError> {
-        let Settings { agent, ovsdb, policy, store, neutron, api } = self;
+        let Settings { agent, ovsdb, policy, store, neutron, drops, security_log, api } = self;
         let ovsdb = ovsdb.complete()?;
         let store = store.complete()?;
         let policy_source = policy.source.unwrap_or(SourceKind::File);
@@ -501,17 +522,16 @@ impl Settings {
         // Commands that ask the daemon do not need what it has from its environment.
         let has_url = neutron.transport_url.is_some();
         let neutron = (asks_neutron && has_url).then(|| neutron.complete()).transpose()?;
+        let permitted_ethertypes: BTreeSet<u16> =
+            agent.permitted_ethertypes.unwrap_or_default().iter().map(|number| number.0).collect();
+        let observe = observe_settings::complete(drops, security_log, permitted_ethertypes.clone())?;
         Ok(Config {
             role,
             firewall_driver: agent.firewall_driver.unwrap_or(FirewallDriver::OpenvSwitch),
             integration_bridge: agent.integration_bridge.unwrap_or_else(|| "br-int".to_owned()),
             host: agent.host.unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()),
-            permitted_ethertypes: agent
-                .permitted_ethertypes
-                .unwrap_or_default()
-                .iter()
-                .map(|e| e.0)
-                .collect(),
+            permitted_ethertypes,
+            observe,
             network_ports: agent.network_ports.unwrap_or_default().into_iter().collect(),
             set_fail_mode: agent.set_fail_mode.unwrap_or(false),
             openflow: agent.openflow,

@@ -153,6 +153,7 @@ fn take_request<D: Driver>(
             let refused = by_object(record.faults(calls.as_deref(), store));
             driver.list_groups(Question { query, refused, answer });
         }
+        Request::Drops(query, answer) => driver.tell_drops(query, answer),
         Request::Policy(answer) => driver.tell_policy(answer),
         Request::DriverState(answer) => {
             if let Some(calls) = calls {

@@ -6,6 +6,7 @@
 //! - [`driver`]: what enforces it: connections, and the engine between them.
 //! - [`metrics`]: what is counted, for Prometheus.
 //! - [`mirror`]: members of remotes as the kernel's sets, beside a driver.
+//! - [`observe`]: what is dropped and what is logged, beside a driver.
 //! - [`daemon`] and [`apply`]: source and driver put together, for good or for once.
 //! - [`api`]: the socket at which the commands of this host ask the daemon.
 //! - [`audit`]: what a switch holds, proved against the policy.
@@ -26,6 +27,7 @@ pub mod fleet;
 pub mod host;
 pub mod metrics;
 pub mod mirror;
+pub mod observe;
 pub mod publisher;
 pub mod render;
 mod service;

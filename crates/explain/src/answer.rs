@@ -6,7 +6,7 @@ use policy::evaluator::{Basis, DropReason, Evaluator, Frame, Judgement, Miss, Pa
 use policy::{Direction, GroupId, MacAddr, Policy, Port, Rule, RuleId, SecurityGroup};
 use serde::Serialize;
 
-use crate::question::{Question, QuestionError, frame_words};
+use crate::question::{Question, QuestionError};
 use crate::words::{gap_words, group_name, rule_words};
 
 /// Rules that are told of besides the first.
@@ -112,7 +112,7 @@ pub fn answer(evaluator: &Evaluator, question: &Question) -> Result<Answer, Ques
             Direction::Ingress => "ingress",
             Direction::Egress => "egress",
         },
-        packet: frame_words(&frame),
+        packet: frame.to_string(),
         state: question.state,
         accepted: judgement.accepted(),
         reason: match judgement.verdict {

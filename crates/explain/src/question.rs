@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use policy::document::protocol_name;
 use policy::evaluator::{Connection, Detail, Fragment, Frame, IpPacket, Payload, Tracking, Transport, Tuple};
 use policy::{Direction, Ethertype, MacAddr, Policy, Port, PortId, PortProtocol};
 use serde::Serialize;
@@ -250,28 +249,5 @@ fn group_mac(ip: IpAddr) -> Option<MacAddr> {
             Some(MacAddr([0x33, 0x33, a, b, c, d]))
         }
         _ => None,
-    }
-}
-
-/// A frame in a line: `tcp 10.0.0.9:33000 -> 10.0.0.11:443`.
-pub(crate) fn frame_words(frame: &Frame) -> String {
-    match &frame.payload {
-        Payload::Arp { spa, tpa, .. } => format!("arp {spa} -> {tpa}"),
-        Payload::Rarp => "rarp".to_owned(),
-        Payload::Other(number) => format!("ethertype {number:#06x}"),
-        Payload::Ip(packet) => {
-            let protocol = protocol_name(packet.protocol, packet.ethertype());
-            let (src, dst) = (packet.src, packet.dst);
-            let at = |ip: IpAddr, port: u16| std::net::SocketAddr::new(ip, port);
-            match packet.transport {
-                Transport::Ports { src: from, dst: to, .. } => {
-                    format!("{protocol} {} -> {}", at(src, from), at(dst, to))
-                }
-                Transport::Icmp { icmp_type, code, .. } => {
-                    format!("{protocol} type {icmp_type} code {code} {src} -> {dst}")
-                }
-                Transport::None => format!("{protocol} {src} -> {dst}"),
-            }
-        }
     }
 }

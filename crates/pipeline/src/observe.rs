@@ -9,7 +9,7 @@ use rust_openflow::{Action, CT_INV, CT_NEW, CT_TRK, Controller, Field, Flow, Mat
 use crate::cookie::{decode, is_ours};
 use crate::flow::{flow, resubmit};
 use crate::layout::{DropReason, FlowKind, deliver, drop, next, output, register};
-use crate::numbers::{OfPort, SetId};
+use crate::numbers::OfPort;
 use crate::static_flows::{NEXT_DELIVER, NEXT_OUTPUT};
 
 /// The id of the controller that samples are for: whoever else listens to the bridge does not get them.
@@ -32,19 +32,8 @@ pub enum Observed {
     Drops(DropReason),
     /// What is dropped for this reason at this port; port 0 is where no local port is concerned.
     PortDrops(OfPort, DropReason),
-    /// The first packet of each connection that is admitted: on its way to its receiver ([`Onwards::Deliver`]), or in.
-    Admitted(Whose, Onwards),
-}
-
-/// Whose connections.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Whose {
-    /// Every port's.
-    All,
-    /// Those of the ports with this set of groups.
-    Set(SetId),
-    /// This port's.
-    Port(OfPort),
+    /// The first packet of each connection that is admitted, of one port or of every one.
+    Admitted(Option<OfPort>, Onwards),
 }
 
 /// Which half of the pipeline has admitted it.
@@ -87,17 +76,14 @@ impl Observed {
                 let actions = vec![sample(METER_PORT_DROPS)];
                 flow(about(u64::from(port.0)), drop::TABLE, drop::PORT, matches, actions)
             }
-            Observed::Admitted(whose, onwards) => {
+            Observed::Admitted(port, onwards) => {
                 let (value, table) = onwards.step();
                 let first = Match::new()
                     .with_mask(Field::CtState, CT_NEW | CT_TRK, CT_NEW | CT_TRK | CT_INV)
                     .with(register::NEXT, value);
-                let (object, priority, matches) = match whose {
-                    Whose::All => (0, next::LOG_ALL, first),
-                    Whose::Set(set) => (u64::from(set.0), next::LOG_SET, first.with(register::SET, set)),
-                    Whose::Port(port) => {
-                        (u64::from(port.0), next::LOG_PORT, first.with(register::OFPORT, port))
-                    }
+                let (object, priority, matches) = match port {
+                    None => (0, next::LOG_ALL, first),
+                    Some(port) => (u64::from(port.0), next::LOG_PORT, first.with(register::OFPORT, port)),
                 };
                 let actions = vec![sample(METER_ADMITTED), resubmit(table)];
                 flow(about(object), next::TABLE, priority, matches, actions)
@@ -120,11 +106,8 @@ impl Observed {
         let observed = match (flow.table, flow.priority) {
             (drop::TABLE, drop::SAMPLE) => Observed::Drops(reason()?),
             (drop::TABLE, drop::PORT) => Observed::PortDrops(port()?, reason()?),
-            (next::TABLE, next::LOG_ALL) => Observed::Admitted(Whose::All, onwards()?),
-            (next::TABLE, next::LOG_SET) => {
-                Observed::Admitted(Whose::Set(SetId(u32::try_from(object).ok()?)), onwards()?)
-            }
-            (next::TABLE, next::LOG_PORT) => Observed::Admitted(Whose::Port(port()?), onwards()?),
+            (next::TABLE, next::LOG_ALL) => Observed::Admitted(None, onwards()?),
+            (next::TABLE, next::LOG_PORT) => Observed::Admitted(Some(port()?), onwards()?),
             _ => return None,
         };
         let (made, mut held) = (observed.flow().canonical(), flow.clone().canonical());
@@ -156,9 +139,9 @@ mod tests {
         let drops = DropReason::ALL
             .iter()
             .flat_map(|reason| [Observed::Drops(*reason), Observed::PortDrops(port, *reason)]);
-        let whose = [Whose::All, Whose::Set(SetId(3)), Whose::Port(port)];
-        let admitted =
-            whose.into_iter().flat_map(|whose| Onwards::ALL.map(|next| Observed::Admitted(whose, next)));
+        let admitted = [None, Some(port)]
+            .into_iter()
+            .flat_map(|port| Onwards::ALL.map(|next| Observed::Admitted(port, next)));
         drops.chain(admitted).collect()
     }
 

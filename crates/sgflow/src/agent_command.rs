@@ -9,7 +9,7 @@ use std::time::Duration;
 use agent::api::{LogFilter, Request, Server};
 use agent::config::{self, Config, FirewallDriver, Role, SourceKind};
 use agent::daemon::{self, Source};
-use agent::driver::{Hybrid, Noop, OpenvSwitch};
+use agent::driver::{Hybrid, Noop, OpenvSwitch, Setup};
 use agent::metrics::MetricsServer;
 use agent::publisher;
 use agent::source::{self, Store, StoreSetup};
@@ -65,7 +65,8 @@ impl AgentCommand {
         let requests = serve(&config, log).await;
         match config.firewall_driver {
             FirewallDriver::OpenvSwitch => {
-                let mut driver = OpenvSwitch::new(setup(&config, false))?;
+                let observe = Some(config.observe.clone());
+                let mut driver = OpenvSwitch::new(Setup { observe, ..setup(&config, false) })?;
                 daemon::run(&mut driver, source, requests, shutdown).await;
             }
             FirewallDriver::IptablesHybrid => {

@@ -10,6 +10,7 @@ mod bench;
 mod connections;
 mod demo;
 mod diff;
+mod drops;
 mod exit;
 mod explain;
 mod flows;
@@ -60,6 +61,7 @@ enum Command {
     Explain(explain::ExplainCommand),
     Connections(connections::ConnectionsCommand),
     Diff(diff::DiffCommand),
+    Drops(drops::DropsCommand),
     Flows(flows::FlowsCommand),
     Status(status::StatusCommand),
     Ports(ports::PortsCommand),
@@ -106,6 +108,7 @@ fn init_log(cli: &Cli) -> anyhow::Result<Arc<LogFilter>> {
         | Command::Explain(_)
         | Command::Connections(_)
         | Command::Diff(_)
+        | Command::Drops(_)
         | Command::Flows(_)
         | Command::Status(_)
         | Command::Ports(_)
@@ -140,6 +143,7 @@ fn run(command: Command, log: Arc<LogFilter>) -> anyhow::Result<Exit> {
         Command::Connections(command) => runtime.block_on(command.run()),
         Command::Diff(command) => runtime.block_on(command.run()),
         Command::Explain(command) => runtime.block_on(command.run()),
+        Command::Drops(command) => runtime.block_on(command.run()),
         Command::Flows(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
         Command::Ports(command) => runtime.block_on(command.run()),

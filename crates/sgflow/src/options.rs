@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent::config::{
-    AgentSettings, ApiSettings, Config, DEFAULT_PATH, EthertypeNumber, FirewallDriver, NeutronSettings,
-    OvsdbSettings, PolicySettings, Role, Settings, SourceKind, Store, StoreSettings,
+    AgentSettings, ApiSettings, Config, DEFAULT_PATH, DropsSettings, EthertypeNumber, FirewallDriver,
+    NeutronSettings, OvsdbSettings, PolicySettings, Role, SecurityLogSettings, Settings, SourceKind, Store,
+    StoreSettings,
 };
 use agent::driver::{HybridSetup, MirrorOptions, Setup, Variant};
 use agent::engine;
+use agent::observe::Events;
 use anyhow::Context as _;
 use clap::Args;
 
@@ -149,6 +151,9 @@ pub(crate) struct SettingsOptions {
     )]
     neutron_quorum_queues: Option<bool>,
 
+    #[command(flatten)]
+    observe: ObserveOptions,
+
     /// The Unix socket of the agent's API [default: /run/sgflow/sgflow.sock]
     #[arg(long, value_name = "PATH", env = "SGFLOW_API_SOCKET")]
     api_socket: Option<PathBuf>,
@@ -156,6 +161,38 @@ pub(crate) struct SettingsOptions {
     /// The address at which Prometheus scrapes the agent, e.g. 127.0.0.1:9477 [default: none]
     #[arg(long, value_name = "ADDRESS:PORT", env = "SGFLOW_API_METRICS")]
     api_metrics: Option<SocketAddr>,
+}
+
+/// What is looked at besides.
+#[derive(Args, Clone, Debug, Default)]
+struct ObserveOptions {
+    /// How many dropped packets a second are sampled, for counts by port and sgflow drops; 0: none [default: 10]
+    #[arg(long, value_name = "PACKETS", env = "SGFLOW_DROPS_SAMPLES")]
+    drops_samples: Option<u32>,
+
+    /// Where the security-group log goes: a file of JSON lines, or journal [default: nowhere]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_SECURITY_LOG_PATH")]
+    security_log_path: Option<PathBuf>,
+
+    /// What it tells of: accept, drop or all [default: all]
+    #[arg(long, value_name = "EVENTS", env = "SGFLOW_SECURITY_LOG_EVENTS")]
+    security_log_events: Option<Events>,
+
+    /// Ports that it is about; with neither ports, groups nor rules it is about every port
+    #[arg(long, value_name = "ID,…", env = "SGFLOW_SECURITY_LOG_PORTS", value_delimiter = ',')]
+    security_log_ports: Option<Vec<String>>,
+
+    /// Security groups whose ports it is about
+    #[arg(long, value_name = "ID,…", env = "SGFLOW_SECURITY_LOG_GROUPS", value_delimiter = ',')]
+    security_log_groups: Option<Vec<String>>,
+
+    /// Rules that it is about: what one of them admits
+    #[arg(long, value_name = "ID,…", env = "SGFLOW_SECURITY_LOG_RULES", value_delimiter = ',')]
+    security_log_rules: Option<Vec<String>>,
+
+    /// How many packets a second are sampled for it, dropped and admitted ones each [default: 100]
+    #[arg(long, value_name = "PACKETS", env = "SGFLOW_SECURITY_LOG_RATE")]
+    security_log_rate: Option<u32>,
 }
 
 /// Where the policy store is.
@@ -268,6 +305,15 @@ impl SettingsOptions {
                 private_key: self.neutron_private_key,
                 quorum_queues: self.neutron_quorum_queues,
             },
+            drops: DropsSettings { samples: self.observe.drops_samples },
+            security_log: SecurityLogSettings {
+                path: self.observe.security_log_path,
+                events: self.observe.security_log_events,
+                ports: self.observe.security_log_ports,
+                groups: self.observe.security_log_groups,
+                rules: self.observe.security_log_rules,
+                rate: self.observe.security_log_rate,
+            },
             api: ApiSettings { socket: self.api_socket, metrics: self.api_metrics },
         })
     }
@@ -288,6 +334,7 @@ pub(crate) fn setup(config: &Config, dry_run: bool) -> Setup {
             takeover_timeout: config.takeover_timeout,
         },
         mirror: config.ipset_mirror.then_some(MirrorOptions { compress: config.ipset_compress }),
+        observe: None,
         dry_run,
     }
 }

@@ -13,7 +13,9 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PortEntry, PortPage, Status};
+use super::{
+    Drops, DropsQuery, GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PortEntry, PortPage, Status,
+};
 
 /// How long the daemon may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -91,6 +93,16 @@ pub async fn groups(path: &Path, one: Option<&str>) -> Result<Vec<GroupEntry>, C
             None => return Ok(groups),
         }
     }
+}
+
+/// Asks what is dropped.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn drops(path: &Path, query: &DropsQuery) -> Result<Drops, ClientError> {
+    let after = query.after.unwrap_or(0);
+    let port = query.port.as_deref().map(|port| format!("&port={}", encoded(port))).unwrap_or_default();
+    get(path, &format!("/v1/drops?after={after}{port}")).await
 }
 
 /// Asks for the policy that the daemon enforces, as a document.

@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] as JSON |
 //! | `GET /v1/ports?id=&after=&limit=` | [`PortPage`]: the ports of this host |
 //! | `GET /v1/groups?id=&after=&limit=` | [`GroupPage`]: the groups of the policy |
+//! | `GET /v1/drops?port=&after=` | [`Drops`]: what is dropped, and samples of it |
 //! | `GET /v1/policy` | the policy that is to be enforced, as a document |
 //! | `GET /v1/log`, `PUT /v1/log` | [`LogState`]: what is logged; the second takes a [`LogChange`] |
 //! | `GET /v1/neutron-driver` | [`DriverState`]: what is held of what Neutron's agent has told |
@@ -18,6 +19,7 @@
 
 mod client;
 mod driver_calls;
+mod drops;
 mod groups;
 mod log;
 mod page;
@@ -35,8 +37,9 @@ use tokio::sync::oneshot;
 
 use crate::metrics::Snapshot;
 
-pub use client::{ClientError, groups, log, policy, ports, set_log, status};
+pub use client::{ClientError, drops, groups, log, policy, ports, set_log, status};
 pub use driver_calls::{Applied, ChangeAnswer, ChangeRefused, ClosedPort, DriverState};
+pub use drops::{DropSample, Drops, DropsQuery, PortDrops, ReasonDrops};
 pub use groups::{GroupCursor, GroupEntry, GroupKind, GroupPage, SetFill};
 pub use log::{LogChange, LogFilter, LogState};
 pub use page::{LARGEST_PAGE, PAGE, PageQuery, Question};
@@ -44,7 +47,7 @@ pub use peer::{GROUP, POLICY_GROUP};
 pub use ports::{PortEntry, PortPage, PortState};
 pub use server::{Server, ServerError};
 pub use status::{Condition, Drift, FaultDocument, KernelSets, SourceStatus, Status, Totals};
-pub(crate) use time::rfc3339;
+pub(crate) use time::{rfc3339, rfc3339_ms};
 
 /// Something that a client wants to know, for the daemon's loop to answer.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub enum Request {
     Ports(PageQuery, oneshot::Sender<PortPage>),
     /// The groups of the policy; no answer from who has no datapath.
     Groups(PageQuery, oneshot::Sender<GroupPage>),
+    /// What is dropped; no answer from who does not look.
+    Drops(DropsQuery, oneshot::Sender<Drops>),
     /// The policy that is to be enforced, if there is one yet; no answer from who has no datapath.
     Policy(oneshot::Sender<Option<Policy>>),
     /// What it holds of what Neutron's agent has told; no answer if the policy comes from elsewhere.

@@ -30,8 +30,8 @@ use tracing::warn;
 
 use super::peer::{GROUP, POLICY_GROUP, may_read, may_write};
 use super::{
-    Applied, ChangeAnswer, ChangeRefused, DriverState, GroupCursor, GroupPage, LARGEST_PAGE, LogChange,
-    LogFilter, LogState, PageQuery, PortPage, Request, Status,
+    Applied, ChangeAnswer, ChangeRefused, DriverState, Drops, DropsQuery, GroupCursor, GroupPage,
+    LARGEST_PAGE, LogChange, LogFilter, LogState, PageQuery, PortPage, Request, Status,
 };
 
 /// Clients served at a time; others wait to be accepted.
@@ -109,6 +109,7 @@ impl Server {
             .route("/v1/status", get(status))
             .route("/v1/ports", get(ports))
             .route("/v1/groups", get(groups))
+            .route("/v1/drops", get(drops))
             .route("/v1/policy", get(policy))
             .route("/v1/neutron-driver", get(driver_state).post(change))
             .route("/v1/log", get(log_state).put(change_log))
@@ -231,6 +232,11 @@ impl Refusal {
         Refusal::new(StatusCode::NOT_FOUND, "agent", "role", reason)
     }
 
+    fn not_looked() -> Self {
+        let reason = "it does not look at what is dropped: it has no datapath, or it is ending";
+        Refusal::new(StatusCode::NOT_FOUND, "agent", "firewall_driver", reason)
+    }
+
     fn bad(field: &'static str, reason: impl ToString) -> Self {
         Refusal::new(StatusCode::BAD_REQUEST, "request", field, reason)
     }
@@ -322,6 +328,17 @@ async fn ports(
     let query = page(query).await?;
     let page = ask(&requests, |answer| Request::Ports(query, answer), ANSWER).await?;
     page.map(Json).ok_or_else(Refusal::no_datapath)
+}
+
+async fn drops(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    query: Result<Query<DropsQuery>, QueryRejection>,
+) -> Result<Json<Drops>, Refusal> {
+    may(peer, may_read, GROUP).await?;
+    let Query(query) = query.map_err(|rejection| Refusal::bad("query", rejection.body_text()))?;
+    let drops = ask(&requests, |answer| Request::Drops(query, answer), ANSWER).await?;
+    drops.map(Json).ok_or_else(Refusal::not_looked)
 }
 
 async fn groups(

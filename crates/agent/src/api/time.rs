@@ -1,11 +1,19 @@
 //! Times for people and programs.
 
+use std::time::Duration;
+
 /// The time of so many seconds of Unix, in UTC (RFC 3339): `2026-11-29T05:18:45Z`.
 pub(crate) fn rfc3339(unix_s: u64) -> String {
     let (days, second) = (unix_s / 86_400, unix_s % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute) = (second / 3600, second / 60 % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
+/// The same to the millisecond: `2026-11-29T05:18:45.120Z`.
+pub(crate) fn rfc3339_ms(unix: Duration) -> String {
+    let whole = rfc3339(unix.as_secs());
+    format!("{}.{:03}Z", whole.trim_end_matches('Z'), unix.subsec_millis())
 }
 
 /// The date that is so many days after 1970-01-01, in the Gregorian calendar. Years are counted from March, so that the day of a leap year
@@ -40,5 +48,6 @@ mod tests {
         ] {
             assert_eq!(rfc3339(unix_s), text);
         }
+        assert_eq!(rfc3339_ms(Duration::from_millis(86_400_007)), "1970-01-02T00:00:00.007Z");
     }
 }

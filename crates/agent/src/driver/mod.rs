@@ -18,7 +18,7 @@ pub use hybrid::{
 pub use noop::Noop;
 pub use openvswitch::{Found, MirrorOptions, OpenvSwitch, Setup, SetupError, openflow_target};
 
-use crate::api::{GroupPage, KernelSets, PortPage, Question, SetFill};
+use crate::api::{Drops, DropsQuery, GroupPage, KernelSets, PortPage, Question, SetFill};
 use crate::engine::{Facts, Health, Report, Status};
 use crate::host::ClosedInterface;
 
@@ -72,6 +72,9 @@ pub trait Driver {
         // Who asked may be gone.
         _ = question.answer.send(PortPage::default());
     }
+
+    /// Answers with what is dropped, now or in a while; there is no answer from who does not look.
+    fn tell_drops(&mut self, _query: DropsQuery, _answer: oneshot::Sender<Drops>) {}
 
     /// Answers with the policy that is to be enforced, if there is one yet; there is no answer from who keeps none. Its objects are shared, so that the loop waits as long as
     /// it takes to copy their ids.

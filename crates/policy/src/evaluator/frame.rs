@@ -1,7 +1,9 @@
 //! Frames, as far as a verdict depends on them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::document::protocol_name;
 use crate::{Ethertype, MacAddr, PortProtocol};
 
 /// Ethertype of ARP (RFC 826), for a [`Payload::Other`] that is no ARP for IPv4 over Ethernet.
@@ -21,6 +23,29 @@ pub struct Frame {
     pub vlan: Option<u16>,
     /// What stands behind the tag. A second tag is [`Payload::Other`] of its ethertype.
     pub payload: Payload,
+}
+
+/// What it carries and from whom to whom, in a line: `tcp 10.0.0.9:40000 -> 10.0.0.5:22`.
+impl fmt::Display for Frame {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let packet = match &self.payload {
+            Payload::Arp { spa, tpa, .. } => return write!(out, "arp {spa} -> {tpa}"),
+            Payload::Rarp => return out.write_str("rarp"),
+            Payload::Other(number) => return write!(out, "ethertype {number:#06x}"),
+            Payload::Ip(packet) => packet,
+        };
+        let (src, dst) = (packet.src, packet.dst);
+        write!(out, "{} ", protocol_name(packet.protocol, packet.ethertype()))?;
+        match packet.transport {
+            Transport::Ports { src: from, dst: to, .. } => {
+                write!(out, "{} -> {}", SocketAddr::new(src, from), SocketAddr::new(dst, to))
+            }
+            Transport::Icmp { icmp_type, code, .. } => {
+                write!(out, "type {icmp_type} code {code} {src} -> {dst}")
+            }
+            Transport::None => write!(out, "{src} -> {dst}"),
+        }
+    }
 }
 
 /// What a frame carries.

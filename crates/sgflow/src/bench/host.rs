@@ -156,6 +156,7 @@ pub(crate) fn setup(ovs: &Ovs, network_ports: BTreeSet<String>) -> Result<Setup>
             takeover_timeout: Duration::ZERO,
         },
         mirror: None,
+        observe: None,
         dry_run: false,
     })
 }

@@ -96,8 +96,21 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The flows of the bridge as ovs-ofctl prints them.
+/// The flows of the bridge as ovs-ofctl prints them, but for those that only look.
 pub fn flows(ovs: &Ovs) -> Vec<String> {
+    all_flows(ovs).into_iter().filter(|flow| !is_observer(flow)).collect()
+}
+
+/// The flows of the bridge that only look.
+pub fn observers(ovs: &Ovs) -> Vec<String> {
+    all_flows(ovs).into_iter().filter(|flow| is_observer(flow)).collect()
+}
+
+fn is_observer(flow: &str) -> bool {
+    flow.starts_with("cookie=0x536708")
+}
+
+fn all_flows(ovs: &Ovs) -> Vec<String> {
     let arguments = ["-O", "OpenFlow14", "--no-stats", "--no-names", "dump-flows", "br-int"];
     let text = ovs.ofctl(&arguments).expect("a dump");
     text.lines().map(|line| line.trim().to_owned()).filter(|line| line.contains("actions=")).collect()

@@ -27,13 +27,14 @@ use tracing::{debug, error};
 use verify::symbolic::LocalPort;
 
 use super::Driver;
-use crate::api::{GroupPage, KernelSets, PortPage, Question, SetFill};
+use crate::api::{Drops, DropsQuery, GroupPage, KernelSets, PortPage, Question, SetFill};
 use crate::engine::{
     DatabaseEvent, Effect, Engine, Event, Facts, FlowChange, Health, LinkId, Options, Report, Revalidation,
     Status, SwitchEvent,
 };
 use crate::host::{ClosedInterface, Spot};
 use crate::mirror::Mirror;
+use crate::observe::{self, Observer, Place};
 use switch::Switch;
 
 /// Where the sockets of a host are when the database is reached over the network.
@@ -55,6 +56,8 @@ pub struct Setup {
     pub engine: Options,
     /// Keep the members of remotes as the kernel's sets besides.
     pub mirror: Option<MirrorOptions>,
+    /// What to look at besides, if anything.
+    pub observe: Option<observe::Options>,
     /// Read everything, change nothing: [`OpenvSwitch::planned`] says what would be sent.
     pub dry_run: bool,
 }
@@ -88,6 +91,9 @@ pub enum SetupError {
     /// The kernel's sets.
     #[error("ipset_mirror: {0}")]
     Mirror(String),
+    /// The security-group log.
+    #[error("security_log: {0}")]
+    Log(String),
 }
 
 /// See the module's documentation.
@@ -106,6 +112,7 @@ pub struct OpenvSwitch {
     /// `other_config:max-revalidator` of the database.
     max_revalidator: Duration,
     mirror: Option<Mirror>,
+    observer: Option<Observer>,
     switch: Option<Switch>,
     answers: mpsc::Sender<Answer>,
     answered: mpsc::Receiver<Answer>,
@@ -125,10 +132,12 @@ enum Answer {
 impl OpenvSwitch {
     /// Starts to connect. Must be called on a tokio runtime; the connections end when the driver is dropped.
     pub fn new(setup: Setup) -> Result<Self, SetupError> {
-        let Setup { remote, tls, openflow, engine, mirror, dry_run } = setup;
+        let Setup { remote, tls, openflow, engine, mirror, observe, dry_run } = setup;
         let mirror = mirror.filter(|_| !dry_run).map(|options| Mirror::start(options.compress)).transpose();
         let mirror = mirror.map_err(|error| SetupError::Mirror(error.to_string()))?;
         let (target, rundir) = target(openflow.as_deref(), &engine.bridge, &remote)?;
+        let observer = observe.filter(|_| !dry_run).map(|options| Observer::start(options, target.clone()));
+        let observer = observer.transpose().map_err(|error| SetupError::Log(error.to_string()))?;
         let config =
             SessionConfig { tls, monitors: rows::monitors(), ..SessionConfig::new(remote, rows::DATABASE) };
         let (session, session_events) = session::spawn(config);
@@ -151,6 +160,7 @@ impl OpenvSwitch {
             rundir,
             max_revalidator: rows::DEFAULT_MAX_REVALIDATOR,
             mirror,
+            observer,
             switch: None,
             answers,
             answered,
@@ -263,6 +273,9 @@ impl OpenvSwitch {
                 if let (Some(mirror), Report::Settled) = (&self.mirror, &report) {
                     mirror.complete();
                 }
+                if let (Some(observer), Report::Settled) = (&self.observer, &report) {
+                    observer.begin();
+                }
                 self.reports.push_back(report);
             }
             Effect::Stage(stage, since) => {
@@ -273,6 +286,9 @@ impl OpenvSwitch {
             Effect::Audited(drift) if self.dry_run => self.found.drift = drift,
             Effect::Audited(_) => {}
             Effect::Local(port, is_local) => {
+                if let Some(observer) = &self.observer {
+                    observer.local(port.clone(), self.place(&port));
+                }
                 if let Some(mirror) = &self.mirror {
                     mirror.local(port, is_local);
                 }
@@ -302,6 +318,12 @@ impl OpenvSwitch {
                 self.ask(link, |switch, answers| switch.revalidate(max_revalidator, answers));
             }
         }
+    }
+
+    fn place(&self, port: &PortId) -> Option<Place> {
+        let spot = self.engine.spot(port)?;
+        let interface = self.engine.interface_name(&spot).unwrap_or_default().to_owned();
+        Some(Place { ofport: spot.ofport, interface })
     }
 
     fn bundle(&mut self, link: LinkId, changes: Arc<[FlowChange]>) {
@@ -360,6 +382,9 @@ impl Driver for OpenvSwitch {
     fn policy(&mut self, delta: PolicyDelta) {
         if let Some(mirror) = &self.mirror {
             mirror.policy(delta.clone());
+        }
+        if let Some(observer) = &self.observer {
+            observer.policy(delta.clone());
         }
         self.inbox.push(Event::Policy(delta));
     }
@@ -430,6 +455,12 @@ impl Driver for OpenvSwitch {
         match &self.mirror {
             Some(mirror) => mirror.complete_page(page, question.answer),
             None => _ = question.answer.send(page),
+        }
+    }
+
+    fn tell_drops(&mut self, query: DropsQuery, answer: oneshot::Sender<Drops>) {
+        if let Some(observer) = &self.observer {
+            observer.drops(query, answer);
         }
     }
 

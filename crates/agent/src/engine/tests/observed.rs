@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipeline::{DropReason, Hook, Observed, OfPort, Onwards, SetId, Whose, layout};
+use pipeline::{DropReason, Hook, Observed, OfPort, Onwards, layout};
 use rust_openflow::Action;
 
 use super::enforced;
@@ -12,7 +12,7 @@ fn observers() -> [Observed; 3] {
     [
         Observed::Drops(DropReason::NoRule),
         Observed::PortDrops(OfPort(1), DropReason::NoRule),
-        Observed::Admitted(Whose::Set(SetId(1)), Onwards::Output),
+        Observed::Admitted(Some(OfPort(1)), Onwards::Output),
     ]
 }
 

@@ -3,7 +3,7 @@
 mod phrases;
 
 use pipeline::layout::{self, SlotLayout, TableLayout, register};
-use pipeline::{FlowKind, LAYOUT, Name, Observed, Whose, decode_cookie};
+use pipeline::{FlowKind, LAYOUT, Name, Observed, decode_cookie};
 use policy::Direction;
 use rust_openflow::{Action, Field, Flow};
 
@@ -56,9 +56,8 @@ pub(super) fn cookie(flow: &Flow, names: &Names) -> Option<(&'static str, Option
         FlowKind::Remote => names.remote(number),
         FlowKind::Network => Some(format!("VLAN {object}")),
         FlowKind::Observe => match Observed::read(flow)? {
-            Observed::PortDrops(port, _) | Observed::Admitted(Whose::Port(port), _) => names.port(port.0),
-            Observed::Admitted(Whose::Set(set), _) => names.set(set.0),
-            Observed::Drops(_) | Observed::Admitted(Whose::All, _) => None,
+            Observed::PortDrops(port, _) | Observed::Admitted(Some(port), _) => names.port(port.0),
+            Observed::Drops(_) | Observed::Admitted(None, _) => None,
         },
         FlowKind::Static | FlowKind::Member => None,
     };

@@ -1,0 +1,173 @@
+//! What happens to frames: what is dropped, counted by port and reason and shown by samples, and the security-group log.
+//!
+//! An [`Observer`] works beside a driver and never before it: it has a connection of its own to the switch, tasks of its own, and
+//! what it puts into the switch only looks ([`pipeline::Observed`]). Where it fails, nothing is counted by port, and nothing else happens.
+//!
+//! | what | where |
+//! |---|---|
+//! | samples and counts by port | [`book`], pure |
+//! | the log: what is new, what came again, which rule admits it | [`log`] and [`judge`], pure |
+//! | the switch | [`openflow`] |
+//! | files and the journal | [`output`] |
+
+mod book;
+mod frame;
+mod judge;
+mod log;
+mod openflow;
+mod output;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use pipeline::OfPort;
+use policy::evaluator::Settings;
+use policy::{GroupId, PolicyDelta, PortId, RuleId};
+use rust_openflow::client::Target;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::{Drops, DropsQuery};
+pub use output::LogTarget;
+
+/// What is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How many dropped packets a second are sampled; 0: none, and nothing is counted by port.
+    pub samples: u32,
+    /// The security-group log, if there is one.
+    pub log: Option<LogChoice>,
+    /// Ethertypes that pass besides ARP, RARP, IPv4 and IPv6.
+    pub permitted_ethertypes: BTreeSet<u16>,
+}
+
+/// What is logged, and where to. With neither ports, groups nor rules: what happens at every port; else what one of them has to do with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogChoice {
+    /// Where to.
+    pub target: LogTarget,
+    /// What is told of.
+    pub events: Events,
+    /// Ports.
+    pub ports: BTreeSet<PortId>,
+    /// Security groups: what happens at ports that carry one.
+    pub groups: BTreeSet<GroupId>,
+    /// Rules: what one of them admits.
+    pub rules: BTreeSet<RuleId>,
+    /// How many packets a second are sampled for it, of what is dropped and of what is admitted each.
+    pub rate: u32,
+}
+
+/// What a log tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Events {
+    /// First packets that are admitted.
+    Accept,
+    /// Packets that are dropped.
+    Drop,
+    /// Both.
+    #[default]
+    All,
+}
+
+impl Events {
+    pub(self) fn accepts(self) -> bool {
+        self != Events::Drop
+    }
+}
+
+/// Events that there are not.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("security_log.events {0:?} is unknown; known are accept, drop and all")]
+pub struct EventsError(String);
+
+impl FromStr for Events {
+    type Err = EventsError;
+
+    fn from_str(text: &str) -> Result<Self, EventsError> {
+        match text {
+            "accept" => Ok(Events::Accept),
+            "drop" => Ok(Events::Drop),
+            "all" => Ok(Events::All),
+            _ => Err(EventsError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Events::Accept => "accept",
+            Events::Drop => "drop",
+            Events::All => "all",
+        })
+    }
+}
+
+/// Where a local port is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) ofport: OfPort,
+    pub(crate) interface: String,
+}
+
+/// What an observer is told.
+#[derive(Debug)]
+enum Order {
+    Policy(PolicyDelta),
+    Local(PortId, Option<Place>),
+    /// The policy is in force: the switch is ours to look at.
+    Begin,
+    Drops(DropsQuery, oneshot::Sender<Drops>),
+}
+
+/// An observer at work; it ends when dropped, and its flows stay, for the next to go on with.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl Observer {
+    /// Looks at the switch that speaks OpenFlow at `target`, once it is told to [begin](Self::begin). Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// There is no thread to be had for the log.
+    pub(crate) fn start(options: Options, target: Target) -> io::Result<Self> {
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let settings =
+            Settings { permitted_ethertypes: options.permitted_ethertypes.clone(), ..Settings::default() };
+        let eye = openflow::Eye::new(options, settings)?;
+        // It ends with the sender.
+        tokio::spawn(eye.watch(ordered, target));
+        Ok(Observer { orders })
+    }
+
+    /// The policy changed.
+    pub(crate) fn policy(&self, delta: PolicyDelta) {
+        self.order(Order::Policy(delta));
+    }
+
+    /// A port came to this host, or is elsewhere on it, or went.
+    pub(crate) fn local(&self, port: PortId, place: Option<Place>) {
+        self.order(Order::Local(port, place));
+    }
+
+    /// The policy is in force.
+    pub(crate) fn begin(&self) {
+        self.order(Order::Begin);
+    }
+
+    /// Answers with what is dropped.
+    pub(crate) fn drops(&self, query: DropsQuery, answer: oneshot::Sender<Drops>) {
+        self.order(Order::Drops(query, answer));
+    }
+
+    fn order(&self, order: Order) {
+        // Without a receiver the runtime is ending.
+        _ = self.orders.send(order);
+    }
+}
