@@ -1,5 +1,6 @@
 """What is done with the package, one step after the other, and what must be so after each."""
 
+import functools
 import json
 import re
 import tarfile
@@ -28,7 +29,8 @@ _READABLE = [
     "/home",
     "/proc/sys/net",
 ]
-_WRITABLE = ["/run/sgflow", "/var/lib/sgflow", "/tmp"]
+_WRITABLE = ["/run/sgflow", "/var/lib/sgflow", "/var/log/sgflow", "/tmp"]
+_LOG = "/var/log/sgflow/security.jsonl"
 _SECRET = "correct-horse-battery-staple"
 # The port vm3, behind a bridge of its own as Nova plugs it.
 _HYBRID_BRIDGE = [
@@ -69,6 +71,7 @@ class Scenario:
             self.who_may_ask,
             self.a_changed_document_is_in_force,
             self.what_is_killed_comes_back,
+            self.what_is_dropped_is_told_and_logged,
             self.a_support_bundle_has_everything_and_no_secret,
             self.an_upgrade_restarts_it,
             self.stopped_it_leaves_the_flows,
@@ -212,6 +215,31 @@ class Scenario:
         self._guests.expect("killed", p80=True, p81=False)
         wait_until("another daemon", lambda: self._property("MainPID") not in (killed, "0"))
         self._converged()
+
+    def what_is_dropped_is_told_and_logged(self) -> None:
+        """The security-group log reaches the journal, and a file in the one directory that is for it."""
+        for path in ("journal", _LOG):
+            self._machine.write("/etc/sgflow/sgflow.env", f"SGFLOW_SECURITY_LOG_PATH={path}\n")
+            self._run("systemctl", "restart", "sgflow")
+            self._converged()
+            wait_until("drops are counted", self._is_counted)
+            wait_until(f"the log in {path}", functools.partial(self._is_logged, path))
+        self._run("rm", "/etc/sgflow/sgflow.env")
+        self._run("systemctl", "restart", "sgflow")
+        self._converged()
+
+    def _is_counted(self) -> bool:
+        _expect(not self._guests.reaches(81), "81 is admitted")
+        return "no-rule" in self._run("sgflow", "drops")
+
+    def _is_logged(self, path: str) -> bool:
+        if path == "journal":
+            fields = ("SGFLOW_EVENT=drop", "SGFLOW_DST_PORT=81", "SGFLOW_REASON=no-rule")
+            lines = self._run("journalctl", "--no-pager", "--output=cat", *fields, check=False)
+        else:
+            lines = self._run("cat", path, check=False)
+        told = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
+        return any(line["event"] == "drop" and line.get("dst_port") == 81 for line in told)
 
     def a_support_bundle_has_everything_and_no_secret(self) -> None:
         """All parts are there, of which some come from the daemon, and a password of the settings in none."""

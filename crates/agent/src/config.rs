@@ -697,7 +697,7 @@ mod tests {
         refused(
             "[agnet]\n",
             &expect![
-                "line 1: unknown field `agnet`, expected one of `agent`, `ovsdb`, `policy`, `store`, `neutron`, `api`"
+                "line 1: unknown field `agnet`, expected one of `agent`, `ovsdb`, `policy`, `store`, `neutron`, `drops`, `security_log`, `api`"
             ],
         );
         refused(

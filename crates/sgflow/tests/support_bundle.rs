@@ -83,7 +83,7 @@ fn a_running_agent_is_all_in_it_and_no_secret() {
     assert!(!rows.contains("br-other"), "what is not ours:\n{rows}");
     // As many as ovs-ofctl sees, and each in its words.
     let flows = part("flows.txt");
-    assert_eq!(flows.lines().count(), common::flows(&ovs).len());
+    assert_eq!(flows.lines().count(), common::flows(&ovs).len() + common::observers(&ovs).len());
     assert!(flows.lines().all(|line| line.contains("n_packets=") && line.contains("actions=")), "{flows}");
     for (name, text) in &parts {
         assert!(!text.contains(SECRET), "a secret is in {name}:\n{text}");

@@ -3,6 +3,7 @@
 
 mod datapath;
 mod document;
+mod drops;
 mod host;
 mod hybrid;
 mod ipset;
@@ -68,6 +69,9 @@ pub(crate) struct BenchArgs {
 
     #[command(flatten)]
     store: store::StoreArgs,
+
+    #[command(flatten)]
+    drops: drops::DropsArgs,
 }
 
 /// A step of a scenario, with what it cost each time.
@@ -110,6 +114,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     }
     if args.hybrid.hybrid {
         let json = hybrid::run(&args.hybrid, &args.scenario, (&args.peers, &peers), args.times)?;
+        return args.json.as_deref().map_or(Ok(()), |path| write(path, &json));
+    }
+    if args.drops.drops {
+        let json = drops::run(&args.drops, args.times)?;
         return args.json.as_deref().map_or(Ok(()), |path| write(path, &json));
     }
     if args.store.store {

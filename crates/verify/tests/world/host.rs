@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::{
-    Binding, Config, FlowOp, GenerationPool, Known, LAYOUT, NetworkPort, OfPort, Renderer, Vlan, Zone,
+    Binding, Config, FlowOp, GenerationPool, Known, LAYOUT, NetworkPort, Observed, OfPort, Onwards, Renderer,
+    Vlan, Zone,
 };
 use policy::evaluator::{Datapath, DropReason, Frame, Host, Judgement, Model, Payload, Settings, Verdict};
 use policy::{Policy, PortId};
@@ -204,10 +205,24 @@ impl Evaluated {
     }
 }
 
+/// The tables, with flows that look at some of what there is to be seen: they change nothing.
+fn watched(rendered: &Rendered) -> Tables {
+    let reasons = || pipeline::DropReason::ALL.iter().copied();
+    let some = (0..LOCAL_PORTS).step_by(2).map(|port| OfPort(ofport(port)));
+    let of_port = some.flat_map(|port| {
+        let admitted = Onwards::ALL.map(|onwards| Observed::Admitted(Some(port), onwards));
+        reasons().map(move |reason| Observed::PortDrops(port, reason)).chain(admitted)
+    });
+    let of_all = reasons().filter(|reason| *reason != pipeline::DropReason::Vlan).map(Observed::Drops);
+    let looks = of_port.chain(of_all).chain([Observed::Admitted(None, Onwards::Deliver)]);
+    let flows = rendered.flows().cloned().chain(looks.map(Observed::flow));
+    Tables::new(flows).unwrap_or_else(|refused| panic!("{refused}"))
+}
+
 impl Twice {
     pub(crate) fn new(world: &World) -> Self {
         let (rendered, evaluated) = (Rendered::new(world), Evaluated::new(world));
-        let tables = Tables::new(rendered.flows().cloned()).unwrap_or_else(|refused| panic!("{refused}"));
+        let tables = watched(&rendered);
         Twice { rendered, tables, connections: Connections::default(), evaluated, found: BTreeSet::new() }
     }
 
@@ -223,8 +238,7 @@ impl Twice {
     }
 
     fn reload(&mut self) {
-        let flows = self.rendered.flows().cloned();
-        self.tables = Tables::new(flows).unwrap_or_else(|refused| panic!("{refused}"));
+        self.tables = watched(&self.rendered);
     }
 
     /// Table and priority of every flow that some frame has found.
@@ -242,7 +256,8 @@ impl Twice {
         let outcome = run(&self.tables, packet(sent), &mut self.connections)?;
         let found = outcome.visits.iter().filter_map(|visit| visit.flow).map(|id| self.tables.flow(id));
         self.found.extend(found.map(|flow| (flow.table, flow.priority)));
-        let mut outputs: Vec<u32> = outcome.ports().map(|port| port.0).collect();
+        let ports = outcome.ports().filter(|port| *port != PortNo::CONTROLLER);
+        let mut outputs: Vec<u32> = ports.map(|port| port.0).collect();
         outputs.sort_unstable();
         let mut fate = Fate { outputs, ..Fate::default() };
         let sender = match sent.from {

@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     /// Slots whose phrase depends on more than what fills it.
-    const IN_CODE: [(&str, &str); 13] = [
+    const IN_CODE: [(&str, &str); 15] = [
         ("classify", "port"),
         ("egress_base", "tagged"),
         ("ingress_base", "tagged"),
@@ -293,6 +293,8 @@ mod tests {
         ("egress_source", "family"),
         ("egress_source", "nd_fragment"),
         ("ingress_base", "settled"),
+        ("drop", "port"),
+        ("drop", "sample"),
         ("drop", "reason"),
         ("names", "name"),
         ("policy", "related_miss"),
