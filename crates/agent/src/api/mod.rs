@@ -43,7 +43,10 @@ pub use page::{LARGEST_PAGE, PAGE, PageQuery, Question};
 pub use peer::{GROUP, POLICY_GROUP};
 pub use ports::{PortEntry, PortPage, PortState};
 pub use server::{Server, ServerError};
-pub use status::{Condition, Drift, FaultDocument, KernelSets, SourceStatus, Status, Totals};
+pub use status::{
+    Changes, Condition, Drift, FaultDocument, KernelSets, LatencyBucket, SourceStatus, StageLatency, Status,
+    Totals,
+};
 pub(crate) use time::rfc3339;
 
 /// Something that a client wants to know, for the daemon's loop to answer.
