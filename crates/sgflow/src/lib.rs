@@ -24,6 +24,7 @@ mod render;
 mod status;
 mod support_bundle;
 mod text;
+mod top;
 mod tracked;
 mod verify;
 
@@ -62,6 +63,7 @@ enum Command {
     Diff(diff::DiffCommand),
     Flows(flows::FlowsCommand),
     Status(status::StatusCommand),
+    Top(top::TopCommand),
     Ports(ports::PortsCommand),
     Groups(groups::GroupsCommand),
     LogLevel(log_level::LogLevelCommand),
@@ -108,6 +110,7 @@ fn init_log(cli: &Cli) -> anyhow::Result<Arc<LogFilter>> {
         | Command::Diff(_)
         | Command::Flows(_)
         | Command::Status(_)
+        | Command::Top(_)
         | Command::Ports(_)
         | Command::Groups(_)
         | Command::LogLevel(_)
@@ -142,6 +145,7 @@ fn run(command: Command, log: Arc<LogFilter>) -> anyhow::Result<Exit> {
         Command::Explain(command) => runtime.block_on(command.run()),
         Command::Flows(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
+        Command::Top(command) => runtime.block_on(command.run()),
         Command::Ports(command) => runtime.block_on(command.run()),
         Command::Groups(command) => runtime.block_on(command.run()),
         Command::LogLevel(command) => runtime.block_on(command.run()),

@@ -13,7 +13,10 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PortEntry, PortPage, Status};
+use super::{
+    Drops, GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PAGE, PageQuery, PortEntry, PortPage,
+    Status,
+};
 
 /// How long the daemon may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -74,6 +77,26 @@ pub async fn ports(path: &Path, one: Option<&str>) -> Result<Vec<PortEntry>, Cli
             None => return Ok(ports),
         }
     }
+}
+
+/// Asks for one page of the ports of this host.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn ports_page(path: &Path, query: &PageQuery) -> Result<PortPage, ClientError> {
+    let PageQuery { id, after, limit } = query;
+    let named = [("id", id.as_deref()), ("after", after.as_deref())];
+    let named = named.into_iter().filter_map(|(name, value)| Some(format!("&{name}={}", encoded(value?))));
+    let resource = format!("/v1/ports?limit={}", limit.unwrap_or(PAGE));
+    get(path, &named.fold(resource, |resource, more| resource + &more)).await
+}
+
+/// Asks what the firewall drops: the samples behind the one of this number.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn drops(path: &Path, after: u64) -> Result<Drops, ClientError> {
+    get(path, &format!("/v1/drops?after={after}")).await
 }
 
 /// Asks for the groups of the policy: all, or those of this id, or else of this name.

@@ -18,6 +18,7 @@
 
 mod client;
 mod driver_calls;
+mod drops;
 mod groups;
 mod log;
 mod page;
@@ -35,8 +36,9 @@ use tokio::sync::oneshot;
 
 use crate::metrics::Snapshot;
 
-pub use client::{ClientError, groups, log, policy, ports, set_log, status};
+pub use client::{ClientError, drops, groups, log, policy, ports, ports_page, set_log, status};
 pub use driver_calls::{Applied, ChangeAnswer, ChangeRefused, ClosedPort, DriverState};
+pub use drops::{DropSample, Drops, PortDrops, ReasonDrops};
 pub use groups::{GroupCursor, GroupEntry, GroupKind, GroupPage, SetFill};
 pub use log::{LogChange, LogFilter, LogState};
 pub use page::{LARGEST_PAGE, PAGE, PageQuery, Question};

@@ -4,6 +4,7 @@
 pub mod default_group;
 pub mod neutron_driver;
 pub mod policy_store;
+pub mod terminal;
 pub mod traffic;
 
 use std::fs;
