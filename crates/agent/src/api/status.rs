@@ -51,7 +51,8 @@ pub struct Status {
     pub enforced: Totals,
     /// How many objects the source or the driver refuses.
     pub refused: usize,
-    /// What the datapath was told.
+    /// What the datapath was told; nothing is known of it where the daemon is older than the command that asks.
+    #[serde(default)]
     pub changes: Changes,
     /// What others have changed.
     pub drift: Drift,
@@ -302,6 +303,16 @@ mod tests {
         assert_eq!(Condition::of(&Health { settled: false, ..faulty.clone() }, true), Condition::Converging);
         assert_eq!(Condition::of(&waiting(Waiting::StaticFlows), true), Condition::Degraded);
         assert_eq!(Condition::of(&waiting(Waiting::Switch { reason: None }), true), Condition::Disconnected);
+    }
+
+    #[test]
+    fn an_older_daemon_is_understood() {
+        let text = r#"{"version": "0.0.9", "firewall_driver": "noop", "condition": "converged", "waiting": null, "faults": [],
+            "enforced": {"ports": 0, "sets": 0, "flows": 0, "flow_mods": 0}, "refused": 0, "drift": {"mended": 0, "last": null},
+            "source": {"kind": "file", "lag_s": 0, "heard": null, "changed": null, "written": null, "sequence": null},
+            "kernel_sets": null, "ids": {}}"#;
+        let status: Status = serde_json::from_str(text).expect("a status");
+        assert_eq!(status.changes, Changes::default());
     }
 
     #[test]

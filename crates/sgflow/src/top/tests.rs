@@ -462,7 +462,10 @@ fn disconnected() {
     looked.status.condition = Condition::Disconnected;
     looked.status.waiting = Some("a bridge called br-int".into());
     looked.second();
-    check_rows(&looked.app, 0..12, &expect![[r#"
+    check_rows(
+        &looked.app,
+        0..12,
+        &expect![[r#"
         | DISCONNECTED for 0 s at least                        openvswitch, sgflow 0.1.0
         | source file, changed 2026-11-29T05:18:45Z, followed
         | 3 ports, 2 sets, 131 flows; no drift
@@ -475,10 +478,14 @@ fn disconnected() {
         | PORT                INTERFACE       GROUPS, OR WHY    STATE      DROPS/S  DROPS
         | 1a2b3c4d-5e6f-4a7b… tap1            d9d9fd5a-5f23-4d4 filtered         -      -
         | 1a2b3c4d-5e6f-4a7b… tap2            no policy knows i closed           -      -
-    "#]]);
+    "#]],
+    );
     lost(&mut looked, 5);
     lost(&mut looked, 17);
-    check_rows(&looked.app, 0..12, &expect![[r#"
+    check_rows(
+        &looked.app,
+        0..12,
+        &expect![[r#"
         | NO ANSWER for 12 s, asked again each second; what stands below is from before
         | no sgflow agent answers at /run/sgflow/sgflow.sock: entity not found
         |
@@ -491,7 +498,8 @@ fn disconnected() {
         | PORT                INTERFACE       GROUPS, OR WHY    STATE      DROPS/S  DROPS
         | 1a2b3c4d-5e6f-4a7b… tap1            d9d9fd5a-5f23-4d4 filtered         -      -
         | 1a2b3c4d-5e6f-4a7b… tap2            no policy knows i closed           -      -
-    "#]]);
+    "#]],
+    );
     looked.keys("?");
     assert!(screen(&looked.app, looked.app.size).contains("the agent does not answer"));
     looked.keys("q");
@@ -564,10 +572,14 @@ fn a_search_shows_at_once_what_is_named_and_gathers_the_rest() {
     looked.status.enforced.ports = 5000;
     looked.second();
     looked.keys("/tap4321");
-    check_rows(&looked.app, 22..24, &expect![[r#"
+    check_rows(
+        &looked.app,
+        22..24,
+        &expect![[r#"
         |
         |/tap4321                                              Enter looks, Esc does not
-    "#]]);
+    "#]],
+    );
     looked.keys("\n");
     assert_eq!(looked.in_sight(), ["p-4321"], "though it is far from the begin");
     looked.keys("/");
@@ -576,7 +588,10 @@ fn a_search_shows_at_once_what_is_named_and_gathers_the_rest() {
     }
     looked.keys("DataBase\n");
     looked.second();
-    check_rows(&looked.app, 8..20, &expect![[r#"
+    check_rows(
+        &looked.app,
+        8..20,
+        &expect![[r#"
         | ports with "DataBase" 1–8 of 307, by id; 3072 looked at ───────────────────────
         | PORT                INTERFACE       GROUPS, OR WHY    STATE      DROPS/S  DROPS
         | p-0007              tap0007         database          filtered         -      -
@@ -589,7 +604,8 @@ fn a_search_shows_at_once_what_is_named_and_gathers_the_rest() {
         | p-0077              tap0077         database          filtered         -      -
         | drops ─────────────────────────────────────────────────────────────────────────
         | this agent does not tell of drops
-    "#]]);
+    "#]],
+    );
     looked.told = 0;
     for _ in 0..10 {
         looked.second();
@@ -604,12 +620,16 @@ fn a_search_shows_at_once_what_is_named_and_gathers_the_rest() {
         looked.key(KeyCode::Backspace);
     }
     looked.keys("nowhere\n");
-    check_rows(&looked.app, 8..12, &expect![[r#"
+    check_rows(
+        &looked.app,
+        8..12,
+        &expect![[r#"
         | ports with "nowhere", by id ───────────────────────────────────────────────────
         | none; Esc lists all
         |
         |
-    "#]]);
+    "#]],
+    );
     looked.key(KeyCode::Esc);
     assert_eq!(looked.in_sight()[0], "p-0000");
 }
