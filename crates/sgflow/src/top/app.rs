@@ -1,6 +1,5 @@
 //! What is shown: keys and answers in, questions and a picture out.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -73,8 +72,6 @@ pub(super) struct App {
     pub(super) typed: Option<String>,
     /// The port that is shown alone, as it was told last: empty if there is none.
     pub(super) port: Option<Vec<PortEntry>>,
-    /// Names of groups, by their ids; empty of those that have none.
-    pub(super) names: BTreeMap<String, String>,
 }
 
 impl App {
@@ -93,7 +90,6 @@ impl App {
             list: List::default(),
             typed: None,
             port: None,
-            names: BTreeMap::new(),
         }
     }
 
@@ -124,13 +120,15 @@ impl App {
         Questions { numbers: None, page, walk, port, groups: self.unnamed() }
     }
 
-    /// Groups in sight whose names are not known.
+    /// Groups in sight whose names are not known, and what is looked for.
     fn unnamed(&self) -> Vec<String> {
         let in_sight = self.list.rows(&self.drops).ports;
         let alone = self.port.iter().flatten();
         let groups = in_sight.into_iter().chain(alone).flat_map(|port| &port.groups);
+        // What is looked for may be a group's name.
+        let groups = groups.chain(&self.list.search);
         let mut unnamed: Vec<String> =
-            groups.filter(|group| !self.names.contains_key(*group)).cloned().collect();
+            groups.filter(|group| !self.list.names.contains_key(*group)).cloned().collect();
         unnamed.sort_unstable();
         unnamed.dedup();
         unnamed.truncate(NAMES_AT_A_TIME);
@@ -138,8 +136,9 @@ impl App {
     }
 
     /// What the daemon has said.
-    pub(super) fn take(&mut self, questions: &Questions, answers: Answers, now: Duration) {
+    pub(super) fn take(&mut self, questions: &Questions, answers: Answers, now: Duration) -> Wish {
         self.now = now;
+        let mut is_asked = false;
         let Answers { status, drops, page, walk, port, groups } = answers;
         match status {
             Some(Ok(status)) => self.take_status(status),
@@ -150,7 +149,7 @@ impl App {
             self.drops.take(now, drops);
         }
         match (&questions.page, page) {
-            (Some(query), Some(Ok(page))) => self.list.take_page(query, page),
+            (Some(query), Some(Ok(page))) => is_asked = self.list.take_page(query, page),
             (_, Some(Err(reason))) => self.unlisted(&reason),
             _ => {}
         }
@@ -166,13 +165,13 @@ impl App {
                 _ => {}
             }
         }
-        if self.names.len() > NAMES {
-            self.names.clear();
+        if self.list.names.len() > NAMES {
+            self.list.names.clear();
         }
-        for id in &questions.groups {
-            let name = groups.iter().find(|group| group.id == *id).map(|group| group.name.clone());
-            self.names.insert(id.clone(), name.unwrap_or_default());
-        }
+        // Of those of which nothing is said it is known that they have no name.
+        self.list.names.extend(questions.groups.iter().map(|asked| (asked.clone(), String::new())));
+        self.list.names.extend(groups.into_iter().map(|group| (group.id, group.name)));
+        if is_asked { Wish::Ask } else { Wish::Nothing }
     }
 
     fn take_status(&mut self, status: Status) {

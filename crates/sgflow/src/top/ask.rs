@@ -15,7 +15,7 @@ pub(super) struct Questions {
     pub(super) walk: Option<PageQuery>,
     /// One port, by its id or the name of its interface.
     pub(super) port: Option<String>,
-    /// Groups whose names are not known.
+    /// Groups whose names, or ids, are not known.
     pub(super) groups: Vec<String>,
 }
 

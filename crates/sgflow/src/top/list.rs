@@ -63,6 +63,8 @@ pub(super) struct List {
     pub(super) marked: usize,
     /// Why there are none.
     pub(super) unlisted: Option<String>,
+    /// Names of groups, by their ids; empty of those that have none.
+    pub(super) names: BTreeMap<String, String>,
     sight: Sight,
     gathered: Gathered,
 }
@@ -78,6 +80,10 @@ struct Sight {
     above: usize,
     ports: Vec<PortEntry>,
     next: Option<String>,
+    /// It has been asked for and is not there yet.
+    is_awaited: bool,
+    /// So many pages on as soon as it is there: who strikes keys does not wait.
+    turns: u32,
 }
 
 /// What was gathered.
@@ -125,18 +131,25 @@ impl List {
         (self.is_gathered() && self.gathered.rest == 0).then_some(query)
     }
 
-    /// The page that was asked for.
-    pub(super) fn take_page(&mut self, query: &PageQuery, page: PortPage) {
+    /// The page that was asked for; whether another is to be asked for at once.
+    pub(super) fn take_page(&mut self, query: &PageQuery, page: PortPage) -> bool {
         self.unlisted = None;
         if query.after != self.sight.after {
-            return;
+            return false;
         }
         self.sight.ports = page.ports;
         self.sight.next = page.next;
+        self.sight.is_awaited = false;
+        if self.sight.turns > 0 {
+            self.sight.turns = if self.go_on() { self.sight.turns - 1 } else { 0 };
+            return self.sight.is_awaited;
+        }
         // All that stood there have gone.
-        if self.sight.ports.is_empty() && self.go_back() {
+        let is_empty = self.sight.ports.is_empty() && self.go_back();
+        if is_empty {
             self.marked = self.room - 1;
         }
+        is_empty
     }
 
     /// The page that was gathered.
@@ -186,7 +199,7 @@ impl List {
         let needle = self.search.as_deref().map(str::to_lowercase);
         let ports = self.gathered.ports.values().flatten();
         let mut found: Vec<&PortEntry> =
-            ports.filter(|port| needle.as_deref().is_none_or(|needle| has(port, needle))).collect();
+            ports.filter(|port| needle.as_deref().is_none_or(|needle| self.has(port, needle))).collect();
         let count = |port: &PortEntry| drops.sum_of_port(&port.id).unwrap_or_default();
         match self.order {
             Order::Id => {}
@@ -207,6 +220,17 @@ impl List {
         found
     }
 
+    /// Whether a port is what is looked for, in small letters.
+    fn has(&self, port: &PortEntry, needle: &str) -> bool {
+        let PortEntry { id, interface, mac, addresses, groups, state, reason, refused, .. } = port;
+        let state = state.to_string();
+        let texts =
+            [Some(id), interface.as_ref(), mac.as_ref(), Some(&state), reason.as_ref(), refused.as_ref()];
+        let names = groups.iter().filter_map(|group| self.names.get(group));
+        let mut texts = texts.into_iter().flatten().chain(addresses).chain(groups).chain(names);
+        texts.any(|text| text.to_lowercase().contains(needle))
+    }
+
     /// How many ports were looked at in the round that is under way, unless all have been once.
     pub(super) fn looked_at(&self) -> Option<usize> {
         (!self.gathered.is_whole).then_some(self.gathered.seen)
@@ -219,7 +243,7 @@ impl List {
             false if self.marked > 0 => self.marked = self.marked.min(rows) - 1,
             true if self.marked + 1 < rows => self.marked += 1,
             _ if self.is_gathered() => self.scroll(down, 1, drops),
-            true if self.go_on() => {
+            true if !self.sight.is_awaited && self.go_on() => {
                 self.marked = 0;
                 return true;
             }
@@ -239,7 +263,7 @@ impl List {
             return false;
         }
         let is_turned = if down { self.go_on() } else { self.go_back() };
-        if !is_turned {
+        if !is_turned && !self.sight.is_awaited {
             self.marked = if down { self.sight.ports.len().saturating_sub(1) } else { 0 };
         }
         is_turned
@@ -249,7 +273,8 @@ impl List {
     pub(super) fn begin(&mut self) {
         self.marked = 0;
         self.gathered.above = 0;
-        self.sight = Sight { ports: std::mem::take(&mut self.sight.ports), ..Sight::default() };
+        let ports = std::mem::take(&mut self.sight.ports);
+        self.sight = Sight { ports, is_awaited: true, ..Sight::default() };
     }
 
     /// Looks for something, or for nothing any more.
@@ -289,15 +314,21 @@ impl List {
     }
 
     fn go_on(&mut self) -> bool {
+        if self.sight.is_awaited {
+            self.sight.turns += 1;
+            return false;
+        }
         let Some(next) = self.sight.next.take() else { return false };
         self.sight.before.push((self.sight.after.replace(next), self.sight.above));
         self.sight.above += self.sight.ports.len();
+        self.sight.is_awaited = true;
         true
     }
 
     fn go_back(&mut self) -> bool {
         let Some(before) = self.sight.before.pop() else { return false };
         (self.sight.after, self.sight.above) = before;
+        (self.sight.next, self.sight.is_awaited, self.sight.turns) = (None, true, 0);
         true
     }
 }
@@ -310,13 +341,4 @@ pub(super) struct Rows<'a> {
     pub(super) above: usize,
     /// How many were found, where they are gathered.
     pub(super) found: Option<usize>,
-}
-
-/// Whether a port is what is looked for, in small letters.
-fn has(port: &PortEntry, needle: &str) -> bool {
-    let PortEntry { id, interface, mac, addresses, groups, state, reason, refused, .. } = port;
-    let state = state.to_string();
-    let texts = [Some(id), interface.as_ref(), mac.as_ref(), Some(&state), reason.as_ref(), refused.as_ref()];
-    let texts = texts.into_iter().flatten().chain(addresses).chain(groups);
-    texts.into_iter().any(|text| text.to_lowercase().contains(needle))
 }

@@ -100,7 +100,7 @@ async fn watch(socket: &Path, screen: &mut Screen) -> anyhow::Result<()> {
             }
             (questions, answers) = answered(&mut asking) => {
                 asking = None;
-                app.take(&questions, answers, begin.elapsed());
+                is_hasty |= app.take(&questions, answers, begin.elapsed()) == Wish::Ask;
             }
         }
         if is_hasty && asking.is_none() {

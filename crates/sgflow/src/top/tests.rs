@@ -163,13 +163,15 @@ fn answer(questions: &Questions, status: Status, drops: Option<Drops>, ports: &[
     let text = "security_groups: [{id: d9d9fd5a-5f23-4d40-9ed8-0d0a9c5f2b11, name: web, security_group_rules: []}, {id: ssh, security_group_rules: []}]";
     let policy = document::parse(&[("p.yaml", text)], None).policy;
     let groups = policy.groups.values().map(|group| GroupEntry::of_security_group(group));
+    let is_asked =
+        |group: &GroupEntry| questions.groups.contains(&group.id) || questions.groups.contains(&group.name);
     Answers {
         status: questions.numbers.map(|_| Ok(status)),
         drops: questions.numbers.map(|_| drops.ok_or_else(unknown)),
         page: questions.page.as_ref().map(page),
         walk: questions.walk.as_ref().map(page),
         port: questions.port.as_ref().map(one),
-        groups: groups.filter(|group| questions.groups.contains(&group.id)).collect(),
+        groups: groups.filter(is_asked).collect(),
     }
 }
 
@@ -201,7 +203,9 @@ impl Looked {
         let answers = answer(&questions, self.status.clone(), self.drops.clone(), &self.ports);
         let pages = [&answers.page, &answers.walk];
         self.told += pages.into_iter().flatten().flatten().map(|page| page.ports.len()).sum::<usize>();
-        self.app.take(&questions, answers, Duration::from_secs(self.second));
+        if self.app.take(&questions, answers, Duration::from_secs(self.second)) == Wish::Ask {
+            self.exchange(self.app.questions_of_list());
+        }
     }
 
     fn key(&mut self, code: KeyCode) -> Wish {
@@ -635,6 +639,40 @@ fn a_search_shows_at_once_what_is_named_and_gathers_the_rest() {
 }
 
 #[test]
+fn ports_are_found_by_the_name_of_a_group() {
+    let mut looked = Looked::at(status(), ports());
+    // Not in sight, so that nobody has asked for the names of its groups.
+    looked.app.key(KeyEvent::new(KeyCode::Char('/'), KeyModifiers::NONE));
+    looked.keys("web\n");
+    looked.second();
+    assert_eq!(looked.in_sight(), [ports()[0].id.as_str(), ports()[2].id.as_str()]);
+}
+
+#[test]
+fn keys_are_not_lost_while_a_page_is_awaited() {
+    let mut looked = Looked::at(status(), many(100));
+    looked.second();
+    let next = KeyEvent::new(KeyCode::PageDown, KeyModifiers::NONE);
+    for _ in 0..3 {
+        looked.app.key(next);
+    }
+    looked.exchange(looked.app.questions_of_list());
+    assert_eq!(looked.in_sight()[0], "p-0024", "three pages on");
+    for _ in 0..50 {
+        looked.app.key(next);
+    }
+    looked.exchange(looked.app.questions_of_list());
+    assert_eq!(looked.in_sight(), ["p-0096", "p-0097", "p-0098", "p-0099"], "and no further than there are");
+    looked.key(KeyCode::PageUp);
+    assert_eq!(looked.in_sight()[0], "p-0088");
+    for _ in 0..30 {
+        looked.app.key(KeyEvent::new(KeyCode::Up, KeyModifiers::NONE));
+    }
+    looked.exchange(looked.app.questions_of_list());
+    assert_eq!(looked.marked(), "p-0058", "thirty up");
+}
+
+#[test]
 fn ports_are_listed_by_drops_and_by_state() {
     let mut looked = Looked::at(status(), many(30));
     looked.ports[17].state = PortState::Unfiltered;
@@ -716,8 +754,7 @@ fn help_and_the_end() {
             |  ↑ ↓  k j   one port up, down
             |  PgUp PgDn  one page (also b and the space bar)
             |  Home  g    to the first port
-            |  /          look for a part of an id, interface, group's id, address, MAC,
-            |state or reason
+            |  /          look for part of an id, interface, address, MAC, group, state
             |  Esc        all ports again; back from a page
             |  s          order: id, drops/s, drops, state, interface
             |  r          the other way round
@@ -729,6 +766,7 @@ fn help_and_the_end() {
             |  changes: from what happened to what is to be sent (rendered), to what the
             |  switch has taken (acknowledged), to its caches (applied): half, and 99 of a
             |  hundred, took no longer. The same as text: sgflow status, sgflow ports.
+            |
             |
             |
             |

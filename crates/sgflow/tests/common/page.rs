@@ -47,7 +47,8 @@ impl Shell {
         let programs = Path::new(&program).parent().expect("where the program is").display().to_string();
         let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
         // Names of network namespaces are files: those that a page makes are this shell's own, and go with it.
-        let own = "[ -d /run/netns ] && at=/run/netns || at=/run; mount -t tmpfs none $at && exec bash --norc";
+        let own =
+            "[ -d /run/netns ] && at=/run/netns || at=/run; mount -t tmpfs none $at && exec bash --norc";
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "nsenter", &format!("--net={}", ovs.netns().path())]);
         command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", own]);

@@ -77,7 +77,7 @@ const HELP: &[(&str, &str)] = &[
     ("↑ ↓  k j", "one port up, down"),
     ("PgUp PgDn", "one page (also b and the space bar)"),
     ("Home  g", "to the first port"),
-    ("/", "look for a part of an id, interface, group's id, address, MAC, state or reason"),
+    ("/", "look for part of an id, interface, address, MAC, group, state"),
     ("Esc", "all ports again; back from a page"),
     ("s", "order: id, drops/s, drops, state, interface"),
     ("r", "the other way round"),

@@ -112,7 +112,7 @@ fn groups_or_why(app: &App, port: &PortEntry) -> String {
 
 /// Groups by their names, those that have none by their ids.
 pub(super) fn names(app: &App, groups: &[String]) -> Vec<String> {
-    let name = |id: &String| app.names.get(id).filter(|name| !name.is_empty()).unwrap_or(id).clone();
+    let name = |id: &String| app.list.names.get(id).filter(|name| !name.is_empty()).unwrap_or(id).clone();
     groups.iter().map(name).collect()
 }
 
