@@ -88,7 +88,7 @@ fn drops_are_shown_as_they_are_told() {
         [
             "no-rule 12 ",
             "spoofed-mac 3",
-            "10:00:01 p-1             ingress no-rule tcp 10.0.0.9:40000 > 10.0.0.5:22",
+            "10:00:01 p-1             ingress no-rule tcp 10.0.0.9:40000 -> 10.0.0.5:22",
         ]
         .iter()
         .all(|part| screen.contains(part))
@@ -112,11 +112,12 @@ fn stand_in(ovs: &Ovs) -> thread::JoinHandle<()> {
         |packets| PortDrops { port: "p-1".into(), reason: "no-rule".into(), packets, bytes: packets * 60 };
     let sample = DropSample {
         number: 17,
-        time: "2026-11-29T10:00:01Z".into(),
+        time: "2026-11-29T10:00:01.120Z".into(),
         port: Some("p-1".into()),
+        interface: None,
         direction: Some("ingress".into()),
         reason: "no-rule".into(),
-        packet: "tcp 10.0.0.9:40000 > 10.0.0.5:22".into(),
+        packet: "tcp 10.0.0.9:40000 -> 10.0.0.5:22".into(),
     };
     let drops = Drops {
         since: "2026-11-29T09:00:00Z".into(),

@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    Drops, GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PAGE, PageQuery, PortEntry, PortPage,
-    Status,
+    Drops, DropsQuery, GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PAGE, PageQuery, PortEntry,
+    PortPage, Status,
 };
 
 /// How long the daemon may take.
@@ -91,14 +91,6 @@ pub async fn ports_page(path: &Path, query: &PageQuery) -> Result<PortPage, Clie
     get(path, &named.fold(resource, |resource, more| resource + &more)).await
 }
 
-/// Asks what the firewall drops: the samples behind the one of this number.
-///
-/// # Errors
-/// As of [`status`].
-pub async fn drops(path: &Path, after: u64) -> Result<Drops, ClientError> {
-    get(path, &format!("/v1/drops?after={after}")).await
-}
-
 /// Asks for the groups of the policy: all, or those of this id, or else of this name.
 ///
 /// # Errors
@@ -114,6 +106,16 @@ pub async fn groups(path: &Path, one: Option<&str>) -> Result<Vec<GroupEntry>, C
             None => return Ok(groups),
         }
     }
+}
+
+/// Asks what is dropped.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn drops(path: &Path, query: &DropsQuery) -> Result<Drops, ClientError> {
+    let after = query.after.unwrap_or(0);
+    let port = query.port.as_deref().map(|port| format!("&port={}", encoded(port))).unwrap_or_default();
+    get(path, &format!("/v1/drops?after={after}{port}")).await
 }
 
 /// Asks for the policy that the daemon enforces, as a document.

@@ -1,63 +1,75 @@
-//! What the firewall drops.
+//! What is dropped.
 
 use serde::{Deserialize, Serialize};
+
+/// What is asked of `GET /v1/drops`.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropsQuery {
+    /// Only what is dropped at this port: its id, or the name of its interface.
+    pub port: Option<String>,
+    /// Only samples with a greater number.
+    pub after: Option<u64>,
+}
 
 /// The answer to `GET /v1/drops`.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Drops {
-    /// From when on it is counted at the latest, in UTC (RFC 3339).
+    /// Since when packets are counted, RFC 3339.
     pub since: String,
-    /// Of the whole bridge, by reason.
+    /// All that is dropped, by reason.
     pub reasons: Vec<ReasonDrops>,
-    /// Of each port and reason, from its first sample on.
+    /// By port and reason: each from its first sample on.
     pub ports: Vec<PortDrops>,
-    /// The last of them, oldest first.
+    /// The latest samples, oldest first.
     pub samples: Vec<DropSample>,
-    /// How many dropped packets were sampled.
+    /// Dropped packets of which a sample came, since the agent began.
     pub sampled: u64,
-    /// How many were not, as there were too many at a time.
+    /// Dropped packets of which none came: more were dropped than are sampled.
     pub limited: u64,
-    /// Why there are no samples, if so.
+    /// Why there are no samples; null if there are.
     pub not_sampled: Option<String>,
 }
 
-/// Packets dropped for a reason.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What is dropped for a reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonDrops {
-    /// By its name in `docs/pipeline.md`.
+    /// The reason, in the words of the law.
     pub reason: String,
-    /// How many.
+    /// Packets.
     pub packets: u64,
-    /// Of so many bytes.
+    /// Bytes of their frames.
     pub bytes: u64,
 }
 
-/// Packets of a port dropped for a reason.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What is dropped at a port for a reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortDrops {
-    /// The port.
+    /// The port's id.
     pub port: String,
-    /// As of [`ReasonDrops`].
+    /// The reason.
     pub reason: String,
-    /// How many.
+    /// Packets.
     pub packets: u64,
-    /// Of so many bytes.
+    /// Bytes of their frames.
     pub bytes: u64,
 }
 
-/// One packet that was dropped.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// A dropped packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropSample {
-    /// Its number, which grows.
+    /// Samples are numbered as they come.
     pub number: u64,
-    /// When, in UTC (RFC 3339).
+    /// When it came, RFC 3339.
     pub time: String,
-    /// Whose it was, if that is known.
+    /// The port that sent it or was to receive it, if it is known.
     pub port: Option<String>,
-    /// `ingress` to the port or `egress` from it, if that is known.
+    /// The interface of that port.
+    pub interface: Option<String>,
+    /// Whether the port was to receive it (`ingress`) or sent it (`egress`).
     pub direction: Option<String>,
-    /// As of [`ReasonDrops`].
+    /// The reason.
     pub reason: String,
-    /// The packet in words.
+    /// The packet in a line: `tcp 10.0.0.9:40000 -> 10.0.0.5:22`.
     pub packet: String,
 }

@@ -38,7 +38,7 @@ use crate::metrics::Snapshot;
 
 pub use client::{ClientError, drops, groups, log, policy, ports, ports_page, set_log, status};
 pub use driver_calls::{Applied, ChangeAnswer, ChangeRefused, ClosedPort, DriverState};
-pub use drops::{DropSample, Drops, PortDrops, ReasonDrops};
+pub use drops::{DropSample, Drops, DropsQuery, PortDrops, ReasonDrops};
 pub use groups::{GroupCursor, GroupEntry, GroupKind, GroupPage, SetFill};
 pub use log::{LogChange, LogFilter, LogState};
 pub use page::{LARGEST_PAGE, PAGE, PageQuery, Question};

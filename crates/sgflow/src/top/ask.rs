@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agent::api::{self, ClientError, Drops, GroupEntry, PageQuery, PortEntry, PortPage, Status};
+use agent::api::{self, ClientError, Drops, DropsQuery, GroupEntry, PageQuery, PortEntry, PortPage, Status};
 
 /// What is to be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -40,7 +40,8 @@ pub(super) async fn ask(socket: &Path, questions: Questions) -> (Questions, Answ
         if !is_there {
             return (questions, answers);
         }
-        answers.drops = Some(api::drops(socket, after).await);
+        let query = DropsQuery { after: Some(after), port: None };
+        answers.drops = Some(api::drops(socket, &query).await);
     }
     if let Some(query) = &questions.page {
         answers.page = Some(api::ports_page(socket, query).await);

@@ -149,7 +149,15 @@ mod tests {
     use super::*;
 
     fn drops(since: &str, packets: u64, samples: &[u64]) -> Drops {
-        let sample = |number: &u64| DropSample { number: *number, ..DropSample::default() };
+        let sample = |number: &u64| DropSample {
+            number: *number,
+            time: "2026-11-29T05:20:01.120Z".into(),
+            port: None,
+            interface: None,
+            direction: None,
+            reason: "no-rule".into(),
+            packet: "tcp 10.0.0.9:40000 -> 10.0.0.1:22".into(),
+        };
         Drops {
             since: since.into(),
             reasons: vec![ReasonDrops { reason: "no-rule".into(), packets, bytes: 0 }],

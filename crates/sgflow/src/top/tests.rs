@@ -120,8 +120,9 @@ fn drops(packets: u64) -> Drops {
     let of_bridge = |reason: &str, packets| ReasonDrops { reason: reason.into(), packets, bytes: 0 };
     let sample = |number: u64, time: &str, packet: &str| DropSample {
         number,
-        time: format!("2026-11-29T{time}Z"),
+        time: format!("2026-11-29T{time}.120Z"),
         port: Some(port.clone()),
+        interface: None,
         direction: Some("ingress".into()),
         reason: "no-rule".into(),
         packet: packet.into(),
@@ -131,8 +132,8 @@ fn drops(packets: u64) -> Drops {
         reasons: vec![of_bridge("spoofed-mac", 3), of_bridge("no-rule", packets), of_bridge("vlan", 0)],
         ports: vec![of_port("no-rule", packets), of_port("spoofed-mac", 3)],
         samples: vec![
-            sample(1, "05:20:01", "tcp 10.0.0.9:40000 > 10.0.0.1:22"),
-            sample(2, "05:20:02", "tcp 10.0.0.9:40001 > 10.0.0.1:22"),
+            sample(1, "05:20:01", "tcp 10.0.0.9:40000 -> 10.0.0.1:22"),
+            sample(2, "05:20:02", "tcp 10.0.0.9:40001 -> 10.0.0.1:22"),
             DropSample { port: None, direction: None, ..sample(3, "05:20:03", "ethertype 0x88cc") },
         ],
         sampled: 3,
@@ -302,8 +303,8 @@ fn converged() {
             | drops 20/s, 123 since 2026-11-29T05:00:00Z; 103 of them in no sample ──────────
             | no-rule 120, 20/s   spoofed-mac 3
             | 05:20:03 -               -       no-rule ethertype 0x88cc
-            | 05:20:02 1a2b3c4d-5e6f-… ingress no-rule tcp 10.0.0.9:40001 > 10.0.0.1:22
-            | 05:20:01 1a2b3c4d-5e6f-… ingress no-rule tcp 10.0.0.9:40000 > 10.0.0.1:22
+            | 05:20:02 1a2b3c4d-5e6f-… ingress no-rule tcp 10.0.0.9:40001 -> 10.0.0.1:22
+            | 05:20:01 1a2b3c4d-5e6f-… ingress no-rule tcp 10.0.0.9:40000 -> 10.0.0.1:22
             | q quit   ? help   / search   s order   r reverse   Enter port   f faults
         "#]],
     );
@@ -714,8 +715,8 @@ fn a_port_alone() {
             |  groups      web, ssh
             |
             |  drops       no-rule 100   spoofed-mac 3
-            | 05:20:02 ingress no-rule tcp 10.0.0.9:40001 > 10.0.0.1:22
-            | 05:20:01 ingress no-rule tcp 10.0.0.9:40000 > 10.0.0.1:22
+            | 05:20:02 ingress no-rule tcp 10.0.0.9:40001 -> 10.0.0.1:22
+            | 05:20:01 ingress no-rule tcp 10.0.0.9:40000 -> 10.0.0.1:22
             |
             |
             |
