@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::api::{Condition, Drift, FaultDocument, Request, SourceStatus, Status, Totals};
+use crate::api::{Changes, Condition, Drift, FaultDocument, Request, SourceStatus, Status, Totals};
 use crate::config;
 use crate::engine::{Facts, Fault, SecurityEffect};
 use crate::metrics::{Latency, Snapshot};
@@ -377,6 +377,7 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
             faults,
             enforced,
             refused,
+            changes: Changes::default(),
             drift: Drift::default(),
             source: SourceStatus::of(SOURCE, self.freshness.numbers(None, std::time::Instant::now())),
             kernel_sets: None,

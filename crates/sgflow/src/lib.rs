@@ -25,6 +25,7 @@ mod render;
 mod status;
 mod support_bundle;
 mod text;
+mod top;
 mod tracked;
 mod verify;
 
@@ -64,6 +65,7 @@ enum Command {
     Drops(drops::DropsCommand),
     Flows(flows::FlowsCommand),
     Status(status::StatusCommand),
+    Top(top::TopCommand),
     Ports(ports::PortsCommand),
     Groups(groups::GroupsCommand),
     LogLevel(log_level::LogLevelCommand),
@@ -111,6 +113,7 @@ fn init_log(cli: &Cli) -> anyhow::Result<Arc<LogFilter>> {
         | Command::Drops(_)
         | Command::Flows(_)
         | Command::Status(_)
+        | Command::Top(_)
         | Command::Ports(_)
         | Command::Groups(_)
         | Command::LogLevel(_)
@@ -146,6 +149,7 @@ fn run(command: Command, log: Arc<LogFilter>) -> anyhow::Result<Exit> {
         Command::Drops(command) => runtime.block_on(command.run()),
         Command::Flows(command) => runtime.block_on(command.run()),
         Command::Status(command) => runtime.block_on(command.run()),
+        Command::Top(command) => runtime.block_on(command.run()),
         Command::Ports(command) => runtime.block_on(command.run()),
         Command::Groups(command) => runtime.block_on(command.run()),
         Command::LogLevel(command) => runtime.block_on(command.run()),

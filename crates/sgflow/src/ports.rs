@@ -55,7 +55,8 @@ fn table(ports: &[PortEntry]) -> String {
     text
 }
 
-fn sheet(port: &PortEntry) -> String {
+/// All that is known of a port.
+pub(crate) fn sheet(port: &PortEntry) -> String {
     let mut sheet = Sheet::new(&format!("port {}", port.id));
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let count = |value: Option<u32>| value.map(|value| value.to_string()).unwrap_or_default();

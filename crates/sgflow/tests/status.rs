@@ -1,6 +1,7 @@
 //! `sgflow status`, and what the service manager is told: from an agent that waits to one that is degraded.
 
 mod common;
+mod documented;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -9,13 +10,51 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use common::{Agent, POLICY, bridge, document, eventually, ovs, socket, status, stderr, stdout};
+use documented::is_documented;
 use lab::Ovs;
+use serde_json::Value;
 
 /// Waits until this is said with this exit code. On the way there the agent may say much else.
 fn is_told(ovs: &Ovs, code: i32, part: &str) {
     eventually(&format!("exit {code} with {part:?}"), || {
         let output = status(ovs, &[]);
         output.status.code() == Some(code) && stdout(&output).contains(part)
+    });
+}
+
+fn as_json(ovs: &Ovs) -> Value {
+    serde_json::from_slice(&status(ovs, &["--json"]).stdout).expect("JSON")
+}
+
+#[test]
+fn what_the_switch_was_told_is_counted_and_how_long_it_took() {
+    let ovs = ovs();
+    bridge(&ovs);
+    document(&ovs, POLICY);
+    let _agent = Agent::start(&ovs);
+    is_told(&ovs, 0, "converged");
+    let before = as_json(&ovs);
+    is_documented("Status", &before);
+    let number = |of: &Value| of.as_u64().expect("a number");
+    let changes = &before["changes"];
+    assert_eq!(number(&changes["added"]), number(&before["enforced"]["flow_mods"]), "{changes}");
+    assert!(number(&changes["bundles"]) > 0 && number(&changes["bundles_refused"]) == 0, "{changes}");
+    let stages = changes["latency"].as_array().expect("stages");
+    let names: Vec<_> = stages.iter().map(|stage| stage["stage"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["rendered", "acknowledged", "applied"]);
+    for stage in stages {
+        let buckets = stage["buckets"].as_array().expect("buckets");
+        let counts: u64 = buckets.iter().map(|bucket| number(&bucket["count"])).sum();
+        assert_eq!(number(&stage["count"]), counts, "{stage}");
+        assert!(counts > 0 && number(&stage["sum_us"]) > 0, "{stage}");
+        assert_eq!(buckets.last().map(|last| &last["most_us"]), Some(&Value::Null));
+    }
+    document(&ovs, &POLICY.replace("ip_address: 10.0.0.2}", "ip_address: 10.0.0.22}"));
+    eventually("a change more, and all of its stages", || {
+        let now = as_json(&ovs)["changes"].clone();
+        let later = now["latency"].as_array().expect("stages").iter().zip(stages);
+        let mut is_more = later.map(|(now, before)| number(&now["count"]) > number(&before["count"]));
+        number(&now["deleted"]) > number(&changes["deleted"]) && is_more.all(|is_more| is_more)
     });
 }
 
@@ -38,8 +77,7 @@ fn the_condition_of_an_agent_is_told_with_its_exit_code() {
     common::plug(&ovs, 9);
     is_told(&ovs, 2, "closed   port p-9: no policy knows it");
     eventually("the same as JSON", || {
-        let json: serde_json::Value =
-            serde_json::from_slice(&status(&ovs, &["--json"]).stdout).expect("JSON");
+        let json = as_json(&ovs);
         json["condition"] == "degraded" && json["enforced"]["ports"] == 3
     });
     document(&ovs, POLICY);

@@ -14,7 +14,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    Drops, DropsQuery, GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PortEntry, PortPage, Status,
+    Drops, DropsQuery, GroupEntry, GroupPage, LARGEST_PAGE, LogChange, LogState, PAGE, PageQuery, PortEntry,
+    PortPage, Status,
 };
 
 /// How long the daemon may take.
@@ -76,6 +77,18 @@ pub async fn ports(path: &Path, one: Option<&str>) -> Result<Vec<PortEntry>, Cli
             None => return Ok(ports),
         }
     }
+}
+
+/// Asks for one page of the ports of this host.
+///
+/// # Errors
+/// As of [`status`].
+pub async fn ports_page(path: &Path, query: &PageQuery) -> Result<PortPage, ClientError> {
+    let PageQuery { id, after, limit } = query;
+    let named = [("id", id.as_deref()), ("after", after.as_deref())];
+    let named = named.into_iter().filter_map(|(name, value)| Some(format!("&{name}={}", encoded(value?))));
+    let resource = format!("/v1/ports?limit={}", limit.unwrap_or(PAGE));
+    get(path, &named.fold(resource, |resource, more| resource + &more)).await
 }
 
 /// Asks for the groups of the policy: all, or those of this id, or else of this name.

@@ -37,7 +37,7 @@ use tokio::sync::oneshot;
 
 use crate::metrics::Snapshot;
 
-pub use client::{ClientError, drops, groups, log, policy, ports, set_log, status};
+pub use client::{ClientError, drops, groups, log, policy, ports, ports_page, set_log, status};
 pub use driver_calls::{Applied, ChangeAnswer, ChangeRefused, ClosedPort, DriverState};
 pub use drops::{DropSample, Drops, DropsQuery, PortDrops, ReasonDrops};
 pub use groups::{GroupCursor, GroupEntry, GroupKind, GroupPage, SetFill};
@@ -46,7 +46,10 @@ pub use page::{LARGEST_PAGE, PAGE, PageQuery, Question};
 pub use peer::{GROUP, POLICY_GROUP};
 pub use ports::{PortEntry, PortPage, PortState};
 pub use server::{Server, ServerError};
-pub use status::{Condition, Drift, FaultDocument, KernelSets, SourceStatus, Status, Totals};
+pub use status::{
+    Changes, Condition, Drift, FaultDocument, KernelSets, LatencyBucket, SourceStatus, StageLatency, Status,
+    Totals,
+};
 pub(crate) use time::{rfc3339, rfc3339_ms};
 
 /// Something that a client wants to know, for the daemon's loop to answer.

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{SetFill, rfc3339};
-use crate::engine::{Fault, Health, Waiting};
-use crate::metrics::SourceNumbers;
+use crate::engine::{Facts, Fault, Health, Sent, Stage, Waiting};
+use crate::metrics::{Histogram, Latency, SourceNumbers};
 
 /// How far the datapath is as the policy says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct Status {
     pub enforced: Totals,
     /// How many objects the source or the driver refuses.
     pub refused: usize,
+    /// What the datapath was told; nothing is known of it where the daemon is older than the command that asks.
+    #[serde(default)]
+    pub changes: Changes,
     /// What others have changed.
     pub drift: Drift,
     /// Where the policy comes from, and how far it is what is said there.
@@ -59,6 +62,47 @@ pub struct Status {
     pub kernel_sets: Option<KernelSets>,
     /// Numbers in use, by what they stand for: with `openvswitch` sets of groups, remotes, zones and generations.
     pub ids: BTreeMap<String, u64>,
+}
+
+/// What the datapath was told since the daemon began, and how long that took.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Changes {
+    /// Flows, rules and elements that were not there.
+    pub added: u64,
+    /// Those that were there otherwise.
+    pub modified: u64,
+    /// Those that are not there any more.
+    pub deleted: u64,
+    /// Bundles, or transactions, that the datapath has taken.
+    pub bundles: u64,
+    /// Those that it refused.
+    pub bundles_refused: u64,
+    /// Those of which nobody knows what became of them.
+    pub bundles_unknown: u64,
+    /// How long changes took, by stage in their order.
+    pub latency: Vec<StageLatency>,
+}
+
+/// How long it took from the first event that a change follows from to a stage of the change.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StageLatency {
+    /// `rendered`: what is to be sent is known; `acknowledged`: the datapath has taken it; `applied`: its caches, and its connections, are so too.
+    pub stage: String,
+    /// How many changes have come so far.
+    pub count: u64,
+    /// How long all of them took together, in microseconds.
+    pub sum_us: u64,
+    /// The same changes by how long they took, shortest first.
+    pub buckets: Vec<LatencyBucket>,
+}
+
+/// Changes that took about as long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LatencyBucket {
+    /// No longer than this, in microseconds; null of those that took longer than any other bucket says.
+    pub most_us: Option<u64>,
+    /// How many, without those of the buckets before.
+    pub count: u64,
 }
 
 /// What others have changed, and was put right, since the daemon began.
@@ -98,6 +142,34 @@ pub struct KernelSets {
     pub max_members: u64,
     /// The one that is fullest.
     pub fullest: Option<SetFill>,
+}
+
+impl Changes {
+    /// Of what a driver has done, and how long that took.
+    pub(crate) fn of(facts: &Facts, latency: &Latency) -> Self {
+        let Sent { added, modified, deleted, bundles } = facts.sent;
+        Changes {
+            added: added as u64,
+            modified: modified as u64,
+            deleted: deleted as u64,
+            bundles: bundles as u64,
+            bundles_refused: facts.bundles_refused,
+            bundles_unknown: facts.bundles_unknown,
+            latency: latency.stages().map(|(stage, times)| StageLatency::of(stage, times)).collect(),
+        }
+    }
+}
+
+impl StageLatency {
+    fn of(stage: Stage, times: &Histogram) -> Self {
+        let buckets = times.buckets().map(|(most_us, count)| LatencyBucket { most_us, count });
+        StageLatency {
+            stage: stage.name().to_owned(),
+            count: times.count(),
+            sum_us: u64::try_from(times.sum().as_micros()).unwrap_or(u64::MAX),
+            buckets: buckets.collect(),
+        }
+    }
 }
 
 impl SourceStatus {
@@ -234,6 +306,16 @@ mod tests {
     }
 
     #[test]
+    fn an_older_daemon_is_understood() {
+        let text = r#"{"version": "0.0.9", "firewall_driver": "noop", "condition": "converged", "waiting": null, "faults": [],
+            "enforced": {"ports": 0, "sets": 0, "flows": 0, "flow_mods": 0}, "refused": 0, "drift": {"mended": 0, "last": null},
+            "source": {"kind": "file", "lag_s": 0, "heard": null, "changed": null, "written": null, "sequence": null},
+            "kernel_sets": null, "ids": {}}"#;
+        let status: Status = serde_json::from_str(text).expect("a status");
+        assert_eq!(status.changes, Changes::default());
+    }
+
+    #[test]
     fn people_read_a_line_a_fault() {
         let fault = FaultDocument {
             object: "port p-1".into(),
@@ -248,6 +330,7 @@ mod tests {
             faults: vec![fault],
             enforced: Totals { ports: 2, sets: 1, flows: 90, flow_mods: 92 },
             refused: 0,
+            changes: Changes::default(),
             drift: Drift { mended: 3, last: Some(rfc3339(1_795_929_525)) },
             source: SourceStatus {
                 kind: "store".into(),

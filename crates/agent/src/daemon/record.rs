@@ -6,7 +6,7 @@ use neutron::rpc::State;
 use policy::document::Diagnostic;
 
 use super::Source;
-use crate::api::{Condition, Drift, SourceStatus, Status, Totals, rfc3339};
+use crate::api::{Changes, Condition, Drift, SourceStatus, Status, Totals, rfc3339};
 use crate::driver::Driver;
 use crate::engine::{self, Fault, Report, SecurityEffect};
 use crate::metrics::{FULLEST, Latency, Snapshot, SourceNumbers};
@@ -155,6 +155,7 @@ impl Record {
             faults: of_policy.into_iter().chain(health.faults).map(Into::into).collect(),
             enforced: Totals { ports, sets, flows, flow_mods: sent.flow_mods() },
             refused: self.refused + of_calls + of_store + facts.refused,
+            changes: Changes::of(&facts, &self.latency),
             drift: Drift { mended, last: last.map(rfc3339) },
             source: SourceStatus::of(self.kind, self.numbers(calls, store)),
             kernel_sets: driver.kernel_sets(),

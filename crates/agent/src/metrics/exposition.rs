@@ -1,9 +1,12 @@
 //! A snapshot as text.
 
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, prometheus_text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, prometheus_text,
+};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
@@ -69,7 +72,12 @@ impl Snapshot {
         let help = "From an event to the stage of the change that follows from it";
         let mut latency = out.metric("change_latency_seconds", help, MetricType::Histogram)?;
         for (stage, histogram) in self.latency.stages() {
-            histogram.encode(latency.encode_family(&[("stage", stage.name())])?)?;
+            let seconds = |end_us| Duration::from_micros(end_us).as_secs_f64();
+            let buckets = histogram.buckets().map(|(end, count)| (end.map_or(f64::INFINITY, seconds), count));
+            let (sum, count) = (histogram.sum().as_secs_f64(), histogram.count());
+            let labels = [("stage", stage.name())];
+            let mut series = latency.encode_family(&labels)?;
+            series.encode_histogram::<NoLabelSet>(sum, count, &buckets.collect::<Vec<_>>(), None)?;
         }
         let facts = &self.facts;
         let Sent { added, modified, deleted, bundles } = facts.sent;

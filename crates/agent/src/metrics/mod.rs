@@ -10,6 +10,7 @@ mod server;
 use crate::api::{SetFill, Status};
 use crate::engine::Facts;
 
+pub(crate) use latency::Histogram;
 pub use latency::Latency;
 pub use server::{MetricsError, MetricsServer};
 

@@ -33,6 +33,7 @@ impl AgentProcess {
         ]);
         // The demo is the same on every machine, whatever is configured there.
         command.args(["--config", "/dev/null"]);
+        command.arg("--api-socket").arg(ovs.rundir().join("sgflow.sock"));
         let log = ovs.rundir().join("agent.out");
         ovs.start_daemon("agent", command)?;
         Ok(AgentProcess { log })

@@ -104,6 +104,7 @@ fn further(ovs: &Ovs, document: &Path, kept: bool) {
     let rundir = ovs.rundir().display();
     println!(
         "Left running. To look further:\n  \
+           sgflow top --api-socket {rundir}/sgflow.sock        (also status, ports, groups)\n  \
            ovs-ofctl --no-stats dump-flows {mgmt}        (docs/pipeline.md tells how to read it)\n  \
            ovs-appctl -t {rundir}/ovs-vswitchd.*.ctl dpctl/dump-conntrack\n  \
            ip netns exec {KEPT}-bastion ping -c1 10.0.0.12\n  \

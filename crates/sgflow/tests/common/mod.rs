@@ -3,7 +3,9 @@
 
 pub mod default_group;
 pub mod neutron_driver;
+pub mod page;
 pub mod policy_store;
+pub mod terminal;
 pub mod traffic;
 
 use std::fs;
@@ -176,12 +178,18 @@ impl Agent {
 
     /// With these variables in its environment.
     pub fn start_in(ovs: &Ovs, more: &[&str], environment: &[(&str, &str)]) -> Self {
-        Self::start_by(ovs, &[], more, environment)
+        Self::start_by(ovs, &[], &ovs.rundir().join("policy.yaml"), more, environment)
+    }
+
+    /// With documents elsewhere than in the lab's directory.
+    pub fn start_for(ovs: &Ovs, policy: &Path, more: &[&str]) -> Self {
+        Self::start_by(ovs, &[], policy, more, &[])
     }
 
     /// In the network namespace of the switch, as an agent of its host.
     pub fn start_at_home(ovs: &Ovs, more: &[&str]) -> Self {
-        Self::start_by(ovs, &["nsenter", &format!("--net={}", ovs.netns().path())], more, &[])
+        let by = ["nsenter", &format!("--net={}", ovs.netns().path())];
+        Self::start_by(ovs, &by, &ovs.rundir().join("policy.yaml"), more, &[])
     }
 
     /// In another network namespace, that of a host with hybrid bridges.
@@ -189,17 +197,18 @@ impl Agent {
         let by = ["nsenter", &format!("--net={}", host.path())];
         // All namespaces have one lock of the old iptables otherwise.
         let lock = ovs.rundir().join("xtables.lock").display().to_string();
-        Self::start_by(ovs, &by, more, &[("XTABLES_LOCKFILE", &lock)])
+        let policy = ovs.rundir().join("policy.yaml");
+        Self::start_by(ovs, &by, &policy, more, &[("XTABLES_LOCKFILE", &lock)])
     }
 
     /// By another program.
-    fn start_by(ovs: &Ovs, by: &[&str], more: &[&str], environment: &[(&str, &str)]) -> Self {
+    fn start_by(ovs: &Ovs, by: &[&str], policy: &Path, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let log = ovs.rundir().join("agent.log");
         let out = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let mut command = Command::new("setpriv");
         // Dies with the test, also when that is killed.
         command.args(["--pdeathsig", "KILL"]).args(by).arg(sgflow().get_program()).arg("agent");
-        command.args(["--policy", &ovs.rundir().join("policy.yaml").display().to_string()]);
+        command.arg("--policy").arg(policy);
         command.args(["--ovsdb", &ovs.db_remote()]).args(more);
         command.args(["--api-socket", &socket(ovs).display().to_string()]);
         command.envs(environment.iter().copied());
