@@ -1,13 +1,14 @@
 //! What the pages of docs/operations say that commands print, on a real switch. `UPDATE_EXPECT=1` writes the pages anew.
 
 mod common;
+mod page;
 
 use std::fs;
 use std::path::Path;
 
-use common::page::{self, Shell};
-use common::{Agent, apply, eventually, ovs, status, stderr, stdout};
+use common::{Agent, apply, eventually, observers, ovs, status, stderr, stdout};
 use lab::{DummyPort, DummySpec, FailMode, Ovs, OvsOptions};
+use page::Shell;
 
 const DEMO: &str = include_str!("../../../docs/examples/demo.yaml");
 /// The ports of that document, and the VLANs of their networks.
@@ -82,6 +83,34 @@ fn the_cookbook() {
 }
 
 #[test]
+fn what_is_dropped() {
+    let (ovs, ports) = demo();
+    let mut shell = beside_an_agent(&ovs);
+    let _agent = agent(&ovs);
+    eventually("it looks", || !observers(&ovs).is_empty());
+    // To the database as an administrator would, and from an address that is another's.
+    let (web, db) = ([0xfa, 0x16, 0x3e, 0, 0x10, 0x11], [0xfa, 0x16, 0x3e, 0, 0x10, 0x21]);
+    let login = |source: [u8; 4], port: u16| {
+        let mut frame = Vec::new();
+        let packet = etherparse::PacketBuilder::ethernet2(web, db).ipv4(source, [10, 0, 0, 21], 64);
+        packet.tcp(port, 22, 1, 1000).syn().write(&mut frame, &[]).expect("a frame");
+        frame
+    };
+    let sender = &ports[1];
+    sender.receive_all(&[login([10, 0, 0, 66], 49_152)]).expect("the switch takes it");
+    let counted = || observers(&ovs).iter().filter(|flow| flow.contains("priority=110")).count();
+    eventually("the one is counted by port", || counted() == 1);
+    sender.receive_all(&[login([10, 0, 0, 11], 49_153)]).expect("the switch takes it");
+    eventually("and the other", || counted() == 2);
+    let again = vec![login([10, 0, 0, 66], 49_152); 2];
+    sender
+        .receive_all(&[again, vec![login([10, 0, 0, 11], 49_153); 3]].concat())
+        .expect("the switch takes them");
+    let commands = page::run("drops.md", &mut shell, &mut []);
+    assert!(commands > 2, "{commands} commands");
+}
+
+#[test]
 fn tuning() {
     let (ovs, _ports) = demo();
     let mut shell = beside_an_agent(&ovs);
@@ -127,7 +156,8 @@ fn pages_are_linked() {
 /// A page is not as good as what it leaves out: whatever is not run says why.
 #[test]
 fn a_block_that_is_not_run_has_a_reason() {
-    for name in ["first-hour.md", "cookbook.md", "tuning.md", "upgrade.md", "troubleshooting.md"] {
+    for name in ["first-hour.md", "cookbook.md", "tuning.md", "upgrade.md", "troubleshooting.md", "drops.md"]
+    {
         let text = fs::read_to_string(Path::new("../../docs/operations").join(name)).expect("a page");
         for line in text.lines().map(str::trim).filter(|line| line.starts_with("<!--")) {
             let reason = ["<!-- not run: ", "<!-- run, not compared: "]

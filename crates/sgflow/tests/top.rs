@@ -1,6 +1,7 @@
 //! `sgflow top` on a terminal, with a real agent; and with a stand-in that tells of drops.
 
 mod common;
+mod terminal;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixListener;
@@ -8,9 +9,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use agent::api::{DropSample, Drops, PortDrops, PortEntry, PortPage, PortState, ReasonDrops};
-use common::terminal::Pty;
 use common::{Agent, POLICY, bridge, document, ovs, plug, sgflow, socket, stderr};
 use lab::Ovs;
+use terminal::Pty;
 
 fn top(ovs: &Ovs) -> Command {
     let mut command = sgflow();

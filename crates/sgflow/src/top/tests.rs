@@ -1,6 +1,6 @@
 //! What stands on a terminal of 80 columns and 24 rows, and what keys do.
 
-#[path = "../../tests/common/terminal.rs"]
+#[path = "../../tests/terminal/mod.rs"]
 mod terminal;
 
 use std::ops::Range;

@@ -3,9 +3,7 @@
 
 pub mod default_group;
 pub mod neutron_driver;
-pub mod page;
 pub mod policy_store;
-pub mod terminal;
 pub mod traffic;
 
 use std::fs;

@@ -8,6 +8,8 @@
 //! - anything behind `<!-- run, not compared: WHY -->`: is run and has to end well; what it prints differs between machines.
 //! - anything behind `<!-- not run: WHY -->`.
 
+#![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and takes what it needs")]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use lab::Ovs;
 
-use super::{sgflow, socket};
+use crate::common::{sgflow, socket};
 
 const FENCE: &str = "```";
 const NOT_RUN: &str = "<!-- not run: ";
@@ -188,7 +190,7 @@ fn commands_of(name: &str, block: &[&str]) -> Vec<(String, String)> {
 
 /// What a command prints; where that is what is expected but for the times in it, what is expected.
 fn told(shell: &mut Shell, command: &str, expected: &str) -> String {
-    let looks = ["status", "ports", "groups", "explain", "connections", "flows"];
+    let looks = ["status", "ports", "groups", "explain", "connections", "flows", "drops"];
     let words: Vec<&str> = command.split_whitespace().take(2).collect();
     let may_wait = words.first() == Some(&"sgflow") && words.get(1).is_some_and(|word| looks.contains(word));
     // What is to be written has to be true by then.
@@ -214,18 +216,22 @@ fn ends_well(command: &str, code: i32) -> bool {
     code == 0 || code == 4 && command.starts_with("sgflow diff ")
 }
 
-/// With zeros in the place of times as RFC 3339 has them in UTC.
+/// With zeros in the place of times as RFC 3339 has them in UTC, and of the time of day that stands in a column.
 fn without_times(text: &str) -> String {
-    const TIME: &str = "dddd-dd-ddTdd:dd:ddZ";
+    without(&without(text, "dddd-dd-ddTdd:dd:ddZ"), "  dd:dd:dd  ")
+}
+
+/// With zeros in the place of the digits of what looks like `pattern`, where d is a digit.
+fn without(text: &str, pattern: &str) -> String {
     let is_time = |bytes: &[u8]| {
-        bytes.iter().zip(TIME.bytes()).all(|(byte, of)| match of {
+        bytes.iter().zip(pattern.bytes()).all(|(byte, of)| match of {
             b'd' => byte.is_ascii_digit(),
             of => *byte == of,
         })
     };
     let mut bytes = text.as_bytes().to_vec();
-    for at in 0..(bytes.len() + 1).saturating_sub(TIME.len()) {
-        let window = &mut bytes[at..at + TIME.len()];
+    for at in 0..(bytes.len() + 1).saturating_sub(pattern.len()) {
+        let window = &mut bytes[at..at + pattern.len()];
         if is_time(window) {
             window.iter_mut().filter(|byte| byte.is_ascii_digit()).for_each(|byte| *byte = b'0');
         }
