@@ -11,7 +11,7 @@ use agent::engine::Report;
 use agent::source::{Documents, Feed};
 use anyhow::bail;
 use clap::Args;
-use pipeline::{LAYOUT, is_ours};
+use pipeline::{LAYOUT, is_enforcing, is_ours};
 use policy::Policy;
 use rust_openflow::Flow;
 use serde_json::{Value, json};
@@ -205,7 +205,7 @@ fn text_of(bridge: &str, look: &Look) -> String {
     let Look { audit, found, took, .. } = look;
     let of = format!(
         "{} flows, {} ports, all packets: {:.1} s",
-        found.held.iter().filter(|flow| is_ours(flow.cookie)).count(),
+        found.held.iter().filter(|flow| is_enforcing(flow)).count(),
         found.ports.len(),
         took.as_secs_f32()
     );
@@ -328,7 +328,7 @@ fn json_of(bridge: &str, look: &Look) -> Value {
         "bridge": bridge,
         "exact": audit.is_exact(),
         "complete": is_complete,
-        "flows": found.held.iter().filter(|flow| is_ours(flow.cookie)).count(),
+        "flows": found.held.iter().filter(|flow| is_enforcing(flow)).count(),
         "ports": found.ports.len(),
         "seconds": took.as_secs_f64(),
         "findings": audit.findings.iter().map(finding_json).collect::<Vec<_>>(),

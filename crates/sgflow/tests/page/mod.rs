@@ -242,6 +242,11 @@ fn without(text: &str, pattern: &str) -> String {
 /// Without what may be another each time.
 fn alike(text: &str) -> String {
     let is_number = |letter: char| letter.is_ascii_digit() || letter == '.';
+    // What is dropped has flows of its own, as soon as it was seen.
+    let some_of = |line: &str| match line.split_once(" flows concern ") {
+        Some((before, after)) => format!("{}some flows concern {after}", before.trim_end_matches(is_number)),
+        None => line.to_owned(),
+    };
     // How a switch's devices come, all at once or one by one, decides in how many pieces their flows are sent; a proof takes what it takes.
     let line = |line: &str| match (line.split_once(" flow-mods sent)"), line.split_once(" s)")) {
         (Some((before, after)), _) if !before.ends_with(" 0") => {
@@ -250,7 +255,7 @@ fn alike(text: &str) -> String {
         (_, Some((before, after))) => format!("{}some s){after}\n", before.trim_end_matches(is_number)),
         _ => format!("{line}\n"),
     };
-    without_times(text).lines().map(line).collect()
+    without_times(text).lines().map(|text| line(&some_of(text))).collect()
 }
 
 fn text_of(block: &[&str]) -> String {
