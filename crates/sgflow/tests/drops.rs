@@ -336,8 +336,11 @@ fn first_packets_are_logged_with_their_rules_and_once() {
 #[test]
 fn a_log_is_of_what_it_is_asked_for() {
     let frames = || [datagram([10, 0, 0, 1], 4000, 53), datagram([10, 0, 0, 1], 4000, 514), refused(4000)];
-    // (options, lines: port, event, destination port)
-    let cases: [(&[&str], &[(&str, &str, u64)]); 4] = [
+    /// Options, and the lines that they are to give.
+    type Case<'a> = (&'a [&'a str], &'a [Told<'a>]);
+    /// Port, event, destination port.
+    type Told<'a> = (&'a str, &'a str, u64);
+    let cases: [Case<'_>; 4] = [
         (&["--security-log-events", "drop"], &[("p-2", "drop", 54)]),
         (
             &["--security-log-ports", "p-2"],
