@@ -22,6 +22,7 @@ use tracing::{error, info};
 
 use crate::exit::Exit;
 use crate::options::{SettingsOptions, hybrid_setup, setup};
+use crate::web;
 
 /// Keep the bridge as the policy says, until SIGTERM or SIGINT; its flows stay in force then
 #[derive(Args, Debug)]
@@ -64,6 +65,9 @@ impl AgentCommand {
             }
         };
         let (sender, requests) = mpsc::channel(REQUESTS);
+        if let Some(address) = config.api_web {
+            web::start(address, config.clone(), sender.clone())?;
+        }
         serve(&config, sender, log).await;
         match config.firewall_driver {
             FirewallDriver::OpenvSwitch => {
