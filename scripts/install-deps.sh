@@ -8,5 +8,6 @@ packages=(
   iproute2 ethtool iputils-ping util-linux  # namespaces as VMs
   iptables ipset conntrack nftables         # what the hybrid drivers write
   tcpdump                                   # to look at it all
+  chromium chromium-driver fonts-liberation # the web page, as people see it
 )
 exec "$(dirname "$0")/install-packages.sh" "${packages[@]}"

@@ -227,6 +227,8 @@ pub struct Config {
     pub api_socket: PathBuf,
     /// Where the daemon is scraped, if it is.
     pub api_metrics: Option<SocketAddr>,
+    /// Where the web page is, if there is one: a loopback address.
+    pub api_web: Option<SocketAddr>,
 }
 
 impl Config {
@@ -381,6 +383,8 @@ pub struct ApiSettings {
     pub socket: Option<PathBuf>,
     /// See [`Config::api_metrics`].
     pub metrics: Option<SocketAddr>,
+    /// See [`Config::api_web`].
+    pub web: Option<SocketAddr>,
 }
 
 /// Settings that cannot be used.
@@ -436,6 +440,11 @@ pub enum ConfigError {
     /// The policy is to come from Neutron, and one of the keys is not there that this takes.
     #[error("neutron: {0} is not set; {1}")]
     IncompleteNeutron(&'static str, &'static str),
+    /// The web page is for this host alone.
+    #[error(
+        "api web {0} is no loopback address: whoever reaches the page may read it; take 127.0.0.1 or [::1], and reach it by ssh -L"
+    )]
+    OpenWeb(SocketAddr),
 }
 
 impl Settings {
@@ -504,6 +513,7 @@ impl Settings {
             api: ApiSettings {
                 socket: self.api.socket.or(other.api.socket),
                 metrics: self.api.metrics.or(other.api.metrics),
+                web: self.api.web.or(other.api.web),
             },
         }
     }
@@ -517,6 +527,9 @@ impl Settings {
         let role = agent.role.unwrap_or_default();
         if store.is_none() && (role == Role::Publisher || policy_source == SourceKind::Store) {
             return Err(ConfigError::NoStore);
+        }
+        if let Some(address) = api.web.filter(|address| !address.ip().is_loopback()) {
+            return Err(ConfigError::OpenWeb(address));
         }
         let asks_neutron = role == Role::Publisher || policy_source == SourceKind::NeutronRpc;
         // Commands that ask the daemon do not need what it has from its environment.
@@ -546,6 +559,7 @@ impl Settings {
             store,
             api_socket: api.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_API_SOCKET)),
             api_metrics: api.metrics,
+            api_web: api.web,
         })
     }
 }
@@ -746,6 +760,25 @@ mod tests {
             "store connection ssl:a:6640: ca_certificate is not set; ssl takes ca_certificate, certificate and private_key"
         );
         assert!(refused("[store]\nconnection = \"a:6640\"").starts_with("store connection: "));
+    }
+
+    #[test]
+    fn the_page_is_at_a_loopback_address_or_nowhere() {
+        let web = |text: &str| {
+            Settings::parse(&format!("[api]\nweb = \"{text}\""))
+                .unwrap()
+                .complete()
+                .map(|config| config.api_web)
+        };
+        for address in ["127.0.0.1:9478", "127.0.0.53:1", "[::1]:0"] {
+            assert_eq!(web(address).unwrap(), Some(address.parse().unwrap()));
+        }
+        // An IPv4 address in an IPv6 one is another way to be reached from elsewhere.
+        for address in ["0.0.0.0:9478", "192.0.2.1:9478", "[::]:9478", "[::ffff:192.0.2.1]:9478"] {
+            let error = web(address).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("api web {address} is no loopback address: ")), "{error}");
+        }
+        assert_eq!(Settings::default().complete().unwrap().api_web, None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! - [`host`]: the host as its database tells it: bridge, plugs, conntrack zones. Pure too.
 //! - [`source`]: where the policy comes from.
 //! - [`driver`]: what enforces it: connections, and the engine between them.
-//! - [`metrics`]: what is counted, for Prometheus.
+//! - [`metrics`]: what is counted, for Prometheus; [`http`]: how an address is served that is reached over TCP.
 //! - [`mirror`]: members of remotes as the kernel's sets, beside a driver.
 //! - [`observe`]: what is dropped and what is logged, beside a driver.
 //! - [`daemon`] and [`apply`]: source and driver put together, for good or for once.
@@ -25,6 +25,7 @@ pub mod driver;
 pub mod engine;
 pub mod fleet;
 pub mod host;
+pub mod http;
 pub mod metrics;
 pub mod mirror;
 pub mod observe;

@@ -10,7 +10,8 @@ use agent::api::{LogFilter, Request, Server};
 use agent::config::{self, Config, FirewallDriver, Role, SourceKind};
 use agent::daemon::{self, Source};
 use agent::driver::{Hybrid, Noop, OpenvSwitch, Setup};
-use agent::metrics::MetricsServer;
+use agent::http::Listener;
+use agent::metrics;
 use agent::publisher;
 use agent::source::{self, Store, StoreSetup};
 use anyhow::Context as _;
@@ -21,6 +22,7 @@ use tracing::{error, info};
 
 use crate::exit::Exit;
 use crate::options::{SettingsOptions, hybrid_setup, setup};
+use crate::web;
 
 /// Keep the bridge as the policy says, until SIGTERM or SIGINT; its flows stay in force then
 #[derive(Args, Debug)]
@@ -62,7 +64,11 @@ impl AgentCommand {
                 Source::NeutronRpc(source::follow(broker, rpc_options(&config)?))
             }
         };
-        let requests = serve(&config, log).await;
+        let (sender, requests) = mpsc::channel(REQUESTS);
+        if let Some(address) = config.api_web {
+            web::start(address, config.clone(), sender.clone())?;
+        }
+        serve(&config, sender, log).await;
         match config.firewall_driver {
             FirewallDriver::OpenvSwitch => {
                 let observe = Some(config.observe.clone());
@@ -113,7 +119,8 @@ async fn publish(
             },
         )
     };
-    let requests = serve(config, log).await;
+    let (sender, requests) = mpsc::channel(REQUESTS);
+    serve(config, sender, log).await;
     publisher::run(store, name, follow, requests, shutdown).await;
     Ok(())
 }
@@ -161,13 +168,11 @@ const REQUESTS: usize = 8;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Opens the API, and the address for metrics. Without them the policy is enforced all the same.
-async fn serve(config: &Config, log: Arc<LogFilter>) -> mpsc::Receiver<Request> {
-    let (sender, requests) = mpsc::channel(REQUESTS);
+async fn serve(config: &Config, sender: mpsc::Sender<Request>, log: Arc<LogFilter>) {
     if let Some(address) = config.api_metrics {
-        serve_metrics(address, sender.clone()).await;
+        serve_metrics(address, sender.clone());
     }
     serve_api(&config.api_socket, sender, log).await;
-    requests
 }
 
 /// Somebody may still hold the socket of an agent that was killed.
@@ -191,28 +196,11 @@ async fn serve_api(socket: &Path, sender: mpsc::Sender<Request>, log: Arc<LogFil
     }
 }
 
-/// The address may come to this host later, or another may have the port for a while.
-async fn serve_metrics(address: SocketAddr, sender: mpsc::Sender<Request>) {
-    let server = match MetricsServer::bind(address).await {
-        Ok(server) => Some(server),
-        Err(reason) => {
-            error!(%reason, "this agent cannot be scraped; the policy is enforced all the same, and it is tried again");
-            None
-        }
-    };
+/// Prometheus' end.
+fn serve_metrics(address: SocketAddr, sender: mpsc::Sender<Request>) {
     tokio::spawn(async move {
-        let server = match server {
-            Some(server) => server,
-            None => loop {
-                tokio::time::sleep(RETRY).await;
-                if let Ok(server) = MetricsServer::bind(address).await {
-                    break server;
-                }
-            },
-        };
-        // A port that the system has chosen has to be told.
-        let address = server.address().map_or_else(|_| address.to_string(), |address| address.to_string());
-        info!(address, "this agent can be scraped");
-        server.serve(sender).await;
+        let listener = Listener::listen("api.metrics", address, "this agent cannot be scraped").await;
+        info!(address = %listener.address(), "this agent can be scraped");
+        metrics::serve(listener, sender).await;
     });
 }

@@ -28,6 +28,7 @@ mod text;
 mod top;
 mod tracked;
 mod verify;
+mod web;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

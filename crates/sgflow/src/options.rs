@@ -161,6 +161,10 @@ pub(crate) struct SettingsOptions {
     /// The address at which Prometheus scrapes the agent, e.g. 127.0.0.1:9477 [default: none]
     #[arg(long, value_name = "ADDRESS:PORT", env = "SGFLOW_API_METRICS")]
     api_metrics: Option<SocketAddr>,
+
+    /// The loopback address of the agent's web page, e.g. 127.0.0.1:9478 [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SGFLOW_API_WEB")]
+    api_web: Option<SocketAddr>,
 }
 
 /// What is looked at besides.
@@ -314,7 +318,7 @@ impl SettingsOptions {
                 rules: self.observe.security_log_rules,
                 rate: self.observe.security_log_rate,
             },
-            api: ApiSettings { socket: self.api_socket, metrics: self.api_metrics },
+            api: ApiSettings { socket: self.api_socket, metrics: self.api_metrics, web: self.api_web },
         })
     }
 }

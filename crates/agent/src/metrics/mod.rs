@@ -12,7 +12,7 @@ use crate::engine::Facts;
 
 pub(crate) use latency::Histogram;
 pub use latency::Latency;
-pub use server::{MetricsError, MetricsServer};
+pub use server::serve;
 
 /// All that a scrape tells.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use explain::question::{Content, PacketState, Question};
 use policy::document::protocol_number;
 use policy::evaluator::Detail;
 use policy::{Direction, Ethertype, MacAddr, Policy, Port, PortId, PortProtocol};
+use serde::Deserialize;
 
 /// What a client's own port is if nothing else is said: of the dynamic ones (RFC 6335, section 6).
 const DYNAMIC_PORT: u16 = 49152;
@@ -19,65 +20,67 @@ const ID_BEGINS: usize = 4;
 const PLUGS: [&str; 4] = ["tap", "qvo", "qvb", "vhu"];
 
 /// What is in the packet, and where it comes from or goes to.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct PacketOptions {
     /// The packet comes from this address, or from this port of the policy
     #[arg(long, value_name = "ADDRESS|PORT", required_unless_present = "to", conflicts_with = "to")]
-    from: Option<String>,
+    pub(crate) from: Option<String>,
 
     /// The packet goes to this address, or to this port of the policy
     #[arg(long, value_name = "ADDRESS|PORT")]
-    to: Option<String>,
+    pub(crate) to: Option<String>,
 
     /// Its protocol: tcp, udp, icmp, … or a number, arp, or an ethertype as 0x88cc
     #[arg(long, value_name = "PROTOCOL")]
-    proto: String,
+    pub(crate) proto: String,
 
     /// Its destination port
     #[arg(long, value_name = "NUMBER")]
-    dport: Option<u16>,
+    pub(crate) dport: Option<u16>,
 
     /// Its source port [default: 49152]
     #[arg(long, value_name = "NUMBER")]
-    sport: Option<u16>,
+    pub(crate) sport: Option<u16>,
 
     /// Its ICMP type [default: echo request]
     #[arg(long, value_name = "NUMBER")]
-    icmp_type: Option<u8>,
+    pub(crate) icmp_type: Option<u8>,
 
     /// Its ICMP code [default: 0]
     #[arg(long, value_name = "NUMBER")]
-    icmp_code: Option<u8>,
+    pub(crate) icmp_code: Option<u8>,
 
     /// Of a neighbour solicitation or advertisement, the target [default: the source]
     #[arg(long, value_name = "ADDRESS")]
-    nd_target: Option<Ipv6Addr>,
+    pub(crate) nd_target: Option<Ipv6Addr>,
 
     /// What it is to connection tracking
     #[arg(long, value_name = "STATE", value_enum, default_value_t = State::New)]
-    state: State,
+    pub(crate) state: State,
 
     /// The port's own address [default: its first of the family]
     #[arg(long, value_name = "ADDRESS")]
-    address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
 
     /// The port's own MAC [default: that of the policy]
     #[arg(long, value_name = "MAC", value_parser = mac)]
-    mac: Option<MacAddr>,
+    pub(crate) mac: Option<MacAddr>,
 
     /// The MAC of the other end [default: that of the policy, else one of nobody's]
     #[arg(long, value_name = "MAC", value_parser = mac)]
-    peer_mac: Option<MacAddr>,
+    pub(crate) peer_mac: Option<MacAddr>,
 
     /// It carries a VLAN tag of its own
     #[arg(long, value_name = "VID")]
-    vlan: Option<u16>,
+    pub(crate) vlan: Option<u16>,
 }
 
 /// See [`PacketState`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum State {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum State {
     /// The first of a connection
+    #[default]
     New,
     /// A later one, the way of the first
     Established,
@@ -101,7 +104,7 @@ enum End<'p> {
 
 impl PacketOptions {
     /// What is asked of each end that the policy knows, the sender's first.
-    pub(super) fn questions(&self, policy: &Policy, port: &str) -> anyhow::Result<Vec<Question>> {
+    pub(crate) fn questions(&self, policy: &Policy, port: &str) -> anyhow::Result<Vec<Question>> {
         let port = find_port(policy, port)?;
         let (direction, end) = match (&self.from, &self.to) {
             (Some(end), _) => (Direction::Ingress, end),
@@ -125,6 +128,30 @@ impl PacketOptions {
             questions.reverse();
         }
         Ok(questions)
+    }
+
+    /// The command line that asks the same; what it does not say is as by default.
+    pub(crate) fn command(&self, port: &str) -> String {
+        let word = |text: &str| match text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:/".contains(c)) {
+            true => text.to_owned(),
+            false => format!("'{}'", text.replace('\'', r"'\''")),
+        };
+        let mut command = format!("sgflow explain {}", word(port));
+        let mut add = |option: &str, value: Option<String>| {
+            if let Some(value) = value {
+                command += &format!(" --{option} {}", word(&value));
+            }
+        };
+        add("from", self.from.clone());
+        add("to", self.to.clone());
+        add("proto", Some(self.proto.clone()));
+        add("dport", self.dport.map(|number| number.to_string()));
+        add("sport", self.sport.map(|number| number.to_string()));
+        add("icmp-type", self.icmp_type.map(|number| number.to_string()));
+        add("icmp-code", self.icmp_code.map(|number| number.to_string()));
+        let state = self.state.to_possible_value().filter(|_| self.state != State::New);
+        add("state", state.map(|state| state.get_name().to_owned()));
+        command
     }
 
     fn near(&self, port: &Port, direction: Direction, end: &End<'_>) -> anyhow::Result<Question> {
@@ -172,7 +199,8 @@ impl PacketOptions {
         self.from.as_deref().is_some_and(|end| end.parse::<IpAddr>().is_ok())
     }
 
-    fn content(&self, ethertype: Ethertype) -> anyhow::Result<Content> {
+    /// What is in it.
+    pub(crate) fn content(&self, ethertype: Ethertype) -> anyhow::Result<Content> {
         if self.proto.eq_ignore_ascii_case("arp") {
             return Ok(Content::Arp);
         }

@@ -15,15 +15,15 @@ use explain::answer::{Answer, answer};
 use explain::question::Question;
 use policy::Policy;
 use policy::evaluator::{Datapath, Evaluator, Settings};
+use rust_openflow::Flow;
 use serde_json::{Value, json};
 
 use crate::apply::{print_refused, seconds};
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
 
-pub(crate) use asked::{ID_IN_NAME, find_port};
+pub(crate) use asked::{ID_IN_NAME, PacketOptions, State, find_port};
 
-use asked::PacketOptions;
 use switch::{Looked, Switch};
 
 /// What differs is looked at again after so long.
@@ -75,13 +75,7 @@ impl ExplainCommand {
         let (policy, is_read) = policy_of(&config, is_given).await?;
         let questions = self.packet.questions(&policy, &self.port)?;
         let asked = Asked { config: &config, policy: &policy, questions: &questions, timeout: self.timeout };
-        let looks_at_all = !self.policy_only && config.firewall_driver != FirewallDriver::Noop;
-        let mut told = asked.answered(looks_at_all).await?;
-        if told.agree() == Some(false) {
-            // A change that is under way looks like a fault.
-            tokio::time::sleep(SECOND_LOOK).await;
-            told = asked.answered(looks_at_all).await?;
-        }
+        let told = asked.told(!self.policy_only).await?;
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&told.json())?),
             false => print!("{}", told.text(&config)),
@@ -104,14 +98,27 @@ pub(crate) fn judged_by(config: &Config) -> Settings {
 }
 
 /// What is asked, and of whom.
-struct Asked<'a> {
-    config: &'a Config,
-    policy: &'a Policy,
-    questions: &'a [Question],
-    timeout: f64,
+pub(crate) struct Asked<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) policy: &'a Policy,
+    pub(crate) questions: &'a [Question],
+    /// How long switch and database may take, in seconds.
+    pub(crate) timeout: f64,
 }
 
 impl Asked<'_> {
+    /// What policy and datapath say. `looks` asks the datapath too, where there is one.
+    pub(crate) async fn told(&self, looks: bool) -> anyhow::Result<Told> {
+        let looks_at_all = looks && self.config.firewall_driver != FirewallDriver::Noop;
+        let told = self.answered(looks_at_all).await?;
+        if told.agree() != Some(false) {
+            return Ok(told);
+        }
+        // A change that is under way looks like a fault.
+        tokio::time::sleep(SECOND_LOOK).await;
+        self.answered(looks_at_all).await
+    }
+
     async fn answered(&self, looks_at_all: bool) -> anyhow::Result<Told> {
         let looked = match looks_at_all {
             true => Some(Switch::look(self.config, self.policy, self.timeout).await),
@@ -175,7 +182,7 @@ fn policy_in(documents: &Documents) -> anyhow::Result<(Policy, bool)> {
 const AGENTS: &str = "the agent's policy";
 
 /// What is told.
-struct Told {
+pub(crate) struct Told {
     halves: Vec<Half>,
     /// Why the datapath was not asked.
     unasked: Option<String>,
@@ -214,7 +221,12 @@ impl Told {
         text
     }
 
-    fn json(&self) -> Value {
+    /// The flows that the packet finds, of each answer in the order of its steps; a step without a flow has none.
+    pub(crate) fn flows(&self) -> impl Iterator<Item = Vec<Option<Flow>>> {
+        self.halves.iter().map(|half| half.looked.as_ref().map(Looked::flows).unwrap_or_default())
+    }
+
+    pub(crate) fn json(&self) -> Value {
         let half = |half: &Half| {
             let mut value = serde_json::to_value(&half.answer).unwrap_or_default();
             value["switch"] = half.looked.as_ref().map_or(Value::Null, |looked| looked.json(&half.answer));

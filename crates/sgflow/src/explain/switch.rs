@@ -195,6 +195,14 @@ impl Looked {
         }
     }
 
+    /// The flow of each step; nothing where no way was followed.
+    pub(super) fn flows(&self) -> Vec<Option<Flow>> {
+        match self {
+            Looked::Way { path, .. } => path.steps.iter().map(|step| step.flow.clone()).collect(),
+            Looked::Elsewhere | Looked::Closed(_) | Looked::Kernel(_) => Vec::new(),
+        }
+    }
+
     /// Lines for people. `of` is what was asked.
     pub(super) fn text(&self, of: &str, answer: &Answer) -> String {
         let mut text = String::new();
