@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_EXPECT=1` takes the pictures of docs/operations/web.md anew.
 
+mod browser;
 mod common;
 
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use common::browser::{Browser, request};
+use browser::{Browser, request};
 use common::{Agent, document, eventually, ovs, sgflow, status, stderr, stdout};
 use etherparse::PacketBuilder;
 use lab::{DummyPort, DummySpec, FailMode, HybridHost, HybridSpec, Ovs};

@@ -1,7 +1,6 @@
 //! A private switch, documents, and the program under test.
 #![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and takes what it needs")]
 
-pub mod browser;
 pub mod default_group;
 pub mod neutron_driver;
 pub mod policy_store;

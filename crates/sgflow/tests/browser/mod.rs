@@ -1,5 +1,7 @@
 //! A headless Chromium of the test's own, driven as people would drive it: W3C WebDriver, by chromedriver.
 
+#![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and takes what it needs")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::eventually;
+use crate::common::eventually;
 
 /// A browser that knows of nothing but what the test shows it.
 const OPTIONS: [&str; 9] = [
