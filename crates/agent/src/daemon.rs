@@ -59,6 +59,7 @@ pub async fn run<D: Driver>(
                 Some(update) => take_documents(update, driver, &mut record),
                 None => {
                     error!("the policy source ended; the policy in force stays");
+                    record.ended();
                     updates = None;
                 }
             },

@@ -194,7 +194,7 @@ struct ObserveOptions {
     #[arg(long, value_name = "ID,…", env = "SGFLOW_SECURITY_LOG_RULES", value_delimiter = ',')]
     security_log_rules: Option<Vec<String>>,
 
-    /// How many packets a second are sampled for it, dropped and admitted ones each [default: 100]
+    /// How many packets a second are sampled for it, dropped and admitted ones each [default: 25]
     #[arg(long, value_name = "PACKETS", env = "SGFLOW_SECURITY_LOG_RATE")]
     security_log_rate: Option<u32>,
 }

@@ -163,9 +163,12 @@ impl Rig {
         let is_over = AtomicBool::new(false);
         let sent = thread::scope(|scope| {
             let follower = scope.spawn(|| -> Result<()> {
-                // Who follows asks once a second, as `sgflow drops --follow` does.
+                // Who follows asks once a second for what is new, as `sgflow drops --follow` does.
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let mut query = DropsQuery::default();
                 while look != Look::Nothing && !is_over.load(Ordering::Relaxed) {
-                    ask_once(&socket)?;
+                    let drops = runtime.block_on(api::drops(&socket, &query))?;
+                    query.after = drops.samples.last().map(|sample| sample.number).or(query.after);
                     thread::sleep(Duration::from_secs(1));
                 }
                 Ok(())
@@ -216,12 +219,6 @@ impl Rig {
         }
         Ok(sent)
     }
-}
-
-fn ask_once(socket: &std::path::Path) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(api::drops(socket, &DropsQuery::default()))?;
-    Ok(())
 }
 
 /// To a port that no rule is about.
