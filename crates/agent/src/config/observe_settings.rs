@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{ConfigError, from_text};
-use crate::observe::{Events, LogChoice, LogTarget, Options};
+use crate::observe::{Events, LogChoice, LogTarget, Options, SAMPLES};
 
-/// Dropped packets that are sampled a second when nothing else is said: enough to see whose they are, too few to cost anything.
-const SAMPLES: u32 = 10;
 /// The packets a second that are sampled for the log when nothing else is said.
 const RATE: u32 = 100;
 /// What a switch sends easily besides its work.
