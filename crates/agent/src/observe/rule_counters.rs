@@ -22,8 +22,8 @@ impl RuleCounters {
     pub(super) fn read(text: &str) -> Self {
         let mut read = RuleCounters::default();
         // What stands at the end of a port's chain, and whose chain it is.
-        let (mut ends, mut of_port): (HashMap<&str, Count>, HashMap<&str, (&str, Direction)>) =
-            (HashMap::new(), HashMap::new());
+        let mut ends: HashMap<&str, Count> = HashMap::new();
+        let mut of_port: HashMap<&str, (&str, Direction)> = HashMap::new();
         for line in text.lines() {
             let Some((count, chain, rule)) = counted(line) else { continue };
             let Some(name) = chain.strip_prefix(PREFIX) else { continue };
