@@ -102,7 +102,7 @@ type Drops = BTreeMap<(String, &'static str), u64>;
 
 /// Those that a page says are dropped by what they show themselves.
 fn count_expected_drops(step: &Step, drops: &mut Drops) {
-    for packet in datagrams(step).into_iter().flatten() {
+    for packet in datagrams(step).flatten() {
         if is_stripped_by_the_switch(&step.policy, packet) || is_kept_by_bridges(&packet.bytes) {
             continue;
         }

@@ -108,7 +108,10 @@ mod tests {
             |interface| render_nftables(&Policy::default(), &bindings(interface), &BTreeSet::new(), 0);
         let (text, refused) = rendered("tap1").unwrap();
         assert_eq!(refused, []);
-        assert!(text.contains("add element bridge sgflow ports { \"tap1\" : goto drop-no-policy }"), "{text}");
+        assert!(
+            text.contains("add element bridge sgflow ports { \"tap1\" : goto drop-no-policy }"),
+            "{text}"
+        );
         assert_eq!(rendered("qvo1").unwrap().0, text);
         let error = rendered("eth1").unwrap_err().to_string();
         assert_eq!(

@@ -258,7 +258,7 @@ struct Watcher {
     /// The ends of the names of devices, by their zone.
     zones: HashMap<u16, String>,
     ledger: BTreeMap<Source, Account>,
-    /// What ports have had dropped that are gone.
+    /// What was dropped at the owners of before of zones.
     retired: BTreeMap<&'static str, Count>,
     /// What had been dropped before anything was sampled.
     before: Option<u64>,
@@ -294,22 +294,9 @@ impl Watcher {
     }
 
     fn local(&mut self, port: PortId, devices: Option<Devices>) {
-        let before = self.devices.iter().find(|(_, known)| **known == port).map(|(end, _)| end.clone());
-        let now = devices.map(|devices| devices.end().to_owned());
-        if let Some(before) = before.filter(|before| now.as_ref() != Some(before)) {
-            // Its zone may be another's next.
-            let zone = self.zones.iter().find(|(_, end)| **end == before).map(|(zone, _)| *zone);
-            for (source, account) in &mut self.ledger {
-                let is_its = matches!(source, Source::Zone(_, _, of, _) if Some(*of) == zone);
-                if is_its {
-                    *self.retired.entry(source.reason()).or_default() += account.retire();
-                }
-            }
-            self.devices.remove(&before);
-            self.zones.clear();
-        }
-        if let Some(end) = now {
-            self.devices.insert(end, port);
+        self.devices.retain(|_, known| *known != port);
+        if let Some(devices) = devices {
+            self.devices.insert(devices.end().to_owned(), port);
         }
     }
 
@@ -372,22 +359,27 @@ impl Watcher {
         Ok(())
     }
 
-    /// Whose zone is which.
+    /// Whose zone is which. What has been counted for one goes with its owner.
     fn read_zones(&mut self) -> Result<(), nftables::Error> {
         let marks = table(Family::Bridge).set("marks").expect("a short name");
         let elements = match self.nft.elements(&marks) {
             Err(error) if error.is_not_found() => Vec::new(),
             elements => elements?,
         };
-        self.zones = elements
-            .iter()
-            .filter_map(|element| {
-                let Some(Data::Value(mark)) = &element.data else { return None };
-                let name = device(&element.key)?;
-                let (end, _) = end_of(&name)?;
-                Some((zone_of(number(mark)?)?.0, end.to_owned()))
-            })
-            .collect();
+        let owner = |element: &nftables::Element| {
+            let Some(Data::Value(mark)) = &element.data else { return None };
+            let name = device(&element.key)?;
+            let (end, _) = end_of(&name)?;
+            Some((zone_of(number(mark)?)?.0, end.to_owned()))
+        };
+        let zones: HashMap<u16, String> = elements.iter().filter_map(owner).collect();
+        let before = std::mem::replace(&mut self.zones, zones);
+        let is_anothers = |zone: &u16| before.get(zone).is_some_and(|end| self.zones.get(zone) != Some(end));
+        for (source, account) in &mut self.ledger {
+            if matches!(source, Source::Zone(_, _, zone, _) if is_anothers(zone)) {
+                *self.retired.entry(source.reason()).or_default() += account.retire();
+            }
+        }
         Ok(())
     }
 
@@ -463,9 +455,8 @@ impl Watcher {
             let name = name_of(logged.device_in?)?;
             return end_of(&name).map(|(end, direction)| (end.to_owned(), direction));
         };
-        if !self.zones.contains_key(&zone)
-            && let Err(error) = self.read_zones()
-        {
+        let is_known = self.zones.get(&zone).is_some_and(|end| self.devices.contains_key(end));
+        if !is_known && let Err(error) = self.read_zones() {
             debug!(%error, "whose zone it is cannot be asked");
         }
         Some((self.zones.get(&zone)?.clone(), direction))

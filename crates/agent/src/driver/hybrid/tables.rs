@@ -13,7 +13,7 @@ use std::process::Stdio;
 
 use hybrid::SetOp;
 use hybrid::bridge::{Element, Family};
-use hybrid::drops::COUNTED;
+use hybrid::drops::{By, COUNTED, reasons};
 use hybrid::nft::{DEPENDS, Draft, NftRule, narrow, wide};
 use ipnet::IpNet;
 use nftables::{Batch, Chain, ChainId, Name, Nftables, Place as RulePlace, Rule, Set, SetId, TableId};
@@ -315,6 +315,38 @@ impl Tables {
         }
     }
 
+    /// Takes out of what counts by zone what it has of these.
+    ///
+    /// # Errors
+    /// The kernel does not answer, or refuses.
+    pub(super) fn forget_drops(&mut self, zones: &BTreeSet<u16>) -> Result<(), Failure> {
+        let is_theirs =
+            |key: &nftables::Value| mark_of(key).is_some_and(|mark| zones.contains(&zone_of(mark)));
+        let mut batch = Batch::new();
+        for family in FAMILIES {
+            for (reason, _) in reasons(family).iter().filter(|(_, by)| *by == By::Mark) {
+                let set = set_id(family, &format!("{COUNTED}{reason}"));
+                let counted = match self.nft.counters(&set) {
+                    Err(error) if error.is_not_found() => continue,
+                    counted => counted?,
+                };
+                let gone: Vec<nftables::Element> = counted
+                    .into_iter()
+                    .filter(|(key, _)| is_theirs(key))
+                    .map(|(key, _)| nftables::Element::key(key))
+                    .collect();
+                if !gone.is_empty() {
+                    batch.delete_elements(&set, gone);
+                }
+            }
+        }
+        if !batch.is_empty() {
+            self.nft.commit(&batch)?;
+            self.generation = self.generation.map(next);
+        }
+        Ok(())
+    }
+
     /// The zones that the kernel had for devices, by what their names end in.
     pub(super) fn zones(&self) -> &[(String, u16)] {
         &self.zones
@@ -528,8 +560,15 @@ fn zone(element: &nftables::Element) -> Option<(String, u16)> {
     let name = element.key.octets().split(|octet| *octet == 0).next()?;
     let end = std::str::from_utf8(name).ok()?.strip_prefix("tap")?.to_owned();
     let Some(nftables::Data::Value(mark)) = &element.data else { return None };
-    let mark = u32::from_ne_bytes(mark.octets().try_into().ok()?);
-    Some((end, u16::try_from(mark & hybrid::mark::ZONE).ok()?))
+    Some((end, zone_of(mark_of(mark)?)))
+}
+
+fn mark_of(value: &nftables::Value) -> Option<u32> {
+    value.octets().try_into().ok().map(u32::from_ne_bytes)
+}
+
+fn zone_of(mark: u32) -> u16 {
+    u16::try_from(mark & hybrid::mark::ZONE).expect("the mask has sixteen bits")
 }
 
 /// Elements, rules, chains and sets that come, are changed, and go.

@@ -89,6 +89,10 @@ impl Backend for WithIptables {
         self.tables.zones()
     }
 
+    fn forget_drops(&mut self, zones: &BTreeSet<u16>) -> Result<(), Failure> {
+        self.tables.forget_drops(zones)
+    }
+
     fn want(&mut self, changes: Changes<Self::Dialect>) {
         self.sets.want(changes.sets);
         for (key, chain) in changes.chains {

@@ -67,6 +67,10 @@ impl Backend for WithNftables {
         self.tables.zones()
     }
 
+    fn forget_drops(&mut self, zones: &BTreeSet<u16>) -> Result<(), Failure> {
+        self.tables.forget_drops(zones)
+    }
+
     fn want(&mut self, changes: Changes<Self::Dialect>) {
         for op in changes.sets {
             self.tables.want_members(op);
