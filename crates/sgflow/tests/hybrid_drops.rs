@@ -129,19 +129,26 @@ fn are_counted_and_shown(kind: &'static str) {
     let drops = host.drops(&[]);
     is_documented("Drops", &drops);
     assert_eq!((&drops["sampled"], &drops["limited"]), (&json!(5), &json!(0)));
-    let of = |port: &str| drops["ports"].as_array().unwrap().iter().filter(|one| one["port"] == port).count();
+    let of = |port: &str| {
+        drops["ports"].as_array().expect("a list").iter().filter(|one| one["port"] == port).count()
+    };
     assert_eq!((of("p-1"), of("p-2")), (1, 1), "{drops}");
     let bytes = |list: &str| {
-        drops[list].as_array().unwrap().iter().map(|one| one["bytes"].as_u64().unwrap()).sum::<u64>()
+        drops[list]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| one["bytes"].as_u64().expect("a number"))
+            .sum::<u64>()
     };
     // What pads a frame is gone when the tables of IP see it.
     let sent = 3 * spoofed().len() as u64 + 2 * (14 + 20 + 8);
     assert_eq!((bytes("reasons"), bytes("ports")), (sent, sent), "bytes of frames: {drops}");
-    let mut samples = drops["samples"].as_array().unwrap().clone();
+    let mut samples = drops["samples"].as_array().expect("a list").clone();
     for sample in &mut samples {
         is_documented("DropSample", sample);
-        sample.as_object_mut().unwrap().remove("time");
-        sample.as_object_mut().unwrap().remove("number");
+        sample.as_object_mut().expect("an object").remove("time");
+        sample.as_object_mut().expect("an object").remove("number");
     }
     samples.sort_by_key(|sample| (sample["port"].to_string(), sample["packet"].to_string()));
     samples.dedup();
@@ -286,7 +293,7 @@ fn what_is_limited_is_counted() {
         let of = |key: &str| drops[key].as_u64().expect("a number");
         counted(&drops, "p-2", "no-rule") == (SENT, SENT) && of("sampled") + of("limited") == SENT
     });
-    let sampled = host.drops(&[])["sampled"].as_u64().unwrap();
+    let sampled = host.drops(&[])["sampled"].as_u64().expect("a number");
     assert!((5..SENT / 10).contains(&sampled), "{sampled}");
 }
 
