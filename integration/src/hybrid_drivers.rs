@@ -80,6 +80,7 @@ impl Running {
             permitted_ethertypes: setup.permitted_ethertypes,
             compress: false,
             iptables: iptables.unwrap_or_default(),
+            observe: agent::observe::Options::default(),
         };
         let driver = netns.enter(|| {
             let _inside = runtime.enter();

@@ -6,10 +6,15 @@
 //! and nowhere else: "Delivered are frames to one of its MACs, and group-addressed or flooded ones" (semantics, ingress 1), and what
 //! strangers own a filtered port does not get to see (flows/cases/uplink/unknown-destination.md).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use ::tests::case::{Binding, Case, PacketLine, Step};
+use ::tests::verdict::Said;
+use hybrid::bridge::Family;
+use hybrid::drops::{By, COUNTED, reasons};
+use nftables::{Nftables, TableId};
 use policy::{Policy, PortId};
 
 use crate::hybrid_firewall::{HybridDriver, HybridFirewall, Switch, tagged, untagged};
@@ -74,6 +79,7 @@ pub fn holds_on_hybrid<D: HybridDriver>(path: &Path, page: &str, switch: Switch)
         other => other?.with_switch(switch),
     };
     let mut differences = Vec::new();
+    let mut drops = Drops::new();
     for step in &case.steps {
         if (&step.bindings, &step.config) != (&first.bindings, &first.config) {
             return Err(
@@ -82,8 +88,49 @@ pub fn holds_on_hybrid<D: HybridDriver>(path: &Path, page: &str, switch: Switch)
         }
         firewall.put_in_force(&step.policy)?;
         differences.extend(differences_on_hybrid(&firewall, step)?.iter().map(Difference::to_string));
+        count_expected_drops(step, &mut drops);
+    }
+    let counted = counted_drops(&firewall)?;
+    if counted != drops {
+        differences.push(format!("dropped: expected {drops:?}, counted {counted:?}"));
     }
     if differences.is_empty() { Ok(()) } else { Err(differences.join("\n").into()) }
+}
+
+/// How many frames of a port were dropped as they came, by the end of its device's name and reason.
+type Drops = BTreeMap<(String, &'static str), u64>;
+
+/// Those that a page says are dropped by what they show themselves.
+fn count_expected_drops(step: &Step, drops: &mut Drops) {
+    for packet in datagrams(step).flatten() {
+        if is_stripped_by_the_switch(&step.policy, packet) || is_kept_by_bridges(&packet.bytes) {
+            continue;
+        }
+        if let Some(Said::Drop(reason)) = packet.expected.sender {
+            let reason = reason.to_string();
+            let by_frame =
+                reasons(Family::Bridge).iter().find(|(name, by)| *name == reason && *by == By::Device);
+            if let Some((name, _)) = by_frame {
+                *drops.entry((packet.from.clone(), name)).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// Those that the table of the bridge family has counted.
+fn counted_drops<D: HybridDriver>(firewall: &HybridFirewall<D>) -> Result<Drops, PageError> {
+    let table = TableId { family: nftables::Family::Bridge, name: "sgflow".parse()? };
+    let mut nft = firewall.host().netns().enter(Nftables::open)??;
+    let mut drops = Drops::new();
+    for (reason, _) in reasons(Family::Bridge).iter().filter(|(_, by)| *by == By::Device) {
+        for (key, counter) in nft.counters(&table.set(&format!("{COUNTED}{reason}"))?)? {
+            let name = String::from_utf8_lossy(key.octets());
+            if let Some(end) = name.trim_end_matches('\0').strip_prefix("tap") {
+                drops.insert((end.to_owned(), reason), counter.packets);
+            }
+        }
+    }
+    Ok(drops)
 }
 
 /// Plays the frames of a step, whose policy is in force, and says what is otherwise. Datagrams in parts are compared whole, as far as

@@ -63,8 +63,9 @@ pub fn render_nftables(
     policy: &Policy,
     bindings: &Bindings,
     permitted_ethertypes: &BTreeSet<u16>,
+    samples: u32,
 ) -> Result<(String, Vec<hybrid::RefusedRule>), NoHybridDevice> {
-    Ok(hybrid::nft::script(policy, plugs(bindings)?, permitted_ethertypes))
+    Ok(hybrid::nft::script(policy, plugs(bindings)?, permitted_ethertypes, samples))
 }
 
 /// The same for `iptables_hybrid`: texts for ipset(8), iptables-restore(8) and nft(8), and the rules that iptables cannot enforce.
@@ -75,8 +76,9 @@ pub fn render_iptables(
     policy: &Policy,
     bindings: &Bindings,
     permitted_ethertypes: &BTreeSet<u16>,
+    samples: u32,
 ) -> Result<(String, Vec<hybrid::RefusedRule>), NoHybridDevice> {
-    Ok(hybrid::iptables::script(policy, plugs(bindings)?, permitted_ethertypes))
+    Ok(hybrid::iptables::script(policy, plugs(bindings)?, permitted_ethertypes, samples))
 }
 
 fn plugs(bindings: &Bindings) -> Result<Vec<(PortId, Plug)>, NoHybridDevice> {
@@ -103,10 +105,13 @@ mod tests {
                 .unwrap()
         };
         let rendered =
-            |interface| render_nftables(&Policy::default(), &bindings(interface), &BTreeSet::new());
+            |interface| render_nftables(&Policy::default(), &bindings(interface), &BTreeSet::new(), 0);
         let (text, refused) = rendered("tap1").unwrap();
         assert_eq!(refused, []);
-        assert!(text.contains("add element bridge sgflow ports { \"tap1\" : drop }"), "{text}");
+        assert!(
+            text.contains("add element bridge sgflow ports { \"tap1\" : goto drop-no-policy }"),
+            "{text}"
+        );
         assert_eq!(rendered("qvo1").unwrap().0, text);
         let error = rendered("eth1").unwrap_err().to_string();
         assert_eq!(

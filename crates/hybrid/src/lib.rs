@@ -11,6 +11,7 @@ pub mod bridge;
 mod cover;
 mod device;
 mod dialect;
+pub mod drops;
 mod firewall;
 pub mod iptables;
 mod look;

@@ -15,6 +15,8 @@ pub struct Malformed(pub &'static str);
 pub enum Subsystem {
     /// Connection tracking.
     Conntrack = 1,
+    /// The log of packets.
+    Log = 4,
     /// Sets of addresses.
     Ipset = 6,
     /// Tables of rules.

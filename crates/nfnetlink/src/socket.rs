@@ -87,6 +87,11 @@ impl Error {
         }
     }
 
+    /// What the kernel said was lost, because nobody read it in time.
+    pub fn is_overrun(&self) -> bool {
+        matches!(self, Error::Io(error) if error.raw_os_error() == Some(NO_ROOM))
+    }
+
     /// A batch was made for a generation that is over: somebody changed something meanwhile.
     pub fn is_stale(&self) -> bool {
         matches!(self, Error::BatchRefused(Refusal { code: STALE, .. }))
@@ -95,6 +100,9 @@ impl Error {
 
 /// `ERESTART` (net/netfilter/nfnetlink.c: `nfnetlink_rcv_batch`, where the generation is not valid).
 const STALE: i32 = 85;
+
+/// `ENOBUFS`.
+const NO_ROOM: i32 = 105;
 
 static SENT: AtomicU64 = AtomicU64::new(0);
 
@@ -268,7 +276,7 @@ pub(crate) fn receive<'b>(
 /// recv(2): the length of what was there, also where the buffer was too small for it.
 const MSG_TRUNC: i32 = 0x20;
 /// Until something comes, or not at all (`MSG_DONTWAIT`): then the error is `EAGAIN`.
-const WAIT: i32 = 0;
+pub(crate) const WAIT: i32 = 0;
 pub(crate) const DO_NOT_WAIT: i32 = 0x40;
 
 /// What an acknowledgement says: nothing if it was done.

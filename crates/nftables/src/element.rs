@@ -2,6 +2,7 @@
 
 use nfnetlink::{Attribute, Malformed, Request};
 
+use crate::expr::Expr;
 use crate::userdata;
 use crate::value::{Data, Value};
 
@@ -26,6 +27,7 @@ mod attr {
     pub(super) const DATA: u16 = 2;
     pub(super) const FLAGS: u16 = 3;
     pub(super) const USER_DATA: u16 = 6;
+    pub(super) const EXPRESSION: u16 = 7;
     pub(super) const KEY_END: u16 = 10;
 }
 
@@ -120,6 +122,25 @@ impl Element {
         }
         Ok(read)
     }
+}
+
+/// What an element has counted, by its key, if it counts.
+pub(crate) fn counter(element: Attribute<'_>) -> Result<Option<(Value, Counter)>, Malformed> {
+    let (key, expression) = (element.nested().find(attr::KEY)?, element.nested().find(attr::EXPRESSION)?);
+    let (Some(key), Some(expression)) = (key, expression) else { return Ok(None) };
+    Ok(match Expr::read(expression.nested())? {
+        Expr::Counter { packets, bytes } => Some((Value::read(key)?, Counter { packets, bytes })),
+        _ => None,
+    })
+}
+
+/// What an element of a set that counts has counted.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes, without the link's header.
+    pub bytes: u64,
 }
 
 /// The ranges that elements of a set of ranges stand for, in order: the first key, the first key behind it (none: to the end of what can

@@ -3,12 +3,13 @@
 use nfnetlink::{Malformed, Message, Request, Socket, Subsystem};
 
 use crate::batch::Batch;
-use crate::element::Element;
+use crate::element::{Counter, Element};
 use crate::error::Error;
 use crate::name::{ChainId, SetId, TableId};
 use crate::rule::Rule;
 use crate::set::{Set, SetFlags};
 use crate::table::{Chain, Table};
+use crate::value::Value;
 use crate::wire::{self, command};
 
 /// How often something is asked for that changes while it is read.
@@ -142,6 +143,18 @@ impl Nftables {
             before = Some(elements);
         }
         Err(nfnetlink::Error::Interrupted.into())
+    }
+
+    /// What the elements of a set have counted that rules put them into (`update @set { key counter }`). Those that are put in meanwhile may be
+    /// missing, and others while the kernel makes room for these: who asks again and again keeps what it knows.
+    ///
+    /// # Errors
+    /// There is no such set ([`Error::is_not_found`]).
+    pub fn counters(&mut self, set: &SetId) -> Result<Vec<(Value, Counter)>, Error> {
+        self.dump(
+            || wire::dump_elements(set),
+            |message, counters| wire::counters(message, |key, counter| counters.push((key, counter))),
+        )
     }
 
     /// The rules of a chain, in order; none if there is no such chain.

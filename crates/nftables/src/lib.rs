@@ -62,7 +62,7 @@ mod wire;
 
 pub use batch::Batch;
 pub use data_type::DataType;
-pub use element::{Element, ranges};
+pub use element::{Counter, Element, ranges};
 pub use error::{Error, Refused};
 pub use expr::{Comparison, CtKey, Direction, Expr, Field, Header, MetaKey, Register};
 pub use kernel::Nftables;

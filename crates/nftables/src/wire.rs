@@ -2,12 +2,13 @@
 
 use nfnetlink::{Attribute, Attributes, Malformed, Message, Request, Subsystem};
 
-use crate::element::Element;
+use crate::element::{self, Counter, Element};
 use crate::expr::Expr;
 use crate::name::{ChainId, Family, Name, SetId, TableId};
 use crate::rule::{Place, Rule};
 use crate::set::{Set, SetData, SetFlags};
 use crate::table::{Base, Chain, ChainKind, Hook, Policy, Table};
+use crate::value::Value;
 
 /// `enum nf_tables_msg_types`.
 pub(crate) mod command {
@@ -376,6 +377,17 @@ pub(crate) fn elements(message: &Message<'_>, mut each: impl FnMut(Element)) -> 
     let (_, attributes) = message.netfilter()?;
     for element in attributes.find(elements::ELEMENTS)?.into_iter().flat_map(Attribute::nested) {
         each(Element::read(element?)?);
+    }
+    Ok(())
+}
+
+/// Gives `each` what the elements have counted that a message tells of.
+pub(crate) fn counters(message: &Message<'_>, mut each: impl FnMut(Value, Counter)) -> Result<(), Malformed> {
+    let (_, attributes) = message.netfilter()?;
+    for element in attributes.find(elements::ELEMENTS)?.into_iter().flat_map(Attribute::nested) {
+        if let Some((key, counter)) = element::counter(element?)? {
+            each(key, counter);
+        }
     }
     Ok(())
 }

@@ -104,7 +104,9 @@ fn text(drops: &Drops) -> String {
         text += &count(&port.reason, port.packets, port.bytes);
     }
     if let Some(reason) = &drops.not_sampled {
-        text += &wrap(&format!("not counted by port, and no samples: {reason}"), 2);
+        // On hosts with hybrid bridges the kernel counts by port all the same.
+        let what = if drops.ports.is_empty() { "not counted by port, and no samples" } else { "no samples" };
+        text += &wrap(&format!("{what}: {reason}"), 2);
         text.push('\n');
         return text;
     }

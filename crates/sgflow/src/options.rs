@@ -352,6 +352,7 @@ pub(crate) fn hybrid_setup(config: &Config) -> HybridSetup {
         permitted_ethertypes: config.permitted_ethertypes.clone(),
         compress: config.ipset_compress,
         iptables: config.iptables_variant,
+        observe: config.observe.clone(),
     }
 }
 

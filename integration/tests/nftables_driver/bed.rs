@@ -54,6 +54,7 @@ impl Bed {
             permitted_ethertypes: [0x88cc].into(),
             compress: false,
             iptables: Variant::default(),
+            observe: agent::observe::Options::default(),
         };
         let begun = self.host.netns().enter(|| {
             let _inside = self.runtime.enter();

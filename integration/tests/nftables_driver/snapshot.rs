@@ -35,7 +35,7 @@ impl Snapshot {
             let table = TableId { family, name: "sgflow".parse().expect("a name") };
             let named = |name: &nftables::Name| (family, name.as_str().to_owned());
             for chain in kernel.chains(&table).expect("chains") {
-                if !chain.id.name.as_str().starts_with("made-") {
+                if !["made-", "since-"].iter().any(|begin| chain.id.name.as_str().starts_with(begin)) {
                     snapshot.chains.insert(named(&chain.id.name), Vec::new());
                 }
             }

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{ConfigError, from_text};
-use crate::observe::{Events, LogChoice, LogTarget, Options};
+use crate::observe::{Events, LogChoice, LogTarget, Options, SAMPLES};
 
-/// Dropped packets that are sampled a second when nothing else is said: enough to see whose they are, too few to cost anything.
-const SAMPLES: u32 = 10;
 /// The packets a second that are sampled for the log when nothing else is said: what costs a switch under ten thousand packets a second less than
 /// a tenth more (docs/benchmarks, "Looking at what is dropped").
 const RATE: u32 = 25;

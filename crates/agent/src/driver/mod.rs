@@ -11,6 +11,7 @@ use std::future::Future;
 use policy::{Policy, PolicyDelta, PortId};
 use tokio::sync::oneshot;
 
+pub(crate) use hybrid::SINCE;
 pub use hybrid::{
     Hybrid, HybridError, HybridSetup, InForce, OnceError, Variant, converge_once, in_force, programs_started,
     remove_all,

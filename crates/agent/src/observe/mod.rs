@@ -1,6 +1,6 @@
 //! What happens to frames: what is dropped, counted by port and reason and shown by samples, and the security-group log.
 //!
-//! An [`Observer`] works beside a driver and never before it: it has a connection of its own to the switch, tasks of its own, and
+//! An observer ([`Observer`], [`HostObserver`]) works beside a driver and never before it: it has a connection of its own to the switch, tasks of its own, and
 //! what it puts into the switch only looks ([`pipeline::Observed`]). Where it fails, nothing is counted by port, and nothing else happens.
 //!
 //! | what | where |
@@ -8,14 +8,18 @@
 //! | samples and counts by port | [`book`], pure |
 //! | the log: what is new, what came again, which rule admits it | [`log`] and [`judge`], pure |
 //! | the switch | [`openflow`] |
+//! | hosts with hybrid bridges | [`netfilter`]; what iptables counts: [`rule_counters`], pure |
 //! | files and the journal | [`output`] |
 
 mod book;
 mod frame;
 mod judge;
 mod log;
+mod netfilter;
 mod openflow;
 mod output;
+mod rule_counters;
+mod security_log;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +27,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pipeline::OfPort;
 use policy::evaluator::Settings;
@@ -32,7 +37,11 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Drops, DropsQuery};
+pub(crate) use netfilter::{HostObserver, RuleReader, Sources};
 pub use output::LogTarget;
+
+/// Dropped packets that are sampled a second when nothing else is said: enough to see whose they are, too few to cost anything.
+pub const SAMPLES: u32 = 10;
 
 /// What is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +52,20 @@ pub struct Options {
     pub log: Option<LogChoice>,
     /// Ethertypes that pass besides ARP, RARP, IPv4 and IPv6.
     pub permitted_ethertypes: BTreeSet<u16>,
+}
+
+impl Options {
+    /// How many dropped packets a second are sampled, for the log as well.
+    pub fn drop_rate(&self) -> u32 {
+        let logged = self.log.as_ref().filter(|log| log.events != Events::Accept).map_or(0, |log| log.rate);
+        logged.max(self.samples)
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { samples: SAMPLES, log: None, permitted_ethertypes: BTreeSet::new() }
+    }
 }
 
 /// What is logged, and where to. With neither ports, groups nor rules: what happens at every port; else what one of them has to do with.
@@ -170,4 +193,9 @@ impl Observer {
         // Without a receiver the runtime is ending.
         _ = self.orders.send(order);
     }
+}
+
+/// Now, since the epoch of Unix.
+pub(crate) fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

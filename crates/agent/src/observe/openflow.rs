@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use pipeline::{
     CONTROLLER, DropReason, METER_ADMITTED, METER_DROPS, METER_PORT_DROPS, Observed, OfPort, Onwards, layout,
@@ -28,7 +28,8 @@ use super::book::{Book, Count, Fate, Sighting};
 use super::judge::Judge;
 use super::log::{Limited, Line, Log};
 use super::output::Output;
-use super::{Options, Order, Place, frame};
+use super::security_log::write_line;
+use super::{Options, Order, Place, frame, since_epoch};
 use crate::api::{Drops, DropsQuery, rfc3339_ms};
 
 /// How often the counters are read while somebody asks, and the log's.
@@ -242,8 +243,7 @@ impl Eye {
         };
         let logged = self.options.log.as_ref();
         let mut meters = Vec::new();
-        let rate = logged.filter(|log| log.events != super::Events::Accept).map_or(0, |log| log.rate);
-        let rate = rate.max(self.options.samples);
+        let rate = self.options.drop_rate();
         if rate > 0 {
             meters.push(meter(METER_DROPS, rate.max(UNKNOWN_RATE)));
             meters.push(meter(METER_PORT_DROPS, rate));
@@ -255,8 +255,7 @@ impl Eye {
     }
 
     fn wants_dropped(&self) -> bool {
-        let logs = self.options.log.as_ref().is_some_and(|log| log.events != super::Events::Accept);
-        self.options.samples > 0 || logs
+        self.options.drop_rate() > 0
     }
 
     fn want(&mut self, observed: Observed) {
@@ -610,17 +609,6 @@ impl Sight {
     }
 }
 
-fn write_line(output: &Output, line: &Line) {
-    match serde_json::to_value(line) {
-        Ok(value) => output.write(value),
-        Err(error) => warn!(%error, "a line of the security-group log cannot be written as JSON"),
-    }
-}
-
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

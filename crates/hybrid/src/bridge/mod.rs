@@ -8,10 +8,16 @@ use ipnet::{IpNet, Ipv6Net};
 use policy::{Direction, MacAddr, Port};
 
 use crate::device::Devices;
+use crate::drops;
 use crate::mark;
 
-/// The table without its ports, in the words of nft(8): `table bridge sgflow`.
-pub const RULESET: &str = include_str!("bridge.nft");
+/// The table without its ports but for the chains that drop.
+const RULESET: &str = include_str!("bridge.nft");
+
+/// The table without its ports, in the words of nft(8): `table bridge sgflow`. So many dropped frames of each reason are sampled a second.
+pub fn ruleset(samples: u32) -> String {
+    format!("{}\n{RULESET}", drops::chains(Family::Bridge, samples))
+}
 
 /// One element of a set or map of a table.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -72,8 +78,6 @@ pub enum Data {
     Goto(&'static str),
     /// Go on in a chain, and then behind.
     Jump(String),
-    /// Nothing passes.
-    Drop,
 }
 
 impl fmt::Display for Element {
@@ -102,7 +106,6 @@ impl fmt::Display for Element {
             Some(Data::Zone(zone)) => write!(f, " : {zone}"),
             Some(Data::Goto(chain)) => write!(f, " : goto {chain}"),
             Some(Data::Jump(chain)) => write!(f, " : jump {chain}"),
-            Some(Data::Drop) => write!(f, " : drop"),
         }
     }
 }
@@ -145,7 +148,7 @@ pub(crate) fn elements(devices: &Devices, standing: Standing<'_>) -> BTreeSet<El
         add("plugs", vec![Key::Device(device.clone())], None);
     }
     let (from, to) = match standing {
-        Standing::Closed => (Data::Drop, Data::Drop),
+        Standing::Closed => (Data::Goto("drop-no-policy"), Data::Goto("drop-no-policy")),
         Standing::Trusted => (Data::Goto("trusted"), Data::Goto("trusted")),
         Standing::Filtered { .. } => (Data::Goto("from-port"), Data::Goto("to-port")),
     };

@@ -43,9 +43,16 @@ pub(super) fn base_chains(ethertype: Ethertype) -> Vec<(Table, String, Chain)> {
         // rules. Any other invalid frame: dropped, `ct-invalid`" (semantics, "Rules and connections").
         (
             "sg-invalid",
-            vec![rule(&format!("{icmp}{echo_reply}"), "DROP"), rule(icmp, "RETURN"), "-j DROP".to_owned()],
+            vec![
+                rule(&format!("{icmp}{echo_reply}"), &to("sg-ct-drop")),
+                rule(icmp, "RETURN"),
+                rule("", &to("sg-ct-drop")),
+            ],
         ),
+        // One for each reason (`crate::drops`).
         ("sg-fallback", vec!["-j DROP".to_owned()]),
+        ("sg-revoked", vec!["-j DROP".to_owned()]),
+        ("sg-ct-drop", vec!["-j DROP".to_owned()]),
     ];
     let raw = [(
         "sg-untrack",
@@ -65,7 +72,7 @@ pub(super) fn before_ports(ethertype: Ethertype) -> Chain {
     vec![
         format!("-m mark --mark {ACCEPTED:#x}/{ACCEPTED:#x} {}", to("sg-accept")),
         // "a connection that no rule would admit any more passes no packet in either direction".
-        format!("-m connmark --mark {REVOKED:#x}/{REVOKED:#x} {}", to("sg-fallback")),
+        format!("-m connmark --mark {REVOKED:#x}/{REVOKED:#x} {}", to("sg-revoked")),
         // What is known of a connection has no MAC: each packet shows it.
         format!(
             "-m connmark --mark {BOUND:#x}/{BOUND:#x} -m conntrack --ctstate ESTABLISHED {}",

@@ -8,14 +8,17 @@ use policy::{Ethertype, Policy, PortId};
 
 use super::{ChainKey, HOOKS, Iptables, PREFIX, RULESET, Table};
 use crate::bridge::{self, Element};
+use crate::drops::with_samples;
 use crate::firewall::{FAMILIES, Firewall, Plug, RefusedRule};
 use crate::sets::SetOp;
 
-/// The texts for a policy and the ports that are plugged in, each behind a comment that names its program, and the rules that they lack.
+/// The texts for a policy and the ports that are plugged in, each behind a comment that names its program, and the rules that they lack. So many
+/// dropped packets of each reason are sampled a second.
 pub fn script(
     policy: &Policy,
     plugs: impl IntoIterator<Item = (PortId, Plug)>,
     permitted_ethertypes: &BTreeSet<u16>,
+    samples: u32,
 ) -> (String, Vec<RefusedRule>) {
     let mut firewall = Firewall::<Iptables>::new(false);
     firewall.apply_policy(&Policy::diff(&Policy::default(), policy));
@@ -32,10 +35,10 @@ pub fn script(
         };
         _ = writeln!(text, "\n# {tool}-restore --noflush");
         for table in [Table::Raw, Table::Filter] {
-            put_table(&mut text, &firewall, ethertype, table);
+            put_table(&mut text, &firewall, (ethertype, table), samples);
         }
     }
-    _ = writeln!(text, "\n# nft -f\n{}\n{RULESET}", bridge::RULESET);
+    _ = writeln!(text, "\n# nft -f\n{}\n{RULESET}", bridge::ruleset(samples));
     let permitted: Vec<Element> = bridge::permitted(permitted_ethertypes).collect();
     for element in firewall.elements().chain(&permitted) {
         _ = writeln!(text, "add element {} sgflow {} {{ {element} }}", element.family, element.set);
@@ -43,7 +46,12 @@ pub fn script(
     (text, firewall.refused().collect())
 }
 
-fn put_table(text: &mut String, firewall: &Firewall<Iptables>, ethertype: Ethertype, table: Table) {
+fn put_table(
+    text: &mut String,
+    firewall: &Firewall<Iptables>,
+    (ethertype, table): (Ethertype, Table),
+    samples: u32,
+) {
     let is_here = |key: &ChainKey| (key.ethertype, key.table) == (ethertype, table);
     let chains: Vec<_> = firewall.chains().iter().filter(|(key, _)| is_here(key)).collect();
     _ = writeln!(text, "*{table}");
@@ -54,7 +62,7 @@ fn put_table(text: &mut String, firewall: &Firewall<Iptables>, ethertype: Ethert
         _ = writeln!(text, "-I {} 1 -j {PREFIX}{}", hook.chain, hook.to);
     }
     for (key, chain) in &chains {
-        for rule in *chain {
+        for rule in with_samples(&key.name, (*chain).clone(), samples) {
             _ = writeln!(text, "-A {} {rule}", key.name);
         }
     }

@@ -24,12 +24,19 @@ pub use script::{Draft, script};
 
 use crate::bridge::{Data, Element, Family, Key, zone_element};
 use crate::dialect::{Dialect, GroupRules, PortChains, RemoteEnd, Said};
+use crate::drops;
 use crate::firewall::{DIRECTIONS, FAMILIES};
 use crate::mark;
 use crate::sets::Sets;
 
-/// What does not depend on ports, in the words of nft(8): `table inet sgflow`.
-pub const RULESET: &str = include_str!("rules.nft");
+/// What does not depend on ports but for the chains that drop.
+const RULESET: &str = include_str!("rules.nft");
+
+/// What does not depend on ports, in the words of nft(8): `table inet sgflow`. So many dropped packets of each reason are sampled a second.
+pub fn ruleset(samples: u32) -> String {
+    format!("{}\n{RULESET}", drops::chains(Family::Inet, samples))
+}
+
 /// Stands in the name of each chain that depends on ports, and in no other chain's.
 pub const DEPENDS: char = '.';
 /// Ends the name of a set of prefixes.
@@ -137,7 +144,7 @@ impl Dialect for Nft {
                 chain.extend(DIRECTIONS.map(|begun| rule(member, way, begun)));
             }
         }
-        chain.push(plain(Vec::new(), Then::Drop));
+        chain.push(plain(Vec::new(), Then::Goto("drop-no-rule".to_owned())));
         vec![("bound.members".to_owned(), chain)]
     }
 }

@@ -58,8 +58,6 @@ pub enum Then {
     Goto(String),
     /// Back to what jumped here.
     Return,
-    /// It is dropped.
-    Drop,
 }
 
 /// nft(8) takes no longer comment (`NFTNL_UDATA_COMMENT_MAXLEN`, with the NUL).
@@ -136,7 +134,6 @@ impl fmt::Display for Then {
             Then::Jump(chain) => write!(f, "jump {chain}"),
             Then::Goto(chain) => write!(f, "goto {chain}"),
             Then::Return => write!(f, "return"),
-            Then::Drop => write!(f, "drop"),
         }
     }
 }

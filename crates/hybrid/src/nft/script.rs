@@ -6,16 +6,17 @@ use std::fmt;
 use ipnet::IpNet;
 use policy::{Ethertype, Policy, PortId};
 
-use super::{Nft, NftRule, RULESET, narrow, wide};
+use super::{Nft, NftRule, narrow, ruleset, wide};
 use crate::bridge::{self, Element};
 use crate::firewall::{Firewall, Plug, RefusedRule};
 use crate::sets::SetOp;
 
-/// The text for a policy and the ports that are plugged in, and the rules that it lacks.
+/// The text for a policy and the ports that are plugged in, and the rules that it lacks. So many dropped packets of each reason are sampled a second.
 pub fn script(
     policy: &Policy,
     plugs: impl IntoIterator<Item = (PortId, Plug)>,
     permitted_ethertypes: &BTreeSet<u16>,
+    samples: u32,
 ) -> (String, Vec<RefusedRule>) {
     let mut firewall = Firewall::<Nft>::new(false);
     firewall.apply_policy(&Policy::diff(&Policy::default(), policy));
@@ -34,7 +35,8 @@ pub fn script(
     for element in firewall.elements().chain(&permitted) {
         draft.want(element, true);
     }
-    (format!("{}\n{RULESET}\n{draft}", bridge::RULESET), firewall.refused().collect())
+    let text = format!("{}\n{}\n{draft}", bridge::ruleset(samples), ruleset(samples));
+    (text, firewall.refused().collect())
 }
 
 /// What depends on ports, change by change, to be said all at once in the words of nft(8).

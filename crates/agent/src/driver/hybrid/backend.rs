@@ -1,5 +1,7 @@
 //! What the worker keeps the kernel as the policy says with.
 
+use std::collections::BTreeSet;
+
 use hybrid::{Changes, Dialect};
 
 use super::Failure;
@@ -19,6 +21,12 @@ pub(super) trait Backend {
 
     /// The zones that the kernel has for devices, by what their names end in.
     fn zones(&self) -> &[(String, u16)];
+
+    /// What has been dropped at the ports of before that had these zones is forgotten: another port has them from now on.
+    ///
+    /// # Errors
+    /// The kernel does not answer, or refuses.
+    fn forget_drops(&mut self, zones: &BTreeSet<u16>) -> Result<(), Failure>;
 
     /// It shall be otherwise from now on.
     fn want(&mut self, changes: Changes<Self::Dialect>);

@@ -40,7 +40,6 @@ pub(super) fn rule(chain: &nftables::ChainId, rule: &NftRule) -> Encoded {
         Then::Jump(chain) => Verdict::Jump(name(chain)),
         Then::Goto(chain) => Verdict::Goto(name(chain)),
         Then::Return => Verdict::Return,
-        Then::Drop => Verdict::Drop,
     };
     let encoded = Rule::new(chain.clone(), statements.decide(verdict));
     Encoded::of(match &rule.comment {
@@ -184,7 +183,6 @@ pub(super) fn element(element: &Element) -> (Place, Option<nftables::Data>) {
         Data::Zone(zone) => nftables::Data::Value(Value::host16(*zone)),
         Data::Goto(chain) => nftables::Data::Verdict(Verdict::Goto(name(chain))),
         Data::Jump(chain) => nftables::Data::Verdict(Verdict::Jump(name(chain))),
-        Data::Drop => nftables::Data::Verdict(Verdict::Drop),
     });
     (place, data)
 }

@@ -50,6 +50,8 @@ pub struct VariantError(String);
 
 /// The tables that we use.
 const TABLES: [Table; 2] = [Table::Raw, Table::Filter];
+/// A chain that is there and gone in one transaction.
+const PROBE: &str = "neutron-openvswi-probe";
 const FAMILIES: [Ethertype; 2] = [Ethertype::Ipv4, Ethertype::Ipv6];
 
 /// A table of a family.
@@ -88,6 +90,38 @@ impl Iptables {
             Some(chain) => self.chains.want(key, chain.iter().map(|rule| self.usual(rule)).collect()),
             None => self.chains.unwant(key),
         }
+    }
+
+    /// No chain shall sample what it drops.
+    pub(super) fn want_no_samples(&mut self) {
+        let samples = |rule: &String| rule.contains("-j NFLOG ");
+        let with: Vec<(ChainKey, Chain)> = self
+            .chains
+            .iter_desired()
+            .filter(|(_, chain)| chain.iter().any(samples))
+            .map(|(key, chain)| (key.clone(), chain.clone()))
+            .collect();
+        for (key, mut chain) in with {
+            chain.retain(|rule| !samples(rule));
+            self.want(key, Some(chain));
+        }
+    }
+
+    /// Why a rule is not taken, if it is not: tried in a chain that is gone when the try ends.
+    pub(super) fn why_not(&self, rule: &str) -> Option<String> {
+        let text = format!("*filter\n:{PROBE} - [0:0]\n-A {PROBE} {rule}\n-F {PROBE}\n-X {PROBE}\nCOMMIT\n");
+        let tried = |family| self.run(family, "restore", &["--noflush", "-w", "10"], Some(&text)).err();
+        FAMILIES.into_iter().find_map(tried).map(|failure| failure.to_string())
+    }
+
+    /// What the rules of `filter` have counted: what `iptables-save -c` prints, of each family.
+    ///
+    /// # Errors
+    /// A tool does not run or refuses.
+    pub(super) fn counted(variant: Variant) -> Result<Vec<String>, Failure> {
+        let iptables = Iptables::new(variant);
+        let table = Table::Filter.to_string();
+        FAMILIES.map(|family| iptables.run(family, "save", &["-c", "-t", &table], None)).into_iter().collect()
     }
 
     /// How many rules shall be there.

@@ -20,6 +20,27 @@ pub(super) fn none() -> Result<(), HybridError> {
     }
 }
 
+/// Why dropped packets cannot be sampled, if they cannot.
+///
+/// # Errors
+/// The kernel does not answer.
+pub(super) fn samples() -> Result<Option<String>, HybridError> {
+    // `NFTA_LIMIT_RATE`, `NFTA_LIMIT_UNIT`, and `NFTA_LOG_GROUP`, as attributes.
+    let limit = [[12, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 10], [12, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1]].concat();
+    let [group_high, group_low] = hybrid::drops::GROUP.to_be_bytes();
+    let log = vec![6, 0, 1, 0, group_high, group_low, 0, 0];
+    let other = |name: &str, data: Vec<u8>| Expr::Other { name: name.to_owned(), data };
+    let need = |name: &str, data| Need {
+        name: name.to_owned(),
+        family: Family::Bridge,
+        sets: Vec::new(),
+        expressions: vec![other(name, data)],
+    };
+    let needs = [need("limit", limit), need("log", log)];
+    let lacks = Nftables::open()?.probe(&needs)?;
+    Ok((!lacks.is_empty()).then(|| format!("the kernel lacks {}", shown(&needs, &lacks))))
+}
+
 fn shown(needs: &[Need], lacks: &[Lack]) -> String {
     let one = |lack: &Lack| Some(format!("{} ({})", needs.get(lack.need)?.name, lack.refused.reason));
     lacks.iter().filter_map(one).collect::<Vec<_>>().join(", ")

@@ -20,7 +20,7 @@ mod zones;
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -34,14 +34,19 @@ use tracing::error;
 
 use super::openvswitch::rows;
 use super::{Driver, listing as listing_of_all};
-use crate::api::{GroupPage, KernelSets, PortEntry, PortPage, PortState, Question, SetFill};
+use crate::api::{
+    Drops, DropsQuery, GroupPage, KernelSets, PortEntry, PortPage, PortState, Question, SetFill,
+};
 use crate::engine::{Engine, Facts, Health, Report, Status, Waiting};
 use crate::host::{ClosedInterface, HostView, HybridPorts, PortSight};
+use crate::observe::{self, HostObserver, RuleReader, Sources};
 use backend::Backend;
+use iptables::Iptables;
 pub use iptables::Variant;
 use listing::Show;
 pub use once::{InForce, OnceError, converge_once, in_force, remove_all};
 pub use program::programs_started;
+pub(crate) use tables::SINCE;
 use with_iptables::WithIptables;
 use with_nftables::WithNftables;
 use worker::{Order, State, Worker};
@@ -64,6 +69,24 @@ pub struct HybridSetup {
     pub compress: bool,
     /// Which iptables, where the rules are in one.
     pub iptables: Variant,
+    /// What of drops is looked at.
+    pub observe: observe::Options,
+}
+
+/// How dropped packets are sampled here.
+struct Sampling {
+    /// So many a second of each reason.
+    rate: u32,
+    /// Why not, if none are though some shall be.
+    not_sampled: Option<String>,
+}
+
+impl Sampling {
+    fn of(setup: &HybridSetup) -> Result<Self, HybridError> {
+        let rate = setup.observe.drop_rate();
+        let not_sampled = if rate > 0 { lacks::samples()? } else { None };
+        Ok(Sampling { rate: if not_sampled.is_some() { 0 } else { rate }, not_sampled })
+    }
 }
 
 /// A driver that cannot be had.
@@ -138,6 +161,7 @@ pub struct Hybrid {
     /// What the worker was told last.
     may_write: bool,
     orders: Sender<Order>,
+    observer: Option<HostObserver>,
     /// How many there were.
     ordered: u64,
     reports: UnboundedReceiver<Report>,
@@ -155,8 +179,23 @@ impl Hybrid {
     /// The kernel lacks something, or there is no right to use it.
     pub fn new(setup: HybridSetup) -> Result<Self, HybridError> {
         send_bridged_packets_to_netfilter()?;
-        let backend = WithIptables::open(&setup.permitted_ethertypes, setup.iptables)?;
-        Self::with("iptables_hybrid", backend, setup, false)
+        let (sampling, unsampled) = (Sampling::of(&setup)?, Arc::new(OnceLock::new()));
+        let backend = WithIptables::open(
+            &setup.permitted_ethertypes,
+            setup.iptables,
+            sampling.rate,
+            Arc::clone(&unsampled),
+        )?;
+        let variant = setup.iptables;
+        let rules: RuleReader =
+            Box::new(move || Iptables::counted(variant).map_err(|failure| failure.to_string()));
+        let observer = HostObserver::start(Sources {
+            options: setup.observe.clone(),
+            not_sampled: sampling.not_sampled,
+            unsampled,
+            rules: Some(rules),
+        })?;
+        Self::with("iptables_hybrid", backend, setup, Some(observer))
     }
 
     /// Starts, with everything in nftables; which iptables, and whether ipsets are compressed, does not matter. Must be called as
@@ -166,7 +205,15 @@ impl Hybrid {
     /// As of [`Hybrid::new`].
     pub fn with_nftables(setup: HybridSetup) -> Result<Self, HybridError> {
         send_bridged_packets_to_netfilter()?;
-        Self::with("nftables", WithNftables::open(&setup.permitted_ethertypes, setup.iptables)?, setup, false)
+        let sampling = Sampling::of(&setup)?;
+        let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables, sampling.rate)?;
+        let observer = HostObserver::start(Sources {
+            options: setup.observe.clone(),
+            not_sampled: sampling.not_sampled,
+            unsampled: Arc::default(),
+            rules: None,
+        })?;
+        Self::with("nftables", backend, setup, Some(observer))
     }
 
     /// Starts to look, and changes nothing: [`Hybrid::planned`] says what would be changed. With everything in nftables, or with rules in iptables.
@@ -175,14 +222,16 @@ impl Hybrid {
     /// # Errors
     /// There is no right to look.
     pub fn looking(setup: HybridSetup, has_nftables: bool) -> Result<Self, HybridError> {
+        let (rate, iptables) = (Sampling::of(&setup)?.rate, setup.iptables);
         match has_nftables {
             true => {
-                let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables)?;
-                Self::with("nftables", backend, setup, true)
+                let backend = WithNftables::open(&setup.permitted_ethertypes, iptables, rate)?;
+                Self::with("nftables", backend, setup, None)
             }
             false => {
-                let backend = WithIptables::open(&setup.permitted_ethertypes, setup.iptables)?;
-                Self::with("iptables_hybrid", backend, setup, true)
+                let backend =
+                    WithIptables::open(&setup.permitted_ethertypes, iptables, rate, Arc::default())?;
+                Self::with("iptables_hybrid", backend, setup, None)
             }
         }
     }
@@ -192,12 +241,14 @@ impl Hybrid {
         self.locked().planned.clone()
     }
 
+    /// Without an observer it only looks.
     fn with(
         name: &'static str,
         backend: impl Backend + Send + 'static,
         setup: HybridSetup,
-        only_looks: bool,
+        observer: Option<HostObserver>,
     ) -> Result<Self, HybridError> {
+        let only_looks = observer.is_none();
         let HybridSetup { remote, tls, bridge, compress, .. } = setup;
         let (orders, ordered) = channel();
         let (sender, reports) = unbounded_channel();
@@ -230,6 +281,7 @@ impl Hybrid {
             lost: None,
             may_write: false,
             orders,
+            observer,
             ordered: 0,
             reports,
             state,
@@ -245,6 +297,9 @@ impl Hybrid {
             Some(SessionEvent::Update(changes)) => {
                 self.seen = true;
                 for (port, plugging) in self.ports.change(rows::changes(&changes)) {
+                    if let Some(observer) = &self.observer {
+                        observer.local(port.clone(), plugging.devices.clone());
+                    }
                     self.order(Order::Plug(port, plugging));
                 }
             }
@@ -319,6 +374,9 @@ impl Driver for Hybrid {
     }
 
     fn policy(&mut self, delta: PolicyDelta) {
+        if let Some(observer) = &self.observer {
+            observer.policy(&delta);
+        }
         self.order(Order::Policy(delta));
     }
 
@@ -385,6 +443,12 @@ impl Driver for Hybrid {
 
     fn list_groups(&mut self, question: Question<GroupPage>) {
         self.show(Show::Groups(question));
+    }
+
+    fn tell_drops(&mut self, query: DropsQuery, answer: oneshot::Sender<Drops>) {
+        if let Some(observer) = &self.observer {
+            observer.drops(query, answer);
+        }
     }
 
     fn tell_policy(&mut self, answer: oneshot::Sender<Option<Policy>>) {

@@ -18,7 +18,7 @@ use super::tables::Tables;
 use super::with_iptables::WithIptables;
 use super::with_nftables::WithNftables;
 use super::worker::{Order, State, Worker};
-use super::{Failure, HybridError, HybridSetup, send_bridged_packets_to_netfilter};
+use super::{Failure, HybridError, HybridSetup, Sampling, send_bridged_packets_to_netfilter};
 use crate::engine::Report;
 use crate::host::Plugging;
 use crate::mirror::Plan;
@@ -51,12 +51,16 @@ pub fn converge_once(
     plugs: &BTreeMap<PortId, Devices>,
 ) -> Result<(), OnceError> {
     send_bridged_packets_to_netfilter()?;
+    let rate = Sampling::of(setup)?.rate;
     match open(setup)?.hold_rules()? {
         true => {
-            converge(WithNftables::open(&setup.permitted_ethertypes, setup.iptables)?, setup, policy, plugs)
+            let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables, rate)?;
+            converge(backend, setup, policy, plugs)
         }
         false => {
-            converge(WithIptables::open(&setup.permitted_ethertypes, setup.iptables)?, setup, policy, plugs)
+            let backend =
+                WithIptables::open(&setup.permitted_ethertypes, setup.iptables, rate, Arc::default())?;
+            converge(backend, setup, policy, plugs)
         }
     }
 }
@@ -130,5 +134,5 @@ pub fn in_force(setup: &HybridSetup) -> Result<InForce, OnceError> {
 
 /// Not to change anything: whose text it is does not matter.
 fn open(setup: &HybridSetup) -> Result<Tables, HybridError> {
-    Ok(Tables::open(hybrid::iptables::RULESET, &setup.permitted_ethertypes)?)
+    Ok(Tables::open(hybrid::iptables::RULESET, &setup.permitted_ethertypes, 0)?)
 }

@@ -13,6 +13,7 @@ use std::process::Stdio;
 
 use hybrid::SetOp;
 use hybrid::bridge::{Element, Family};
+use hybrid::drops::{By, COUNTED, reasons};
 use hybrid::nft::{DEPENDS, Draft, NftRule, narrow, wide};
 use ipnet::IpNet;
 use nftables::{Batch, Chain, ChainId, Name, Nftables, Place as RulePlace, Rule, Set, SetId, TableId};
@@ -29,6 +30,8 @@ const TABLE: &str = "sgflow";
 const FAMILIES: [Family; 2] = [Family::Bridge, Family::Inet];
 /// Begins the name of the chain that says what was made.
 const MADE: &str = "made-";
+/// Begins the name of the chain that says when they were made, in seconds of Unix: since then they count.
+pub(crate) const SINCE: &str = "since-";
 /// Begin the names of sets of members, and of no others.
 const OF_MEMBERS: [(&str, Ethertype); 2] = [("NIPv4", Ethertype::Ipv4), ("NIPv6", Ethertype::Ipv6)];
 /// So many members come with the text; more come behind it, for nft(8) is slower than we are.
@@ -68,14 +71,19 @@ struct Read {
 }
 
 impl Tables {
-    /// Nothing is known; what does not depend on ports shall be there, of `text` beside the table of the bridge family.
+    /// Nothing is known; what does not depend on ports shall be there, of `text` beside the table of the bridge family, of which so many dropped
+    /// frames of each reason are sampled a second.
     ///
     /// # Errors
     /// There is no netlink, or no right to use it.
-    pub(super) fn open(text: &str, permitted_ethertypes: &BTreeSet<u16>) -> Result<Self, nftables::Error> {
+    pub(super) fn open(
+        text: &str,
+        permitted_ethertypes: &BTreeSet<u16>,
+        samples: u32,
+    ) -> Result<Self, nftables::Error> {
         let mut tables = Tables {
             nft: Nftables::open()?,
-            text: format!("{}\n{text}", hybrid::bridge::RULESET),
+            text: format!("{}\n{text}", hybrid::bridge::ruleset(samples)),
             sets: BTreeMap::new(),
             dirty: BTreeSet::new(),
             chains: Tracker::new(),
@@ -242,7 +250,9 @@ impl Tables {
         self.draft = None;
         let mut gone: BTreeSet<SetId> = self.sets.keys().cloned().collect();
         for set in read.iter().flat_map(|read| &read.sets) {
-            if is_of_a_rule(set.id.name.as_str()) {
+            let name = set.id.name.as_str();
+            // What has been counted is nobody's wish.
+            if is_of_a_rule(name) || name.starts_with(COUNTED) {
                 continue;
             }
             let elements = self.nft.elements(&set.id)?;
@@ -303,6 +313,38 @@ impl Tables {
             held.is_there = of_members(id.name.as_str()).is_none();
             self.dirty.insert(id.clone());
         }
+    }
+
+    /// Takes out of what counts by zone what it has of these.
+    ///
+    /// # Errors
+    /// The kernel does not answer, or refuses.
+    pub(super) fn forget_drops(&mut self, zones: &BTreeSet<u16>) -> Result<(), Failure> {
+        let is_theirs =
+            |key: &nftables::Value| mark_of(key).is_some_and(|mark| zones.contains(&zone_of(mark)));
+        let mut batch = Batch::new();
+        for family in FAMILIES {
+            for (reason, _) in reasons(family).iter().filter(|(_, by)| *by == By::Mark) {
+                let set = set_id(family, &format!("{COUNTED}{reason}"));
+                let counted = match self.nft.counters(&set) {
+                    Err(error) if error.is_not_found() => continue,
+                    counted => counted?,
+                };
+                let gone: Vec<nftables::Element> = counted
+                    .into_iter()
+                    .filter(|(key, _)| is_theirs(key))
+                    .map(|(key, _)| nftables::Element::key(key))
+                    .collect();
+                if !gone.is_empty() {
+                    batch.delete_elements(&set, gone);
+                }
+            }
+        }
+        if !batch.is_empty() {
+            self.nft.commit(&batch)?;
+            self.generation = self.generation.map(next);
+        }
+        Ok(())
     }
 
     /// The zones that the kernel had for devices, by what their names end in.
@@ -479,7 +521,12 @@ impl Tables {
         let read = self.read()?;
         let made =
             self.made(&read)?.ok_or_else(|| Failure::other("nft", "it made no rules of what it was told"))?;
-        self.nft.commit(Batch::new().add_chain(&Chain::regular(chain_id(Family::Bridge, &made))))?;
+        let since = format!("{SINCE}{}", crate::observe::since_epoch().as_secs());
+        let mut batch = Batch::new();
+        for name in [made, since] {
+            batch.add_chain(&Chain::regular(chain_id(Family::Bridge, &name)));
+        }
+        self.nft.commit(&batch)?;
         self.read_back()
     }
 
@@ -493,7 +540,7 @@ impl Tables {
             }
             for chain in chains.iter().filter(|chain| !depends(&chain.id)) {
                 let name = chain.id.name.as_str();
-                if !name.starts_with(MADE) {
+                if !name.starts_with(MADE) && !name.starts_with(SINCE) {
                     _ = write!(said, "{name} {:?}", chain.base);
                 }
             }
@@ -513,8 +560,15 @@ fn zone(element: &nftables::Element) -> Option<(String, u16)> {
     let name = element.key.octets().split(|octet| *octet == 0).next()?;
     let end = std::str::from_utf8(name).ok()?.strip_prefix("tap")?.to_owned();
     let Some(nftables::Data::Value(mark)) = &element.data else { return None };
-    let mark = u32::from_ne_bytes(mark.octets().try_into().ok()?);
-    Some((end, u16::try_from(mark & hybrid::mark::ZONE).ok()?))
+    Some((end, zone_of(mark_of(mark)?)))
+}
+
+fn mark_of(value: &nftables::Value) -> Option<u32> {
+    value.octets().try_into().ok().map(u32::from_ne_bytes)
+}
+
+fn zone_of(mark: u32) -> u16 {
+    u16::try_from(mark & hybrid::mark::ZONE).expect("the mask has sixteen bits")
 }
 
 /// Elements, rules, chains and sets that come, are changed, and go.

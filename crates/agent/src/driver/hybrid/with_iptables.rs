@@ -4,8 +4,10 @@
 //! something is admitted that neither the old policy nor the new one admits.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 use hybrid::Changes;
+use hybrid::drops::{sample_rule, with_samples};
 use ipset::Ipset;
 use tracing::warn;
 
@@ -24,20 +26,54 @@ pub(super) struct WithIptables {
     ipset: Ipset,
     iptables: Iptables,
     tables: Tables,
+    /// How many dropped packets of each reason are sampled a second.
+    samples: u32,
+    /// Rules that sample have been taken.
+    are_samples_taken: bool,
+    unsampled: Arc<OnceLock<String>>,
 }
 
 impl WithIptables {
-    /// Nothing is known.
+    /// Nothing is known; so many dropped packets of each reason shall be sampled a second. Where iptables takes no rules that do, `unsampled` is told why.
     ///
     /// # Errors
     /// There is no netlink, or no right to use it.
-    pub(super) fn open(permitted_ethertypes: &BTreeSet<u16>, variant: Variant) -> Result<Self, HybridError> {
+    pub(super) fn open(
+        permitted_ethertypes: &BTreeSet<u16>,
+        variant: Variant,
+        samples: u32,
+        unsampled: Arc<OnceLock<String>>,
+    ) -> Result<Self, HybridError> {
         Ok(WithIptables {
             sets: Plan::new(),
             ipset: Ipset::open()?,
             iptables: Iptables::new(variant),
-            tables: Tables::open(hybrid::iptables::RULESET, permitted_ethertypes)?,
+            tables: Tables::open(hybrid::iptables::RULESET, permitted_ethertypes, samples)?,
+            samples,
+            are_samples_taken: false,
+            unsampled,
         })
+    }
+
+    /// Makes the chains as they shall be; without samples where it is they that iptables does not take.
+    fn put_chains_in_force(&mut self) -> Result<[usize; 3], Failure> {
+        let failure = match self.iptables.put_in_force() {
+            Ok(counts) => {
+                self.are_samples_taken = true;
+                return Ok(counts);
+            }
+            Err(failure) if self.are_samples_taken || self.samples == 0 => return Err(failure),
+            Err(failure) => failure,
+        };
+        let Some(reason) = self.iptables.why_not(&sample_rule("probe", self.samples)) else {
+            return Err(failure);
+        };
+        warn!(reason, "what is dropped is not sampled: iptables takes no such rule");
+        self.samples = 0;
+        _ = self.unsampled.set(reason);
+        self.iptables.want_no_samples();
+        self.iptables.read_back()?;
+        self.iptables.put_in_force()
     }
 }
 
@@ -53,9 +89,14 @@ impl Backend for WithIptables {
         self.tables.zones()
     }
 
+    fn forget_drops(&mut self, zones: &BTreeSet<u16>) -> Result<(), Failure> {
+        self.tables.forget_drops(zones)
+    }
+
     fn want(&mut self, changes: Changes<Self::Dialect>) {
         self.sets.want(changes.sets);
         for (key, chain) in changes.chains {
+            let chain = chain.map(|chain| with_samples(&key.name, chain, self.samples));
             self.iptables.want(key, chain);
         }
         for (element, is_wanted) in changes.elements {
@@ -74,7 +115,7 @@ impl Backend for WithIptables {
         let mut sent = Sent::default();
         if self.iptables.is_to_be_changed() {
             self.sets.before_rules(&mut self.ipset)?;
-            let [added, modified, deleted] = self.iptables.put_in_force()?;
+            let [added, modified, deleted] = self.put_chains_in_force()?;
             // iptables over nf_tables has changed it.
             self.tables.note_generation()?;
             sent += Sent { added, modified, deleted, bundles: 1 };

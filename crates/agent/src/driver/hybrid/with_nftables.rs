@@ -25,13 +25,18 @@ pub(super) struct WithNftables {
 }
 
 impl WithNftables {
-    /// Nothing is known.
+    /// Nothing is known; so many dropped packets of each reason shall be sampled a second.
     ///
     /// # Errors
     /// There is no netlink, no right to use it, or the kernel lacks something that rules are made of.
-    pub(super) fn open(permitted_ethertypes: &BTreeSet<u16>, iptables: Variant) -> Result<Self, HybridError> {
+    pub(super) fn open(
+        permitted_ethertypes: &BTreeSet<u16>,
+        iptables: Variant,
+        samples: u32,
+    ) -> Result<Self, HybridError> {
         lacks::none()?;
-        let tables = Tables::open(hybrid::nft::RULESET, permitted_ethertypes)?;
+        let text = hybrid::nft::ruleset(samples);
+        let tables = Tables::open(&text, permitted_ethertypes, samples)?;
         Ok(WithNftables { tables, iptables, is_alone: false })
     }
 
@@ -60,6 +65,10 @@ impl Backend for WithNftables {
 
     fn zones(&self) -> &[(String, u16)] {
         self.tables.zones()
+    }
+
+    fn forget_drops(&mut self, zones: &BTreeSet<u16>) -> Result<(), Failure> {
+        self.tables.forget_drops(zones)
     }
 
     fn want(&mut self, changes: Changes<Self::Dialect>) {

@@ -367,6 +367,7 @@ impl<B: Backend> Worker<B> {
         }
         if !self.new_zones.is_empty() && !self.only_looks {
             self.revocation.flush(&self.new_zones)?;
+            self.backend.forget_drops(&self.new_zones)?;
             self.counts.zones_flushed += self.new_zones.len() as u64;
             self.new_zones.clear();
         }

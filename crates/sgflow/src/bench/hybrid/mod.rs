@@ -187,6 +187,7 @@ impl Bench {
             permitted_ethertypes: BTreeSet::new(),
             compress: false,
             iptables: candidate.iptables(),
+            observe: agent::observe::Options::default(),
         };
         Ok(Bench { scenario, candidate, times, host, setup, policy: scenario.policy(), steps: Vec::new() })
     }

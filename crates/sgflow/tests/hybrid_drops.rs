@@ -1,0 +1,323 @@
+//! `sgflow drops` on hosts with hybrid bridges, under each driver for them: what is dropped is counted by port and reason, samples are told, and
+//! what counts is no drift.
+
+mod common;
+mod documented;
+
+use common::traffic::datagram;
+use common::{Agent, document, eventually, ovs, sgflow, socket, status, stderr, stdout};
+use documented::is_documented;
+use lab::{FailMode, HybridHost, HybridSpec, Ovs};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Command;
+
+const POLICY: &str = r#"
+security_groups:
+- {id: sg-out, security_group_rules: [{id: e, direction: egress, ethertype: IPv4}]}
+- {id: sg-in, security_group_rules: [
+    {id: dns, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 53, port_range_max: 53}]}
+ports:
+- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [sg-out]}
+- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [sg-in]}
+"#;
+
+/// Of p-1, with another source.
+fn spoofed() -> Vec<u8> {
+    datagram([10, 0, 0, 66], 4000, 53)
+}
+
+/// From p-1 to a port of p-2 that no rule is about.
+fn refused(source_port: u16) -> Vec<u8> {
+    datagram([10, 0, 0, 1], source_port, 54)
+}
+
+fn admitted() -> Vec<u8> {
+    datagram([10, 0, 0, 1], 4000, 53)
+}
+
+struct Host {
+    host: HybridHost,
+    ovs: Ovs,
+    kind: &'static str,
+}
+
+impl Host {
+    /// A host with p-1 and p-2.
+    fn start(kind: &'static str) -> Self {
+        let specs = [HybridSpec::new("p-1", 10), HybridSpec::new("p-2", 10)];
+        let host = HybridHost::start(&specs).expect("a host");
+        let ovs = ovs();
+        ovs.add_bridge("br-int", FailMode::Secure).expect("a bridge");
+        drop(
+            ovs.add_dummy_ports("br-int", specs.iter().map(HybridSpec::on_switch).collect()).expect("ports"),
+        );
+        document(&ovs, POLICY);
+        Host { host, ovs, kind }
+    }
+
+    fn agent(&self, more: &[&str]) -> Agent {
+        let driver = match self.kind {
+            "nftables" => vec!["--driver", "nftables"],
+            iptables => vec!["--driver", "iptables_hybrid", "--iptables-variant", iptables],
+        };
+        let agent = Agent::start_on_host(&self.ovs, self.host.netns(), &[&driver[..], more].concat());
+        eventually("converged", || stdout(&status(&self.ovs, &[])).starts_with("converged"));
+        agent
+    }
+
+    fn send(&self, frames: &[Vec<u8>]) {
+        frames.iter().for_each(|frame| self.host.send_from_vm("p-1", frame).expect("sent"));
+    }
+
+    fn drops(&self, more: &[&str]) -> Value {
+        let mut command = sgflow();
+        command.args(["drops", "--json", "--api-socket"]).arg(socket(&self.ovs)).args(more);
+        let output = command.output().expect("sgflow runs");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// What a shell says in the host's namespace.
+    fn run(&self, command: &str) -> String {
+        let lock = self.ovs.rundir().join("xtables.lock");
+        let run = || {
+            Command::new("sh").args(["-c", command]).env("XTABLES_LOCKFILE", lock).output().expect("a shell")
+        };
+        let output = self.host.netns().enter(run).expect("the host's namespace");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        stdout(&output)
+    }
+
+    /// The mark of frames of a device, which has its zone.
+    fn mark(&self, device: &str) -> String {
+        let all = self.run("nft list map bridge sgflow marks");
+        let found =
+            all.split_once(&format!("\"{device}\" : ")).unwrap_or_else(|| panic!("{device} in {all}"));
+        found.1.split([',', ' ']).next().expect("a mark").to_owned()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.ovs.rundir().join("agent.log")
+    }
+}
+
+/// Packets counted for a reason: of all, and of a port.
+fn counted(drops: &Value, port: &str, reason: &str) -> (u64, u64) {
+    let sum = |list: &str, is_its: &dyn Fn(&Value) -> bool| -> u64 {
+        let entries = drops[list].as_array().expect("a list").iter();
+        entries.filter(|one| is_its(one)).map(|one| one["packets"].as_u64().expect("a number")).sum()
+    };
+    (
+        sum("reasons", &|one| one["reason"] == reason),
+        sum("ports", &|one| one["reason"] == reason && one["port"] == port),
+    )
+}
+
+fn are_counted_and_shown(kind: &'static str) {
+    let host = Host::start(kind);
+    let _agent = host.agent(&[]);
+    let none = host.drops(&[]);
+    is_documented("Drops", &none);
+    assert_eq!((&none["samples"], &none["not_sampled"]), (&json!([]), &json!(null)));
+    host.send(&[spoofed(), refused(4000), admitted(), spoofed(), spoofed(), refused(4001)]);
+    let counts = |drops: &Value| (counted(drops, "p-1", "spoofed-ip"), counted(drops, "p-2", "no-rule"));
+    eventually("each is counted at its port, and shown", || {
+        let drops = host.drops(&[]);
+        counts(&drops) == ((3, 3), (2, 2)) && drops["samples"].as_array().is_some_and(|all| all.len() == 5)
+    });
+    let drops = host.drops(&[]);
+    is_documented("Drops", &drops);
+    assert_eq!((&drops["sampled"], &drops["limited"]), (&json!(5), &json!(0)));
+    let of = |port: &str| {
+        drops["ports"].as_array().expect("a list").iter().filter(|one| one["port"] == port).count()
+    };
+    assert_eq!((of("p-1"), of("p-2")), (1, 1), "{drops}");
+    let bytes = |list: &str| {
+        drops[list]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| one["bytes"].as_u64().expect("a number"))
+            .sum::<u64>()
+    };
+    // What pads a frame is gone when the tables of IP see it.
+    let sent = 3 * spoofed().len() as u64 + 2 * (14 + 20 + 8);
+    assert_eq!((bytes("reasons"), bytes("ports")), (sent, sent), "bytes of frames: {drops}");
+    let mut samples = drops["samples"].as_array().expect("a list").clone();
+    for sample in &mut samples {
+        is_documented("DropSample", sample);
+        sample.as_object_mut().expect("an object").remove("time");
+        sample.as_object_mut().expect("an object").remove("number");
+    }
+    samples.sort_by_key(|sample| (sample["port"].to_string(), sample["packet"].to_string()));
+    samples.dedup();
+    let sample = |port: &str, interface: &str, direction: &str, reason: &str, packet: &str| json!({"port": port, "interface": interface, "direction": direction, "reason": reason, "packet": packet});
+    assert_eq!(
+        samples,
+        [
+            sample("p-1", "tapp-1", "egress", "spoofed-ip", "udp 10.0.0.66:4000 -> 10.0.0.2:53"),
+            sample("p-2", "tapp-2", "ingress", "no-rule", "udp 10.0.0.1:4000 -> 10.0.0.2:54"),
+            sample("p-2", "tapp-2", "ingress", "no-rule", "udp 10.0.0.1:4001 -> 10.0.0.2:54"),
+        ]
+    );
+    let of_one = host.drops(&["--port", "tapp-1"]);
+    assert_eq!(counts(&of_one), ((3, 3), (2, 0)));
+}
+
+#[test]
+fn drops_are_counted_and_shown_with_nftables() {
+    are_counted_and_shown("nftables");
+}
+
+#[test]
+fn drops_are_counted_and_shown_with_iptables() {
+    are_counted_and_shown("nft");
+}
+
+#[test]
+fn drops_are_counted_and_shown_with_the_old_iptables() {
+    are_counted_and_shown("legacy");
+}
+
+/// A restart sends nothing, also of what counts by then, and goes on counting.
+fn are_no_drift(kind: &'static str) {
+    let host = Host::start(kind);
+    let agent = host.agent(&[]);
+    host.send(&[spoofed(), refused(4000)]);
+    let is_counted =
+        |drops: &Value| counted(drops, "p-1", "spoofed-ip").1 == 1 && counted(drops, "p-2", "no-rule").1 == 1;
+    eventually("counted", || is_counted(&host.drops(&[])));
+    let since = host.drops(&[])["since"].clone();
+    drop(agent);
+    std::fs::remove_file(host.log_path()).expect("the log of the one before");
+    let agent = host.agent(&[]);
+    agent.wait_for("applied", 1);
+    let nothing = "applied added=0 modified=0 deleted=0 bundles=0";
+    assert_eq!(agent.count("applied"), agent.count(nothing), "{}", agent.log());
+    let drops = host.drops(&[]);
+    assert!(is_counted(&drops) && drops["since"] == since && drops["not_sampled"].is_null(), "{drops}");
+    // What somebody else has taken away is all that is mended when everything is read again.
+    host.run("nft 'delete element bridge sgflow plugs { \"tapp-1\" }'");
+    agent.wait_for("applied added=1 modified=0 deleted=0", 1);
+    assert_eq!(agent.count("applied"), agent.count(nothing) + 1, "{}", agent.log());
+    host.send(&[spoofed()]);
+    eventually("it goes on counting", || counted(&host.drops(&[]), "p-1", "spoofed-ip").1 == 2);
+}
+
+#[test]
+fn what_counts_is_no_drift_with_nftables() {
+    are_no_drift("nftables");
+}
+
+#[test]
+fn what_counts_is_no_drift_with_iptables() {
+    are_no_drift("nft");
+}
+
+/// What somebody else has made of the tables is made anew, and counts go on.
+#[test]
+fn tables_of_another_version_are_brought_to_this_one() {
+    let host = Host::start("nftables");
+    // As the version before said it: chains that drop and say nothing.
+    host.run(
+        "nft -f - <<'END'
+table bridge sgflow {
+	map ports { type ifname : verdict; }
+	set plugs { type ifname; }
+	map marks { type ifname : mark; }
+	chain from-port { drop; }
+	chain prerouting {
+		type filter hook prerouting priority -300; policy accept;
+		iifname vmap @ports
+		iifname \"qvb*\" drop
+	}
+	chain made-0123456789 { }
+}
+END",
+    );
+    let _agent = host.agent(&[]);
+    host.send(&[admitted(), spoofed()]);
+    eventually("counted", || counted(&host.drops(&[]), "p-1", "spoofed-ip") == (1, 1));
+    let emerged = host.host.take_emerged().expect("a look");
+    assert_eq!(emerged.vms.get("p-2").map(Vec::len), Some(1));
+}
+
+/// A zone that another port had before is counted for its owner alone, whoever saw the change.
+#[test]
+fn what_was_dropped_at_a_port_is_not_another_ports() {
+    let mut host = Host::start("nftables");
+    let agent = host.agent(&[]);
+    host.send(&vec![refused(4000); 3]);
+    eventually("counted", || counted(&host.drops(&[]), "p-2", "no-rule").1 == 3);
+    let before = host.mark("tapp-2");
+    drop(agent);
+    host.host.unplug("p-2").expect("it goes");
+    host.ovs.del_port("qvop-2").expect("it goes");
+    let spec = HybridSpec::new("p-3", 10);
+    drop(host.ovs.add_dummy_ports("br-int", vec![spec.on_switch()]).expect("a port"));
+    host.host.plug(&[spec]).expect("a port");
+    document(&host.ovs, &POLICY.replace("id: p-2", "id: p-3"));
+    let _agent = host.agent(&[]);
+    assert_eq!(host.mark("tapp-3"), before, "it has the zone of the one before");
+    assert_eq!(counted(&host.drops(&[]), "p-3", "no-rule").1, 0);
+    host.send(&[refused(4000)]);
+    eventually("its own", || counted(&host.drops(&[]), "p-3", "no-rule").1 == 1);
+}
+
+#[test]
+fn without_samples_all_is_counted_and_nothing_shown() {
+    let host = Host::start("nft");
+    let _agent = host.agent(&["--drops-samples", "0"]);
+    host.send(&[spoofed(), refused(4000)]);
+    eventually("counted", || {
+        let drops = host.drops(&[]);
+        counted(&drops, "p-1", "spoofed-ip").1 == 1 && counted(&drops, "p-2", "no-rule").1 == 1
+    });
+    let drops = host.drops(&[]);
+    assert_eq!((&drops["samples"], &drops["not_sampled"]), (&json!([]), &json!("drops.samples is 0")));
+    let text = host.run("nft list ruleset; iptables-nft-save");
+    assert!(!text.contains("21351"), "{text}");
+}
+
+#[test]
+fn what_is_limited_is_counted() {
+    let host = Host::start("nftables");
+    let _agent = host.agent(&["--drops-samples", "5"]);
+    const SENT: u64 = 2000;
+    for _ in 0..SENT {
+        host.send(&[refused(4000)]);
+    }
+    eventually("every one is counted, and told as sampled or as limited", || {
+        let drops = host.drops(&[]);
+        let of = |key: &str| drops[key].as_u64().expect("a number");
+        counted(&drops, "p-2", "no-rule") == (SENT, SENT) && of("sampled") + of("limited") == SENT
+    });
+    let sampled = host.drops(&[])["sampled"].as_u64().expect("a number");
+    assert!((5..SENT / 10).contains(&sampled), "{sampled}");
+}
+
+#[test]
+fn drops_are_logged() {
+    let host = Host::start("nftables");
+    let path = host.ovs.rundir().join("security.jsonl");
+    let _agent = host.agent(&["--security-log-path", &path.display().to_string()]);
+    host.send(&[refused(4000), refused(4000)]);
+    let lines = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    eventually("a line", || !lines().is_empty());
+    let line = &lines()[0];
+    for (key, value) in [
+        ("event", json!("drop")),
+        ("port", json!("p-2")),
+        ("reason", json!("no-rule")),
+        ("direction", json!("ingress")),
+        ("dst_port", json!(54)),
+        ("groups", json!(["sg-in"])),
+        ("eth_src", json!("fa:16:3e:00:00:01")),
+    ] {
+        assert_eq!(line[key], value, "{key}: {line}");
+    }
+}
