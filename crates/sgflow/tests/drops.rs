@@ -170,8 +170,18 @@ fn what_looks_comes_back_and_goes_with_its_port_and_a_restart_sends_nothing() {
     let ages: Vec<f64> = counters("priority=110").iter().map(|text| age(text)).collect();
     assert!(ages.iter().zip(&ages_before).all(|(now, before)| now > before), "{ages:?} {ages_before:?}");
     assert!(!agent.log().contains("not as it was left"), "{}", agent.log());
+    let meters_after = meters();
 
-    // Somebody takes them away, meters and all.
+    // Somebody takes the meters away: a flow is bound to its meter when it comes, and comes anew.
+    ovs.ofctl(&["-O", "OpenFlow14", "del-meters", "br-int"]).expect("meters go");
+    let young = |text: &String| age(text) < ages[0];
+    eventually("all is bound again", || {
+        _ = drops_json(&ovs, &[]);
+        meters() == meters_after
+            && !counters("priority=110").is_empty()
+            && counters("priority=110").iter().all(young)
+    });
+    // And the flows.
     ovs.ofctl(&["-O", "OpenFlow14", "del-flows", "br-int", "table=128"]).expect("flows go");
     eventually("all is back", || {
         _ = drops_json(&ovs, &[]);

@@ -1,15 +1,15 @@
 //! What happens to frames: what is dropped, counted by port and reason and shown by samples, and the security-group log.
 //!
-//! An observer ([`Observer`], [`HostObserver`]) works beside a driver and never before it: it has a connection of its own to the switch, tasks of its own, and
+//! An observer (`Observer`, `HostObserver`) works beside a driver and never before it: it has a connection of its own to the switch, tasks of its own, and
 //! what it puts into the switch only looks ([`pipeline::Observed`]). Where it fails, nothing is counted by port, and nothing else happens.
 //!
 //! | what | where |
 //! |---|---|
-//! | samples and counts by port | [`book`], pure |
-//! | the log: what is new, what came again, which rule admits it | [`log`] and [`judge`], pure |
-//! | the switch | [`openflow`] |
-//! | hosts with hybrid bridges | [`netfilter`]; what iptables counts: [`rule_counters`], pure |
-//! | files and the journal | [`output`] |
+//! | samples and counts by port | `book`, pure |
+//! | the log: what is new, what came again, which rule admits it | `log` and `judge`, pure |
+//! | the switch | `openflow` |
+//! | hosts with hybrid bridges | `netfilter`; what iptables counts: `rule_counters`, pure |
+//! | files and the journal | `output` |
 
 mod book;
 mod frame;

@@ -33,7 +33,7 @@ use crate::driver::SINCE;
 /// A question is answered with counters that are no older.
 const FRESH: Duration = Duration::from_millis(500);
 /// How often the security-group log is told of what came again and what was limited.
-const TICK: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_secs(10);
 /// So many bytes of a dropped packet are asked for.
 const SAMPLE: u32 = 128;
 /// The addresses and the ethertype of a frame, which the kernel does not count.
@@ -61,6 +61,8 @@ enum Order {
     Local(PortId, Option<Devices>),
     Drops(DropsQuery, oneshot::Sender<Drops>),
     Seen(Vec<Logged>),
+    /// Nothing is heard of the log any more.
+    Deaf,
     End,
 }
 
@@ -178,12 +180,17 @@ fn listen(mut log: Log, orders: &Sender<Order>) {
         }
         match read {
             Ok(true) => {}
-            Ok(false) => return,
+            Ok(false) => break,
             // Those that nobody read in time are limited, too.
             Err(error) if error.is_overrun() => {}
-            Err(error) => return warn!(%error, "the kernel's log cannot be read any more"),
+            Err(error) => {
+                warn!(%error, "the kernel's log cannot be read; it is opened anew");
+                break;
+            }
         }
     }
+    // Without a receiver nobody wants to hear of it.
+    _ = orders.send(Order::Deaf);
 }
 
 /// A counter of the kernel's.
@@ -219,30 +226,23 @@ struct Account {
     last: Count,
     /// Before it began anew.
     kept: Count,
-    /// What of `last` was another's.
-    skipped: Count,
 }
 
 impl Account {
     fn read(&mut self, now: Count) {
         if now.packets < self.last.packets {
-            (self.kept, self.skipped) = (self.value(), Count::default());
+            self.kept = self.value();
         }
         self.last = now;
     }
 
     fn value(&self) -> Count {
-        Count {
-            packets: (self.kept.packets + self.last.packets).saturating_sub(self.skipped.packets),
-            bytes: (self.kept.bytes + self.last.bytes).saturating_sub(self.skipped.bytes),
-        }
+        Count { packets: self.kept.packets + self.last.packets, bytes: self.kept.bytes + self.last.bytes }
     }
 
-    /// What it counts from now on is another's.
+    /// What it counts from now on is another's, and from 0: the driver takes the counter away with its owner.
     fn retire(&mut self) -> Count {
-        let value = self.value();
-        (self.kept, self.skipped) = (Count::default(), self.last);
-        value
+        std::mem::take(self).value()
     }
 }
 
@@ -284,8 +284,13 @@ impl Watcher {
                 Ok(Order::Local(port, devices)) => self.local(port, devices),
                 Ok(Order::Drops(query, answer)) => self.answer(&query, answer),
                 Ok(Order::Seen(seen)) => seen.into_iter().for_each(|logged| self.see(&logged)),
+                Ok(Order::Deaf) => self.listening.end = None,
                 Err(RecvTimeoutError::Timeout) => self.read(),
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Also while samples come without a pause.
+            if self.log.is_some() && self.read_at.is_none_or(|at| at.elapsed() >= TICK) {
+                self.read();
             }
             if let Some(log) = &mut self.log {
                 log.tick(self.book.limited());
@@ -539,9 +544,9 @@ mod tests {
         assert_eq!(account.retire(), count(9));
         assert_eq!(account.value(), count(0));
         account.read(count(3));
-        assert_eq!(account.value(), count(1));
+        assert_eq!(account.value(), count(3));
         account.read(count(1));
-        assert_eq!(account.value(), count(2));
+        assert_eq!(account.value(), count(4));
     }
 
     #[test]

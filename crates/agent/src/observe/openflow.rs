@@ -79,6 +79,8 @@ pub(super) struct Eye {
     base: Option<Sum>,
     /// What they counted while connections lasted that are over.
     before: Sum,
+    /// What they had counted when they were read last.
+    last: Sum,
     /// Of admitted first packets: counted by the flows when this began to look, and samples since.
     admitted: u64,
     /// What the log has been told of what was limited: dropped, admitted.
@@ -119,6 +121,7 @@ impl Eye {
             changes: Vec::new(),
             base: None,
             before: Sum::default(),
+            last: Sum::default(),
             admitted: 0,
             told: (0, 0),
             asked_at: None,
@@ -159,13 +162,18 @@ impl Eye {
             debug!(reason = %lost, "what is dropped cannot be looked at");
             self.book.not_sampled = Some(format!("the switch: {lost}"));
             let retry = sleep(wait);
-            wait = (wait * 2).min(LONGEST_RETRY);
+            // Where nobody listens, somebody does in a moment, and has flows whose meters are gone perhaps.
+            wait = if lost.of_error().is_some() { (wait * 2).min(LONGEST_RETRY) } else { RETRY };
             tokio::pin!(retry);
             loop {
                 tokio::select! {
                     () = &mut retry => break,
                     order = orders.recv() => match order {
-                        Some(order) => self.hear_blind(order),
+                        // What is to be changed is seen when there is a switch again.
+                        Some(order) => {
+                            self.hear_blind(order);
+                            self.changes.clear();
+                        }
                         None => return,
                     },
                 }
@@ -193,18 +201,14 @@ impl Eye {
             }
         }
         if !is_bound {
-            // A flow is bound to its meter when it comes: those that came without it are not limited (ovs-vswitchd 3.1).
-            let gone: Vec<FlowMod> =
-                held.iter().map(|observed| FlowMod::delete_strict(&observed.flow().key())).collect();
-            sight.send(&gone).await?;
-            held.clear();
+            sight.forget(&mut held).await?;
         }
         self.mend(&held);
         self.settle(&sight).await?;
         let counts = &self.book.counts;
         self.before =
             Sum { drops: signed(counts.could_be_sampled), admitted: signed(counts.could_be_logged) };
-        self.base = None;
+        (self.base, self.last) = (None, Sum::default());
         self.reckon(&sight.read().await?);
         self.book.not_sampled = match self.options.samples {
             0 if !self.wants_dropped() => Some("drops.samples is 0".to_owned()),
@@ -401,6 +405,7 @@ impl Eye {
             *self.retired.entry(reason.name()).or_default() += count;
             if let Some(base) = &mut self.base {
                 base.drops -= signed(count.packets);
+                self.last.drops -= signed(count.packets);
             }
             self.forgo(Observed::PortDrops(ofport, reason));
         }
@@ -507,7 +512,11 @@ impl Eye {
             .map(|(pair, _)| *pair)
             .collect();
         self.retire(|pair| idle.contains(&pair));
-        self.mend(&sight.held(&entries));
+        let mut held = sight.held(&entries);
+        if !self.set_meters(&sight.client).await? {
+            sight.forget(&mut held).await?;
+        }
+        self.mend(&held);
         self.settle(sight).await?;
         if let Some((log, output)) = &mut self.log {
             for line in log.tick(self.began.elapsed(), since_epoch()) {
@@ -553,11 +562,27 @@ impl Eye {
                 *ports.entry((id.clone(), reason.name())).or_default() += count;
             }
         }
-        let base = *self.base.get_or_insert(sum);
+        let base = self.base.get_or_insert(sum);
+        // Flows that were taken away and came again count anew.
+        for (before, base, last, now) in [
+            (&mut self.before.drops, &mut base.drops, self.last.drops, sum.drops),
+            (&mut self.before.admitted, &mut base.admitted, self.last.admitted, sum.admitted),
+        ] {
+            if now < last {
+                *before += last - *base;
+                *base = 0;
+            }
+        }
+        let base = *base;
+        self.last = sum;
         let counts = &mut self.book.counts;
         counts.reasons = reasons;
         counts.ports = ports;
-        counts.since = since_epoch().as_secs().saturating_sub(oldest);
+        let since = since_epoch().as_secs().saturating_sub(oldest);
+        // Two clocks that are cut to seconds.
+        if counts.since.abs_diff(since) > 2 {
+            counts.since = since;
+        }
         let unsigned = |sum: i64| u64::try_from(sum).unwrap_or(0);
         counts.could_be_sampled = unsigned(self.before.drops + sum.drops - base.drops);
         counts.could_be_logged = unsigned(self.before.admitted + sum.admitted - base.admitted);
@@ -581,6 +606,14 @@ impl Eye {
 }
 
 impl Sight {
+    /// Takes away what is held. A flow is bound to its meter when it comes: what came without it is not limited, and is to come anew (ovs-vswitchd
+    /// 3.1).
+    async fn forget(&self, held: &mut BTreeSet<Observed>) -> Result<(), ClientError> {
+        let gone =
+            std::mem::take(held).into_iter().map(|observed| FlowMod::delete_strict(&observed.flow().key()));
+        self.send(&gone.collect::<Vec<_>>()).await
+    }
+
     /// What is looked at, by these flows.
     fn held(&self, entries: &[FlowEntry]) -> BTreeSet<Observed> {
         entries.iter().filter_map(|entry| Observed::read(&entry.flow)).collect()

@@ -59,7 +59,8 @@ impl DropsSeen {
             }
         };
         self.untold = None;
-        if self.told.as_ref().is_some_and(|(_, told)| told.since != drops.since) {
+        let is_anew = |told: &Drops| told.since != drops.since || drops.sampled < told.sampled;
+        if self.told.as_ref().is_some_and(|(_, told)| is_anew(told)) {
             // Another run of the daemon, with numbers of its own: it was asked for what is after one of the other's.
             *self = DropsSeen::default();
             drops.samples.clear();

@@ -12,7 +12,7 @@ use hybrid::{Devices, Firewall, Plug};
 use policy::{PolicyDelta, PortId};
 use rustix::thread::{MembarrierCommand, membarrier};
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::Failure;
 use super::backend::Backend;
@@ -367,7 +367,10 @@ impl<B: Backend> Worker<B> {
         }
         if !self.new_zones.is_empty() && !self.only_looks {
             self.revocation.flush(&self.new_zones)?;
-            self.backend.forget_drops(&self.new_zones)?;
+            // What was counted is no reason to keep a port closed.
+            if let Err(error) = self.backend.forget_drops(&self.new_zones) {
+                warn!(%error, "what was dropped at the owners of before of zones is told as their new ports'");
+            }
             self.counts.zones_flushed += self.new_zones.len() as u64;
             self.new_zones.clear();
         }

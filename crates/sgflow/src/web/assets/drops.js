@@ -25,7 +25,8 @@ export async function collect() {
     const time = Date.now();
     const packets = Object.fromEntries(answer.reasons.map((drops) => [drops.reason, drops.packets]));
     // Who counts less than before has begun anew.
-    if (Object.entries(series.at(-1)?.packets ?? {}).some(([reason, before]) => (packets[reason] ?? 0) < before)) {
+    if (answer.sampled < (latest?.sampled ?? 0)
+      || Object.entries(series.at(-1)?.packets ?? {}).some(([reason, before]) => (packets[reason] ?? 0) < before)) {
       series.length = 0;
       samples = [];
     }

@@ -19,7 +19,7 @@ const EFFECTS = { closed: "bad", open: "bad", kept: "warn", "left-out": "warn" }
 /** The view and what follows it: `#walk?from=p-1`. */
 function place() {
   const [name, query] = location.hash.slice(1).split("?");
-  return [name in VIEWS ? name : "overview", new URLSearchParams(query ?? "")];
+  return [Object.hasOwn(VIEWS, name) ? name : "overview", new URLSearchParams(query ?? "")];
 }
 
 let seen = null;
