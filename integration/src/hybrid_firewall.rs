@@ -34,6 +34,9 @@ pub struct HybridSetup<'a> {
 
 /// A driver that filters on the bridges of a host.
 pub trait HybridDriver: Sized {
+    /// Whether it counts what is dropped.
+    const COUNTS: bool = true;
+
     /// Starts without a policy: every port is closed as soon as there is one.
     ///
     /// # Errors
@@ -55,6 +58,8 @@ pub trait HybridDriver: Sized {
 pub struct Open;
 
 impl HybridDriver for Open {
+    const COUNTS: bool = false;
+
     fn start(_: HybridSetup<'_>) -> Result<Self, DriverError> {
         Ok(Self)
     }

@@ -90,9 +90,11 @@ pub fn holds_on_hybrid<D: HybridDriver>(path: &Path, page: &str, switch: Switch)
         differences.extend(differences_on_hybrid(&firewall, step)?.iter().map(Difference::to_string));
         count_expected_drops(step, &mut drops);
     }
-    let counted = counted_drops(&firewall)?;
-    if counted != drops {
-        differences.push(format!("dropped: expected {drops:?}, counted {counted:?}"));
+    if D::COUNTS {
+        let counted = counted_drops(&firewall)?;
+        if counted != drops {
+            differences.push(format!("dropped: expected {drops:?}, counted {counted:?}"));
+        }
     }
     if differences.is_empty() { Ok(()) } else { Err(differences.join("\n").into()) }
 }
