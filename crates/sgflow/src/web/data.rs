@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use policy::Policy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -37,6 +37,8 @@ pub(super) struct Page {
     requests: mpsc::Sender<Request>,
     walks: Walks,
     counts: Mutex<Option<(Instant, Counts)>>,
+    /// Who works something out. It is held until that is done, also where nobody waits for it any more.
+    bench: Arc<Semaphore>,
 }
 
 /// How much there is in the policy.
@@ -96,7 +98,13 @@ pub(super) fn router() -> Router<Arc<Page>> {
 
 impl Page {
     pub(super) fn new(config: Config, requests: mpsc::Sender<Request>) -> Self {
-        Page { config, requests, walks: Walks::default(), counts: Mutex::default() }
+        Page {
+            config,
+            requests,
+            walks: Walks::default(),
+            counts: Mutex::default(),
+            bench: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Asks the daemon's loop: nothing if it answers nothing.
@@ -134,17 +142,25 @@ impl Page {
         Some(counts)
     }
 
+    /// Works something out beside what else this thread does, one thing at a time.
+    async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+        let late = |_| Refused::late("it could not be worked out");
+        let place =
+            Arc::clone(&self.bench).acquire_owned().await.map_err(|_| Refused::late("it is ending"))?;
+        let held = move || {
+            let done = work();
+            drop(place);
+            done
+        };
+        spawn_blocking(held).await.map_err(late)
+    }
+
     /// The ids of ports of this host.
     async fn local_ports(&self) -> Result<BTreeSet<String>, Refused> {
         let query = PageQuery { limit: Some(LOCAL_PORTS), ..PageQuery::default() };
         let page = self.ask(|answer| Request::Ports(query, answer)).await?;
         Ok(page.unwrap_or_default().ports.into_iter().map(|port| port.id).collect())
     }
-}
-
-/// Works it out beside what else this thread does.
-async fn work<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
-    spawn_blocking(work).await.map_err(|_| Refused::late("it could not be worked out"))
 }
 
 async fn status(State(page): State<Arc<Page>>) -> Answered<Value> {
@@ -168,13 +184,13 @@ struct Search {
 async fn groups(State(page): State<Arc<Page>>, query: Asked<Search>) -> Answered<FoundGroups> {
     let Query(Search { search }) = query?;
     let policy = page.policy().await?;
-    Ok(Json(work(move || found::groups(&policy, &search)).await?))
+    Ok(Json(page.work(move || found::groups(&policy, &search)).await?))
 }
 
 async fn ports(State(page): State<Arc<Page>>, query: Asked<Search>) -> Answered<FoundPorts> {
     let Query(Search { search }) = query?;
     let (policy, local) = (page.policy().await?, page.local_ports().await?);
-    Ok(Json(work(move || found::ports(&policy, &local, &search)).await?))
+    Ok(Json(page.work(move || found::ports(&policy, &local, &search)).await?))
 }
 
 /// Whose neighbourhood.
@@ -187,14 +203,14 @@ struct Around {
 async fn whole_graph(State(page): State<Arc<Page>>, query: Asked<Around>) -> Answered<Graph> {
     let Query(Around { group }) = query?;
     let policy = page.policy().await?;
-    work(move || graph(&policy, group.as_deref())).await?.map(Json).map_err(Refused::missing)
+    page.work(move || graph(&policy, group.as_deref())).await?.map(Json).map_err(Refused::missing)
 }
 
 async fn judged_matrix(State(page): State<Arc<Page>>, query: Asked<MatrixQuery>) -> Answered<Matrix> {
     let Query(query) = query?;
     let policy = page.policy().await?;
     let settings = crate::explain::judged_by(&page.config);
-    work(move || matrix(&policy, settings, &query)).await?.map(Json).map_err(Refused::bad)
+    page.work(move || matrix(&policy, settings, &query)).await?.map(Json).map_err(Refused::bad)
 }
 
 async fn walk(State(page): State<Arc<Page>>, query: Asked<WalkQuery>) -> Answered<Value> {
