@@ -8,23 +8,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
 
-use common::traffic::{datagram, ends};
+use common::traffic::{SERVICES as POLICY, datagram, ends};
 use common::{apply, document, flows, ovs, sgflow, stderr, stdout};
 use documented::is_printed_as;
 use expect_test::expect;
 use lab::{DummyPort, Ovs};
-
-/// Names and time services of p-2 for everybody, and a log for p-1 alone.
-const POLICY: &str = r#"
-security_groups:
-- {id: sg-out, name: clients, security_group_rules: [{id: e, direction: egress, ethertype: IPv4}]}
-- {id: sg-in, name: servers, security_group_rules: [
-    {id: dns, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 53, port_range_max: 53},
-    {id: log, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 514, port_range_max: 514, remote_group_id: sg-out}]}
-ports:
-- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [sg-out]}
-- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [sg-in]}
-"#;
 
 /// Two connections from p-1 to p-2.
 fn connected() -> (Ovs, DummyPort, DummyPort) {

@@ -9,23 +9,11 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use common::traffic::{datagram, ends};
+use common::traffic::{SERVICES as POLICY, counted, datagram, ends, refused, spoofed};
 use common::{Agent, document, eventually, flows, is_exact, observers, ovs, sgflow, socket, stderr, stdout};
 use documented::is_documented;
 use lab::{DummyPort, Ovs};
 use serde_json::{Value, json};
-
-/// Names for everybody, and a log for p-1's group.
-const POLICY: &str = r#"
-security_groups:
-- {id: sg-out, name: clients, security_group_rules: [{id: e, direction: egress, ethertype: IPv4}]}
-- {id: sg-in, name: servers, security_group_rules: [
-    {id: dns, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 53, port_range_max: 53},
-    {id: log, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 514, port_range_max: 514, remote_group_id: sg-out}]}
-ports:
-- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [sg-out]}
-- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [sg-in]}
-"#;
 
 /// An agent that enforces it, and looks.
 fn looked_at(more: &[&str]) -> (Ovs, DummyPort, DummyPort, Agent) {
@@ -48,28 +36,6 @@ fn drops(ovs: &Ovs, more: &[&str]) -> String {
 
 fn drops_json(ovs: &Ovs, more: &[&str]) -> Value {
     serde_json::from_str(&drops(ovs, &[more, &["--json"]].concat())).expect("JSON")
-}
-
-/// Packets counted for a reason: of all, and of a port.
-fn counted(drops: &Value, port: &str, reason: &str) -> (u64, u64) {
-    let sum = |list: &str, is_its: &dyn Fn(&Value) -> bool| -> u64 {
-        let entries = drops[list].as_array().expect("a list").iter();
-        entries.filter(|one| is_its(one)).map(|one| one["packets"].as_u64().expect("a number")).sum()
-    };
-    (
-        sum("reasons", &|one| one["reason"] == reason),
-        sum("ports", &|one| one["reason"] == reason && one["port"] == port),
-    )
-}
-
-/// From p-1 with another source address.
-fn spoofed() -> Vec<u8> {
-    datagram([10, 0, 0, 66], 4000, 53)
-}
-
-/// From p-1 to a port of p-2 that no rule is about.
-fn refused(source_port: u16) -> Vec<u8> {
-    datagram([10, 0, 0, 1], source_port, 54)
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod common;
 mod documented;
 
-use common::traffic::datagram;
+use common::traffic::{counted, datagram, refused, spoofed};
 use common::{Agent, document, eventually, ovs, sgflow, socket, status, stderr, stdout};
 use documented::is_documented;
 use lab::{FailMode, HybridHost, HybridSpec, Ovs};
@@ -21,16 +21,6 @@ ports:
 - {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [sg-out]}
 - {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [sg-in]}
 "#;
-
-/// Of p-1, with another source.
-fn spoofed() -> Vec<u8> {
-    datagram([10, 0, 0, 66], 4000, 53)
-}
-
-/// From p-1 to a port of p-2 that no rule is about.
-fn refused(source_port: u16) -> Vec<u8> {
-    datagram([10, 0, 0, 1], source_port, 54)
-}
 
 fn admitted() -> Vec<u8> {
     datagram([10, 0, 0, 1], 4000, 53)
@@ -100,18 +90,6 @@ impl Host {
     fn log_path(&self) -> PathBuf {
         self.ovs.rundir().join("agent.log")
     }
-}
-
-/// Packets counted for a reason: of all, and of a port.
-fn counted(drops: &Value, port: &str, reason: &str) -> (u64, u64) {
-    let sum = |list: &str, is_its: &dyn Fn(&Value) -> bool| -> u64 {
-        let entries = drops[list].as_array().expect("a list").iter();
-        entries.filter(|one| is_its(one)).map(|one| one["packets"].as_u64().expect("a number")).sum()
-    };
-    (
-        sum("reasons", &|one| one["reason"] == reason),
-        sum("ports", &|one| one["reason"] == reason && one["port"] == port),
-    )
 }
 
 fn are_counted_and_shown(kind: &'static str) {

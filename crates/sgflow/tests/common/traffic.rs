@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lab::{DummyPort, DummySpec, FailMode, Ovs};
+use serde_json::Value;
 
 /// Ways to admit UDP port 53 of p-1 at p-2, each with the rest of an egress and of an ingress rule.
 pub const BY_ANYBODY: (&str, &str) =
@@ -32,6 +33,18 @@ ports:
 "#
     )
 }
+
+/// Names of p-2 for everybody, and a log for p-1's group.
+pub const SERVICES: &str = r#"
+security_groups:
+- {id: sg-out, name: clients, security_group_rules: [{id: e, direction: egress, ethertype: IPv4}]}
+- {id: sg-in, name: servers, security_group_rules: [
+    {id: dns, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 53, port_range_max: 53},
+    {id: log, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 514, port_range_max: 514, remote_group_id: sg-out}]}
+ports:
+- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [sg-out]}
+- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [sg-in]}
+"#;
 
 /// A bridge with ports p-1 and p-2.
 pub fn ends(ovs: &Ovs) -> (DummyPort, DummyPort) {
@@ -113,4 +126,26 @@ pub fn bombard(sender: &DummyPort, receiver: &DummyPort, is_over: &AtomicBool) -
         sent += admitted.len() + refused.len();
     }
     sent
+}
+
+/// From p-1 with another source address.
+pub fn spoofed() -> Vec<u8> {
+    datagram([10, 0, 0, 66], 4000, 53)
+}
+
+/// From p-1 to a port of p-2 that no rule is about.
+pub fn refused(source_port: u16) -> Vec<u8> {
+    datagram([10, 0, 0, 1], source_port, 54)
+}
+
+/// Packets counted for a reason: of all, and of a port.
+pub fn counted(drops: &Value, port: &str, reason: &str) -> (u64, u64) {
+    let sum = |list: &str, is_its: &dyn Fn(&Value) -> bool| -> u64 {
+        let entries = drops[list].as_array().expect("a list").iter();
+        entries.filter(|one| is_its(one)).map(|one| one["packets"].as_u64().expect("a number")).sum()
+    };
+    (
+        sum("reasons", &|one| one["reason"] == reason),
+        sum("ports", &|one| one["reason"] == reason && one["port"] == port),
+    )
 }
