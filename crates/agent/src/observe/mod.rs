@@ -46,7 +46,7 @@ pub const SAMPLES: u32 = 10;
 /// What is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How many dropped packets a second are sampled; 0: none, and nothing is counted by port.
+    /// How many dropped packets a second are sampled; 0: none, and with Open vSwitch nothing is counted by port.
     pub samples: u32,
     /// The security-group log, if there is one.
     pub log: Option<LogChoice>,
@@ -152,6 +152,7 @@ enum Order {
 #[derive(Debug)]
 pub(crate) struct Observer {
     orders: mpsc::UnboundedSender<Order>,
+    has_log: bool,
 }
 
 impl Observer {
@@ -163,15 +164,18 @@ impl Observer {
         let (orders, ordered) = mpsc::unbounded_channel();
         let settings =
             Settings { permitted_ethertypes: options.permitted_ethertypes.clone(), ..Settings::default() };
+        let has_log = options.log.is_some();
         let eye = openflow::Eye::new(options, settings)?;
         // It ends with the sender.
         tokio::spawn(eye.watch(ordered, target));
-        Ok(Observer { orders })
+        Ok(Observer { orders, has_log })
     }
 
     /// The policy changed.
-    pub(crate) fn policy(&self, delta: PolicyDelta) {
-        self.order(Order::Policy(delta));
+    pub(crate) fn policy(&self, delta: &PolicyDelta) {
+        if self.has_log {
+            self.order(Order::Policy(delta.clone()));
+        }
     }
 
     /// A port came to this host, or is elsewhere on it, or went.

@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 
 use super::book::{Book, Count, Fate, Sighting};
 use super::rule_counters::RuleCounters;
-use super::security_log::SecurityLog;
+use super::security_log::{SecurityLog, Unsampled};
 use super::{Options, frame, since_epoch};
 use crate::api::{Drops, DropsQuery};
 use crate::driver::SINCE;
@@ -84,6 +84,9 @@ impl HostObserver {
         let has_log = options.log.is_some();
         let log = options.log.clone().map(|choice| {
             let permitted_ethertypes = options.permitted_ethertypes.clone();
+            if choice.events.accepts() {
+                warn!("security_log: this driver tells of what is dropped, and not of what is admitted");
+            }
             SecurityLog::start(choice, Settings { permitted_ethertypes, ..Settings::default() })
         });
         let never = match options.drop_rate() {
@@ -293,7 +296,7 @@ impl Watcher {
                 self.read();
             }
             if let Some(log) = &mut self.log {
-                log.tick(self.book.limited());
+                log.tick(Unsampled { dropped: self.book.limited(), accepted: 0 });
             }
         }
     }

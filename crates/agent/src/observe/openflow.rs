@@ -25,12 +25,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::book::{Book, Count, Fate, Sighting};
-use super::judge::Judge;
-use super::log::{Limited, Line, Log};
-use super::output::Output;
-use super::security_log::write_line;
+use super::security_log::{SecurityLog, Unsampled};
 use super::{Options, Order, Place, frame, since_epoch};
-use crate::api::{Drops, DropsQuery, rfc3339_ms};
+use crate::api::{Drops, DropsQuery};
 
 /// How often the counters are read while somebody asks, and the log's.
 const READ: Duration = Duration::from_secs(2);
@@ -42,8 +39,6 @@ const ASKED: Duration = Duration::from_secs(30);
 const FRESH: Duration = Duration::from_millis(500);
 /// How long the switch may take to tell.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often the log is told of what was limited.
-const TELL_LIMITED: Duration = Duration::from_secs(10);
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_secs(2);
 /// That doubles up to this: a switch without meters has none the next time.
@@ -62,9 +57,8 @@ type Pair = (OfPort, DropReason);
 #[derive(Debug)]
 pub(super) struct Eye {
     options: Options,
-    began: Instant,
     book: Book,
-    log: Option<(Log, Output)>,
+    log: Option<SecurityLog>,
     places: BTreeMap<PortId, Place>,
     ports: HashMap<OfPort, PortId>,
     /// What is counted by port, and when it last grew.
@@ -83,8 +77,6 @@ pub(super) struct Eye {
     last: Sum,
     /// Of admitted first packets: counted by the flows when this began to look, and samples since.
     admitted: u64,
-    /// What the log has been told of what was limited: dropped, admitted.
-    told: (u64, u64),
     asked_at: Option<Instant>,
     read_at: Option<Instant>,
 }
@@ -104,12 +96,8 @@ struct Sight {
 
 impl Eye {
     pub(super) fn new(options: Options, settings: Settings) -> io::Result<Self> {
-        let log = options.log.clone().map(|choice| {
-            let output = Output::start(choice.target.clone())?;
-            Ok::<_, io::Error>((Log::new(choice, Judge::new(settings)), output))
-        });
+        let log = options.log.clone().map(|choice| SecurityLog::start(choice, settings));
         let mut eye = Eye {
-            began: Instant::now(),
             book: Book::default(),
             log: log.transpose()?,
             options,
@@ -123,14 +111,13 @@ impl Eye {
             before: Sum::default(),
             last: Sum::default(),
             admitted: 0,
-            told: (0, 0),
             asked_at: None,
             read_at: None,
         };
         if eye.wants_dropped() {
             eye.wanted.extend(DropReason::ALL.iter().map(|reason| Observed::Drops(*reason)));
         }
-        if eye.log.as_ref().is_some_and(|(log, _)| log.wants_all_admitted()) {
+        if eye.log.as_ref().is_some_and(|log| log.log.wants_all_admitted()) {
             eye.wanted.extend(Onwards::ALL.map(|onwards| Observed::Admitted(None, onwards)));
         }
         Ok(eye)
@@ -231,7 +218,7 @@ impl Eye {
                     is_bound = false;
                     (MeterCommand::Add, wanted.clone())
                 }
-                // What names it goes first.
+                // One that no flow names costs nothing.
                 (Some(_), None) | (None, None) => continue,
             };
             client.meter_mod(&MeterMod { command, meter }).await?;
@@ -288,7 +275,7 @@ impl Eye {
 
     /// Has the connections of a port be sampled if the log is about them.
     fn log_port(&mut self, port: &PortId) {
-        let Some((log, _)) = self.log.as_ref().filter(|(log, _)| !log.is_of_all()) else { return };
+        let Some(log) = self.log.as_ref().map(|log| &log.log).filter(|log| !log.is_of_all()) else { return };
         let Some(ofport) = self.places.get(port).map(|place| place.ofport) else { return };
         let is_wanted = log.wants_admitted(port);
         for onwards in Onwards::ALL {
@@ -303,7 +290,6 @@ impl Eye {
         mut sight: Sight,
         orders: &mut mpsc::UnboundedReceiver<Order>,
     ) -> Result<(), ClientError> {
-        let mut told_at = Instant::now();
         loop {
             let read_next =
                 self.read_at.map_or(Duration::ZERO, |at| self.pace().saturating_sub(at.elapsed()));
@@ -315,9 +301,12 @@ impl Eye {
                 news = sight.events.next() => self.see(news?, &sight).await?,
                 () = sleep(read_next) => self.read(&sight).await?,
             }
-            if self.log.is_some() && told_at.elapsed() >= TELL_LIMITED {
-                told_at = Instant::now();
-                self.tell_limited();
+            let unsampled = Unsampled {
+                dropped: self.book.limited(),
+                accepted: self.book.counts.could_be_logged.saturating_sub(self.admitted),
+            };
+            if let Some(log) = &mut self.log {
+                log.tick(unsampled);
             }
         }
     }
@@ -363,9 +352,9 @@ impl Eye {
     }
 
     fn take_policy(&mut self, delta: PolicyDelta) {
-        let Some((log, _)) = &mut self.log else { return };
+        let Some(log) = &mut self.log else { return };
         let mut concerned: BTreeSet<PortId> = delta.ports.iter().map(|(port, _)| port.clone()).collect();
-        if log.goes_by_rules() && !delta.groups.is_empty() {
+        if log.log.goes_by_rules() && !delta.groups.is_empty() {
             // Which group a rule stands in may have changed.
             concerned.extend(self.places.keys().cloned());
         }
@@ -492,11 +481,8 @@ impl Eye {
     }
 
     fn write(&mut self, seen: &Sighting, unix: Duration) {
-        let now = self.began.elapsed();
-        if let Some((log, output)) = &mut self.log
-            && let Some(line) = log.take(seen, now, unix)
-        {
-            write_line(output, &line);
+        if let Some(log) = &mut self.log {
+            log.write(seen, unix);
         }
     }
 
@@ -518,11 +504,6 @@ impl Eye {
         }
         self.mend(&held);
         self.settle(sight).await?;
-        if let Some((log, output)) = &mut self.log {
-            for line in log.tick(self.began.elapsed(), since_epoch()) {
-                write_line(output, &line);
-            }
-        }
         Ok(())
     }
 
@@ -586,22 +567,6 @@ impl Eye {
         let unsigned = |sum: i64| u64::try_from(sum).unwrap_or(0);
         counts.could_be_sampled = unsigned(self.before.drops + sum.drops - base.drops);
         counts.could_be_logged = unsigned(self.before.admitted + sum.admitted - base.admitted);
-    }
-
-    /// Tells the log of what was limited since it was told last.
-    fn tell_limited(&mut self) {
-        let Some((_, output)) = &self.log else { return };
-        let limited = (self.book.limited(), self.book.counts.could_be_logged.saturating_sub(self.admitted));
-        let line = Limited {
-            time: rfc3339_ms(since_epoch()),
-            dropped: limited.0.saturating_sub(self.told.0),
-            accepted: limited.1.saturating_sub(self.told.1),
-            unwritten: output.take_unwritten(),
-        };
-        if (line.dropped, line.accepted, line.unwritten) != (0, 0, 0) {
-            write_line(output, &Line::Limited(line));
-        }
-        self.told = (self.told.0.max(limited.0), self.told.1.max(limited.1));
     }
 }
 

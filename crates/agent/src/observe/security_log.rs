@@ -1,4 +1,4 @@
-//! The security-group log of hosts where drops alone are sampled.
+//! The security-group log at work: what was seen goes in, lines go out.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,34 +16,35 @@ use crate::api::rfc3339_ms;
 
 /// How often the log is told of what was limited.
 const TELL_LIMITED: Duration = Duration::from_secs(10);
+/// How often is looked for what came again: all that is remembered is gone through.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct SecurityLog {
-    log: Log,
+    /// What is told of.
+    pub(super) log: Log,
     output: Output,
     began: Instant,
+    looked_at: Instant,
     told_at: Instant,
-    /// What the log has been told of what was limited.
-    told: u64,
+    told: Unsampled,
+}
+
+/// Packets of which no sample came, since the log began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unsampled {
+    pub(super) dropped: u64,
+    pub(super) accepted: u64,
 }
 
 impl SecurityLog {
     /// # Errors
     /// There is no thread to be had.
     pub(super) fn start(choice: LogChoice, settings: Settings) -> io::Result<Self> {
-        if choice.events.accepts() {
-            warn!("security_log: this driver tells of what is dropped, and not of what is admitted");
-        }
         let output = Output::start(choice.target.clone())?;
-        let now = Instant::now();
-        Ok(SecurityLog {
-            log: Log::new(choice, Judge::new(settings)),
-            output,
-            began: now,
-            told_at: now,
-            told: 0,
-        })
+        let (log, began) = (Log::new(choice, Judge::new(settings)), Instant::now());
+        Ok(SecurityLog { log, output, began, looked_at: began, told_at: began, told: Unsampled::default() })
     }
 
     pub(super) fn policy(&mut self, delta: PolicyDelta) {
@@ -56,30 +57,35 @@ impl SecurityLog {
         }
     }
 
-    /// Tells of what came again, and of how many dropped packets no sample came, of which there are so many by now.
-    pub(super) fn tick(&mut self, limited: u64) {
-        for line in self.log.tick(self.began.elapsed(), since_epoch()) {
-            write_line(&self.output, &line);
+    /// Tells of what came again, and of how many packets no sample came, of which there are so many by now. May be called at any time.
+    pub(super) fn tick(&mut self, unsampled: Unsampled) {
+        if self.looked_at.elapsed() >= LOOK {
+            self.looked_at = Instant::now();
+            for line in self.log.tick(self.began.elapsed(), since_epoch()) {
+                write_line(&self.output, &line);
+            }
         }
         if self.told_at.elapsed() < TELL_LIMITED {
             return;
         }
         self.told_at = Instant::now();
+        let Unsampled { dropped, accepted } = unsampled;
         let line = Limited {
             time: rfc3339_ms(since_epoch()),
-            dropped: limited.saturating_sub(self.told),
-            accepted: 0,
+            dropped: dropped.saturating_sub(self.told.dropped),
+            accepted: accepted.saturating_sub(self.told.accepted),
             unwritten: self.output.take_unwritten(),
         };
-        if (line.dropped, line.unwritten) != (0, 0) {
+        if (line.dropped, line.accepted, line.unwritten) != (0, 0, 0) {
             write_line(&self.output, &Line::Limited(line));
         }
-        self.told = self.told.max(limited);
+        let told = self.told;
+        self.told = Unsampled { dropped: told.dropped.max(dropped), accepted: told.accepted.max(accepted) };
     }
 }
 
 /// A line, as JSON.
-pub(super) fn write_line(output: &Output, line: &Line) {
+fn write_line(output: &Output, line: &Line) {
     match serde_json::to_value(line) {
         Ok(value) => output.write(value),
         Err(error) => warn!(%error, "a line of the security-group log cannot be written as JSON"),

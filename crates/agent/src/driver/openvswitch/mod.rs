@@ -384,7 +384,7 @@ impl Driver for OpenvSwitch {
             mirror.policy(delta.clone());
         }
         if let Some(observer) = &self.observer {
-            observer.policy(delta.clone());
+            observer.policy(&delta);
         }
         self.inbox.push(Event::Policy(delta));
     }
