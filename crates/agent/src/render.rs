@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hybrid::drops::Samples;
 use hybrid::{Devices, Plug};
 use pipeline::{Binding, Config, FlowOp, GenerationPool, GenerationsExhausted, Known, RefusedRule, Renderer};
 use policy::{Policy, PortId};
@@ -55,7 +56,8 @@ pub struct NoHybridDevice {
     interface: String,
 }
 
-/// Renders `policy` for a host with hybrid bridges: a text that nft(8) loads, and the rules that nftables cannot enforce.
+/// Renders `policy` for a host with hybrid bridges: a text that nft(8) loads, and the rules that nftables cannot enforce. So many dropped packets of each
+/// reason are sampled a second (`dropped`), and none that are admitted.
 ///
 /// # Errors
 /// A port is plugged in by an interface of another name.
@@ -63,9 +65,14 @@ pub fn render_nftables(
     policy: &Policy,
     bindings: &Bindings,
     permitted_ethertypes: &BTreeSet<u16>,
-    samples: u32,
+    dropped: u32,
 ) -> Result<(String, Vec<hybrid::RefusedRule>), NoHybridDevice> {
-    Ok(hybrid::nft::script(policy, plugs(bindings)?, permitted_ethertypes, samples))
+    Ok(hybrid::nft::script(
+        policy,
+        plugs(bindings)?,
+        permitted_ethertypes,
+        &Samples { dropped, admitted: None },
+    ))
 }
 
 /// The same for `iptables_hybrid`: texts for ipset(8), iptables-restore(8) and nft(8), and the rules that iptables cannot enforce.
@@ -76,9 +83,14 @@ pub fn render_iptables(
     policy: &Policy,
     bindings: &Bindings,
     permitted_ethertypes: &BTreeSet<u16>,
-    samples: u32,
+    dropped: u32,
 ) -> Result<(String, Vec<hybrid::RefusedRule>), NoHybridDevice> {
-    Ok(hybrid::iptables::script(policy, plugs(bindings)?, permitted_ethertypes, samples))
+    Ok(hybrid::iptables::script(
+        policy,
+        plugs(bindings)?,
+        permitted_ethertypes,
+        &Samples { dropped, admitted: None },
+    ))
 }
 
 fn plugs(bindings: &Bindings) -> Result<Vec<(PortId, Plug)>, NoHybridDevice> {

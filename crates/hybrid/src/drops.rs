@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use crate::admitted::Admitted;
 use crate::bridge::Family;
 use crate::iptables::PREFIX;
 
@@ -17,6 +18,15 @@ pub const COUNTED: &str = "dropped-";
 const ROOM: usize = 65_535;
 /// What iptables reckons a limit in: the number of a second's parts (`XT_LIMIT_SCALE`).
 const IPTABLES_SCALE: u32 = 10_000;
+
+/// What is sampled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Samples {
+    /// So many dropped packets of each reason a second.
+    pub dropped: u32,
+    /// First packets of connections that are admitted.
+    pub admitted: Option<Admitted>,
+}
 
 /// By what is counted at whom.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,7 +111,7 @@ pub fn sample_rule(reason: &str, samples: u32) -> String {
     )
 }
 
-fn burst(samples: u32) -> u32 {
+pub(crate) fn burst(samples: u32) -> u32 {
     // As much as iptables takes (`xt_limit`).
     samples.saturating_mul(2).min(IPTABLES_SCALE)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use policy::{Direction, Ethertype, GroupId, MacAddr, PolicyDelta, Port, PortId, RuleId, SecurityGroup};
 
+use crate::admitted::{self, Admitted, Chosen};
 use crate::bridge::{Element, Standing, elements};
 use crate::device::Devices;
 use crate::dialect::{ChainOf, Dialect, GroupRules, PortChains, RemoteEnd};
@@ -85,6 +86,8 @@ pub(crate) struct Carried {
 /// See the module's documentation. A change costs what it changes.
 #[derive(Debug)]
 pub struct Firewall<D: Dialect = Iptables> {
+    /// Whose connections are sampled, if not everybody's.
+    chosen: Option<Chosen>,
     pub(crate) sets: Sets,
     pub(crate) plugs: BTreeMap<PortId, Plug>,
     /// Filtered local ports that a policy knows.
@@ -114,8 +117,9 @@ pub struct Firewall<D: Dialect = Iptables> {
 
 impl<D: Dialect> Firewall<D> {
     /// No policy, no ports: what remains are the chains that do not depend on them.
-    pub fn new(compress: bool) -> Self {
+    pub fn new(compress: bool, admitted: Option<&Admitted>) -> Self {
         let mut firewall = Firewall {
+            chosen: admitted.and_then(|admitted| admitted.chosen.clone()),
             sets: D::sets(compress),
             plugs: BTreeMap::new(),
             ports: BTreeMap::new(),
@@ -156,7 +160,11 @@ impl<D: Dialect> Firewall<D> {
             let Some(carried) = self.groups.get(id) else { continue };
             self.dirty_groups.insert(id.clone());
             let old = self.sets.group(id);
-            if old.map(|group| group.stateful) != new.as_ref().map(|group| group.stateful) {
+            let has_chosen =
+                |group: &SecurityGroup| self.chosen.as_ref().is_some_and(|chosen| chosen.has_rule_of(group));
+            let concerns =
+                |group: Option<&Arc<SecurityGroup>>| group.map(|group| (group.stateful, has_chosen(group)));
+            if concerns(old) != concerns(new.as_ref()) {
                 self.dirty_ports.extend(carried.ports.iter().cloned());
             }
         }
@@ -261,7 +269,15 @@ impl<D: Dialect> Firewall<D> {
             };
             elements(&plug.devices, standing)
         });
-        self.set_elements(id, wanted.into_iter().flatten().chain(leading).collect());
+        let is_chosen = is_tracked && filtered.is_some_and(|port| self.is_chosen(id, port));
+        let sampled = plug.as_ref().filter(|_| is_chosen).map(|plug| admitted::element(plug.zone));
+        self.set_elements(id, wanted.into_iter().flatten().chain(leading).chain(sampled).collect());
+    }
+
+    /// Whether its connections are sampled, as everybody's are not.
+    fn is_chosen(&self, id: &PortId, port: &Port) -> bool {
+        let groups = port.security_groups.iter().filter_map(|group| self.sets.group(group));
+        self.chosen.as_ref().is_some_and(|chosen| chosen.has(id, port, groups.map(Arc::as_ref)))
     }
 
     /// The port is filtered by these groups.

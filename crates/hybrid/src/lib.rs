@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+pub mod admitted;
 pub mod bridge;
 mod cover;
 mod device;

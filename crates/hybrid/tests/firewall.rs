@@ -6,9 +6,11 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hybrid::bridge::Data;
-use hybrid::bridge::Element;
+use hybrid::admitted::{Admitted, Chosen};
+use hybrid::bridge::{Data, Element, Key};
+use hybrid::drops::Samples;
 use hybrid::iptables::{Chain, ChainKey, HOOKS, Iptables, PREFIX};
+use hybrid::mark;
 use hybrid::nft::{DEPENDS, Match, Nft, NftRule, Then, narrow, ruleset, wide};
 use hybrid::{Admission, Detail, Devices, Dialect, Firewall, FirstPacket, Plug, SetOp};
 use policy::evaluator::{
@@ -100,7 +102,7 @@ impl FitsTogether for Nft {
             }
         }
         let sets: BTreeSet<String> = kernel.sets.iter().flat_map(|set| [narrow(set), wide(set)]).collect();
-        let (mut asked, text) = (BTreeSet::new(), ruleset(10));
+        let (mut asked, text) = (BTreeSet::new(), ruleset(&Samples::default()));
         let is_of_text = |chain: &str| text.contains(&format!("chain {chain} {{"));
         for rule in kernel.chains.values().flatten() {
             match &rule.then {
@@ -133,8 +135,24 @@ fn port_id(port: u8) -> PortId {
     format!("p{port}").as_str().into()
 }
 
+/// Whose connections are sampled.
+fn sampled() -> Admitted {
+    let chosen =
+        Chosen { ports: ["p0".into()].into(), groups: ["g1".into()].into(), rules: ["r2-1".into()].into() };
+    Admitted { rate: 25, chosen: Some(chosen) }
+}
+
+/// Whether the connections of a port are to be sampled; a port without a stateful group has none.
+fn is_sampled(policy: &Policy, port: &PortId) -> bool {
+    let Some(known) = policy.ports.get(port).filter(|known| !known.is_trusted()) else { return false };
+    let groups: Vec<_> = known.security_groups.iter().filter_map(|id| policy.groups.get(id)).collect();
+    let has_rule = || groups.iter().any(|group| group.rules.iter().any(|rule| rule.id.as_str() == "r2-1"));
+    groups.iter().any(|group| group.stateful)
+        && (port.as_str() == "p0" || known.security_groups.contains(&"g1".into()) || has_rule())
+}
+
 fn cold<D: Dialect>(policy: &Policy, local: &BTreeSet<u8>) -> (Firewall<D>, KernelOf<D>) {
-    let mut firewall = Firewall::new(false);
+    let mut firewall = Firewall::new(false, Some(&sampled()));
     firewall.apply_policy(&Policy::diff(&Policy::default(), policy));
     for port in local {
         firewall.plug(&port_id(*port), Some(plug(*port)));
@@ -207,7 +225,7 @@ fn law_admits(evaluator: &Evaluator, port: &PortId, first: &FirstPacket) -> bool
 }
 
 fn is_as_of_a_cold_start<D: FitsTogether>(steps: Vec<Step>) {
-    let mut firewall = Firewall::<D>::new(false);
+    let mut firewall = Firewall::<D>::new(false, Some(&sampled()));
     let mut kernel = empty::<D>();
     let (mut policy, mut local) = (Policy::default(), BTreeSet::new());
     for step in steps {
@@ -234,6 +252,14 @@ fn is_as_of_a_cold_start<D: FitsTogether>(steps: Vec<Step>) {
         assert_eq!(&kernel.chains, firewall.chains());
         let all: BTreeSet<Element> = firewall.elements().cloned().collect();
         assert_eq!(kernel.elements, all);
+        let is_sampled = |port: &&u8| is_sampled(&policy, &port_id(**port));
+        let marks: BTreeSet<Vec<Key>> = local
+            .iter()
+            .filter(is_sampled)
+            .map(|port| vec![Key::Mark(mark::SIGNATURE | u32::from(plug(*port).zone))])
+            .collect();
+        let chosen = all.iter().filter(|element| element.set == "chosen");
+        assert_eq!(chosen.map(|element| element.key.clone()).collect::<BTreeSet<_>>(), marks);
     }
 }
 

@@ -4,11 +4,10 @@
 mod common;
 mod documented;
 
-use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use common::security_log::{CASES, frames, log_path, logged, told, wanted};
 use common::traffic::{SERVICES as POLICY, counted, datagram, ends, refused, spoofed};
 use common::{Agent, document, eventually, flows, is_exact, observers, ovs, sgflow, socket, stderr, stdout};
 use documented::is_documented;
@@ -235,15 +234,6 @@ fn drops_are_followed_as_they_happen() {
     assert_eq!((&sample["port"], &sample["reason"]), (&json!("p-2"), &json!("no-rule")));
 }
 
-fn log_path(ovs: &Ovs) -> PathBuf {
-    ovs.rundir().join("security.jsonl")
-}
-
-fn logged(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
 /// An agent that logs, with these options.
 fn logging(more: &[&str]) -> (Ovs, DummyPort, DummyPort, Agent) {
     let ovs = ovs();
@@ -311,40 +301,10 @@ fn first_packets_are_logged_with_their_rules_and_once() {
 
 #[test]
 fn a_log_is_of_what_it_is_asked_for() {
-    let frames = || [datagram([10, 0, 0, 1], 4000, 53), datagram([10, 0, 0, 1], 4000, 514), refused(4000)];
-    /// Options, and the lines that they are to give.
-    type Case<'a> = (&'a [&'a str], &'a [Told<'a>]);
-    /// Port, event, destination port.
-    type Told<'a> = (&'a str, &'a str, u64);
-    let cases: [Case<'_>; 4] = [
-        (&["--security-log-events", "drop"], &[("p-2", "drop", 54)]),
-        (
-            &["--security-log-ports", "p-2"],
-            &[("p-2", "accept", 53), ("p-2", "accept", 514), ("p-2", "drop", 54)],
-        ),
-        (
-            &["--security-log-groups", "sg-out", "--security-log-events", "accept"],
-            &[("p-1", "accept", 53), ("p-1", "accept", 514), ("p-1", "accept", 54)],
-        ),
-        (&["--security-log-rules", "log"], &[("p-2", "accept", 514)]),
-    ];
-    for (options, expected) in cases {
+    for (options, expected) in CASES {
         let (ovs, sender, _receiver, _agent) = logging(options);
         sender.receive_all(&frames()).expect("the switch takes them");
-        let told = || {
-            let mut told: Vec<(String, String, u64)> = logged(&log_path(&ovs))
-                .iter()
-                .map(|line| {
-                    let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
-                    (text("port"), text("event"), line["dst_port"].as_u64().unwrap_or(0))
-                })
-                .collect();
-            told.sort();
-            told
-        };
-        let mut wanted: Vec<(String, String, u64)> =
-            expected.iter().map(|(port, event, number)| ((*port).into(), (*event).into(), *number)).collect();
-        wanted.sort();
+        let (told, wanted) = (|| told(&log_path(&ovs)), wanted(expected));
         eventually(&format!("{options:?}: {wanted:?}"), || told() == wanted);
         // Nothing else comes: all samples of these frames are there when those of more are.
         sender.receive_all(&[datagram([10, 0, 0, 1], 4001, 514)]).expect("the switch takes it");

@@ -4,13 +4,12 @@
 mod common;
 mod documented;
 
+use common::hybrid_pair::HybridPair;
 use common::traffic::{counted, datagram, refused, spoofed};
-use common::{Agent, document, eventually, ovs, sgflow, socket, status, stderr, stdout};
+use common::{document, eventually};
 use documented::is_documented;
-use lab::{FailMode, HybridHost, HybridSpec, Ovs};
+use lab::HybridSpec;
 use serde_json::{Value, json};
-use std::path::PathBuf;
-use std::process::Command;
 
 const POLICY: &str = r#"
 security_groups:
@@ -26,74 +25,8 @@ fn admitted() -> Vec<u8> {
     datagram([10, 0, 0, 1], 4000, 53)
 }
 
-struct Host {
-    host: HybridHost,
-    ovs: Ovs,
-    kind: &'static str,
-}
-
-impl Host {
-    /// A host with p-1 and p-2.
-    fn start(kind: &'static str) -> Self {
-        let specs = [HybridSpec::new("p-1", 10), HybridSpec::new("p-2", 10)];
-        let host = HybridHost::start(&specs).expect("a host");
-        let ovs = ovs();
-        ovs.add_bridge("br-int", FailMode::Secure).expect("a bridge");
-        drop(
-            ovs.add_dummy_ports("br-int", specs.iter().map(HybridSpec::on_switch).collect()).expect("ports"),
-        );
-        document(&ovs, POLICY);
-        Host { host, ovs, kind }
-    }
-
-    fn agent(&self, more: &[&str]) -> Agent {
-        let driver = match self.kind {
-            "nftables" => vec!["--driver", "nftables"],
-            iptables => vec!["--driver", "iptables_hybrid", "--iptables-variant", iptables],
-        };
-        let agent = Agent::start_on_host(&self.ovs, self.host.netns(), &[&driver[..], more].concat());
-        eventually("converged", || stdout(&status(&self.ovs, &[])).starts_with("converged"));
-        agent
-    }
-
-    fn send(&self, frames: &[Vec<u8>]) {
-        frames.iter().for_each(|frame| self.host.send_from_vm("p-1", frame).expect("sent"));
-    }
-
-    fn drops(&self, more: &[&str]) -> Value {
-        let mut command = sgflow();
-        command.args(["drops", "--json", "--api-socket"]).arg(socket(&self.ovs)).args(more);
-        let output = command.output().expect("sgflow runs");
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    }
-
-    /// What a shell says in the host's namespace.
-    fn run(&self, command: &str) -> String {
-        let lock = self.ovs.rundir().join("xtables.lock");
-        let run = || {
-            Command::new("sh").args(["-c", command]).env("XTABLES_LOCKFILE", lock).output().expect("a shell")
-        };
-        let output = self.host.netns().enter(run).expect("the host's namespace");
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        stdout(&output)
-    }
-
-    /// The mark of frames of a device, which has its zone.
-    fn mark(&self, device: &str) -> String {
-        let all = self.run("nft list map bridge sgflow marks");
-        let found =
-            all.split_once(&format!("\"{device}\" : ")).unwrap_or_else(|| panic!("{device} in {all}"));
-        found.1.split([',', ' ']).next().expect("a mark").to_owned()
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.ovs.rundir().join("agent.log")
-    }
-}
-
 fn are_counted_and_shown(kind: &'static str) {
-    let host = Host::start(kind);
+    let host = HybridPair::start(kind, POLICY);
     let _agent = host.agent(&[]);
     let none = host.drops(&[]);
     is_documented("Drops", &none);
@@ -160,7 +93,7 @@ fn drops_are_counted_and_shown_with_the_old_iptables() {
 
 /// A restart sends nothing, also of what counts by then, and goes on counting.
 fn are_no_drift(kind: &'static str) {
-    let host = Host::start(kind);
+    let host = HybridPair::start(kind, POLICY);
     let agent = host.agent(&[]);
     host.send(&[spoofed(), refused(4000)]);
     let is_counted =
@@ -196,7 +129,7 @@ fn what_counts_is_no_drift_with_iptables() {
 /// What somebody else has made of the tables is made anew, and counts go on.
 #[test]
 fn tables_of_another_version_are_brought_to_this_one() {
-    let host = Host::start("nftables");
+    let host = HybridPair::start("nftables", POLICY);
     // As the version before said it: chains that drop and say nothing.
     host.run(
         "nft -f - <<'END'
@@ -224,7 +157,7 @@ END",
 /// A zone that another port had before is counted for its owner alone, whoever saw the change.
 #[test]
 fn what_was_dropped_at_a_port_is_not_another_ports() {
-    let mut host = Host::start("nftables");
+    let mut host = HybridPair::start("nftables", POLICY);
     let agent = host.agent(&[]);
     host.send(&vec![refused(4000); 3]);
     eventually("counted", || counted(&host.drops(&[]), "p-2", "no-rule").1 == 3);
@@ -245,7 +178,7 @@ fn what_was_dropped_at_a_port_is_not_another_ports() {
 
 #[test]
 fn without_samples_all_is_counted_and_nothing_shown() {
-    let host = Host::start("nft");
+    let host = HybridPair::start("nft", POLICY);
     let _agent = host.agent(&["--drops-samples", "0"]);
     host.send(&[spoofed(), refused(4000)]);
     eventually("counted", || {
@@ -260,7 +193,7 @@ fn without_samples_all_is_counted_and_nothing_shown() {
 
 #[test]
 fn what_is_limited_is_counted() {
-    let host = Host::start("nftables");
+    let host = HybridPair::start("nftables", POLICY);
     let _agent = host.agent(&["--drops-samples", "5"]);
     const SENT: u64 = 2000;
     for _ in 0..SENT {
@@ -273,29 +206,4 @@ fn what_is_limited_is_counted() {
     });
     let sampled = host.drops(&[])["sampled"].as_u64().expect("a number");
     assert!((5..SENT / 10).contains(&sampled), "{sampled}");
-}
-
-#[test]
-fn drops_are_logged() {
-    let host = Host::start("nftables");
-    let path = host.ovs.rundir().join("security.jsonl");
-    let _agent = host.agent(&["--security-log-path", &path.display().to_string()]);
-    host.send(&[refused(4000), refused(4000)]);
-    let lines = || -> Vec<Value> {
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-    };
-    eventually("a line", || !lines().is_empty());
-    let line = &lines()[0];
-    for (key, value) in [
-        ("event", json!("drop")),
-        ("port", json!("p-2")),
-        ("reason", json!("no-rule")),
-        ("direction", json!("ingress")),
-        ("dst_port", json!(54)),
-        ("groups", json!(["sg-in"])),
-        ("eth_src", json!("fa:16:3e:00:00:01")),
-    ] {
-        assert_eq!(line[key], value, "{key}: {line}");
-    }
 }

@@ -137,8 +137,7 @@ impl Log {
 
     /// Whether this log is about every port.
     pub(super) fn is_of_all(&self) -> bool {
-        let LogChoice { ports, groups, rules, .. } = &self.choice;
-        ports.is_empty() && groups.is_empty() && rules.is_empty()
+        self.choice.is_of_all()
     }
 
     /// Whether it depends on where a rule stands.

@@ -29,6 +29,8 @@ use std::io;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hybrid::admitted::{Admitted, Chosen};
+use hybrid::drops::Samples;
 use pipeline::OfPort;
 use policy::evaluator::Settings;
 use policy::{GroupId, PolicyDelta, PortId, RuleId};
@@ -59,6 +61,24 @@ impl Options {
     pub fn drop_rate(&self) -> u32 {
         let logged = self.log.as_ref().filter(|log| log.events != Events::Accept).map_or(0, |log| log.rate);
         logged.max(self.samples)
+    }
+}
+
+impl Options {
+    /// What the kernel is to sample on a host with hybrid bridges.
+    pub(crate) fn kernel_samples(&self) -> Samples {
+        let admitted = self.log.as_ref().filter(|log| log.events.accepts()).map(|log| {
+            let LogChoice { ports, groups, rules, .. } = log.clone();
+            Admitted { rate: log.rate, chosen: (!log.is_of_all()).then_some(Chosen { ports, groups, rules }) }
+        });
+        Samples { dropped: self.drop_rate(), admitted }
+    }
+}
+
+impl LogChoice {
+    /// Whether it is about every port.
+    pub(self) fn is_of_all(&self) -> bool {
+        self.ports.is_empty() && self.groups.is_empty() && self.rules.is_empty()
     }
 }
 

@@ -12,8 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hybrid::Devices;
+use hybrid::admitted;
 use hybrid::bridge::Family;
-use hybrid::drops::{By, COUNTED, GROUP, reasons};
+use hybrid::drops::{By, COUNTED, GROUP, Samples, reasons};
 use hybrid::mark::{FROM_PORT, SIGNATURE, SIGNATURE_MASK, ZONE};
 use nfnetlink::{Log, LogEnd, Logged};
 use nftables::{Data, Nftables, TableId, Value};
@@ -84,24 +85,26 @@ impl HostObserver {
         let has_log = options.log.is_some();
         let log = options.log.clone().map(|choice| {
             let permitted_ethertypes = options.permitted_ethertypes.clone();
-            if choice.events.accepts() {
-                warn!("security_log: this driver tells of what is dropped, and not of what is admitted");
-            }
             SecurityLog::start(choice, Settings { permitted_ethertypes, ..Settings::default() })
         });
-        let never = match options.drop_rate() {
-            0 => Some("drops.samples is 0".to_owned()),
-            _ => not_sampled,
-        };
+        if let Some(reason) = &not_sampled
+            && has_log
+        {
+            warn!(reason, "the security-group log tells of nothing");
+        }
+        let samples = options.kernel_samples();
+        let never = not_sampled.or((samples == Samples::default()).then(no_samples));
         let watcher = Watcher {
             nft: Nftables::open().map_err(io::Error::other)?,
             rules,
             unsampled,
+            samples,
             listening: Listening { never, orders: orders.clone(), end: None },
             book: Book::default(),
             log: log.transpose()?,
             devices: HashMap::new(),
             zones: HashMap::new(),
+            admitted: Admitted::default(),
             ledger: BTreeMap::new(),
             retired: BTreeMap::new(),
             before: None,
@@ -249,7 +252,31 @@ impl Account {
     }
 }
 
+/// First packets that were admitted where the log asks for them.
+#[derive(Debug, Default)]
+struct Admitted {
+    counted: Account,
+    /// What had been counted before any was sampled.
+    before: Option<u64>,
+    sampled: u64,
+}
+
+impl Admitted {
+    fn read(&mut self, now: Count) {
+        self.counted.read(now);
+        self.before.get_or_insert(self.counted.value().packets);
+    }
+
+    /// Of which no sample came.
+    fn limited(&self) -> u64 {
+        let could_be = self.counted.value().packets - self.before.unwrap_or_default();
+        // What the kernel has counted is read later than its samples.
+        could_be.saturating_sub(self.sampled)
+    }
+}
+
 struct Watcher {
+    samples: Samples,
     nft: Nftables,
     rules: Option<RuleReader>,
     unsampled: Arc<OnceLock<String>>,
@@ -261,6 +288,7 @@ struct Watcher {
     /// The ends of the names of devices, by their zone.
     zones: HashMap<u16, String>,
     ledger: BTreeMap<Source, Account>,
+    admitted: Admitted,
     /// What was dropped at the owners of before of zones.
     retired: BTreeMap<&'static str, Count>,
     /// What had been dropped before anything was sampled.
@@ -296,7 +324,7 @@ impl Watcher {
                 self.read();
             }
             if let Some(log) = &mut self.log {
-                log.tick(Unsampled { dropped: self.book.limited(), accepted: 0 });
+                log.tick(Unsampled { dropped: self.book.limited(), accepted: self.admitted.limited() });
             }
         }
     }
@@ -336,7 +364,11 @@ impl Watcher {
         }
         self.reckon();
         let of_rules = || self.unsampled.get().map(|reason| format!("what iptables drops: {reason}"));
-        self.book.not_sampled = self.listening.begin().or_else(of_rules);
+        let not_heard = self.listening.begin();
+        self.book.not_sampled = match self.samples.dropped {
+            0 => Some(no_samples()),
+            _ => not_heard.or_else(of_rules),
+        };
     }
 
     fn read_tables(&mut self) -> Result<(), nftables::Error> {
@@ -359,6 +391,15 @@ impl Watcher {
                     self.ledger.entry(source).or_default().read(count);
                 }
             }
+        }
+        if self.samples.admitted.is_some() {
+            let set = table(Family::Inet).set(admitted::COUNTED).expect("a short name");
+            let packets = match self.nft.counters(&set) {
+                // Nobody has made it yet.
+                Err(error) if error.is_not_found() => 0,
+                counters => counters?.iter().map(|(_, counter)| counter.packets).sum(),
+            };
+            self.admitted.read(Count { packets, bytes: 0 });
         }
         let chains = self.nft.chains(&table(Family::Bridge))?;
         let since =
@@ -434,8 +475,12 @@ impl Watcher {
 
     /// A sample.
     fn see(&mut self, logged: &Logged) {
-        let all = [Family::Bridge, Family::Inet].into_iter().flat_map(reasons);
-        let Some((reason, _)) = all.into_iter().find(|(reason, _)| *reason == logged.prefix) else { return };
+        let mut all = [Family::Bridge, Family::Inet].into_iter().flat_map(reasons);
+        let fate = match all.find(|(reason, _)| *reason == logged.prefix) {
+            Some((reason, _)) => Fate::Dropped(reason),
+            None if logged.prefix == admitted::PREFIX => Fate::Admitted,
+            None => return,
+        };
         let Some(read) = frame::read(&logged.frame) else { return };
         let (end, direction) = match self.whose(logged) {
             Some((end, direction)) => (Some(end), Some(direction)),
@@ -446,12 +491,15 @@ impl Watcher {
             interface: end.filter(|_| port.is_some()).map(|end| format!("tap{end}")),
             port,
             direction,
-            fate: Fate::Dropped(reason),
+            fate,
             frame: read,
             length: length(&logged.frame),
         };
         let unix = since_epoch();
-        self.book.take(&seen, reason, unix.as_secs());
+        match fate {
+            Fate::Dropped(reason) => self.book.take(&seen, reason, unix.as_secs()),
+            Fate::Admitted => self.admitted.sampled += 1,
+        }
         if let Some(log) = &mut self.log {
             log.write(&seen, unix);
         }
@@ -469,6 +517,10 @@ impl Watcher {
         }
         Some((self.zones.get(&zone)?.clone(), direction))
     }
+}
+
+fn no_samples() -> String {
+    "drops.samples is 0".to_owned()
 }
 
 fn table(family: Family) -> TableId {

@@ -6,21 +6,20 @@ use std::fmt::Write as _;
 use ipnet::IpNet;
 use policy::{Ethertype, Policy, PortId};
 
-use super::{ChainKey, HOOKS, Iptables, PREFIX, RULESET, Table};
+use super::{ChainKey, HOOKS, Iptables, PREFIX, Table, ruleset};
 use crate::bridge::{self, Element};
-use crate::drops::with_samples;
+use crate::drops::{Samples, with_samples};
 use crate::firewall::{FAMILIES, Firewall, Plug, RefusedRule};
 use crate::sets::SetOp;
 
-/// The texts for a policy and the ports that are plugged in, each behind a comment that names its program, and the rules that they lack. So many
-/// dropped packets of each reason are sampled a second.
+/// The texts for a policy and the ports that are plugged in, each behind a comment that names its program, and the rules that they lack.
 pub fn script(
     policy: &Policy,
     plugs: impl IntoIterator<Item = (PortId, Plug)>,
     permitted_ethertypes: &BTreeSet<u16>,
-    samples: u32,
+    samples: &Samples,
 ) -> (String, Vec<RefusedRule>) {
-    let mut firewall = Firewall::<Iptables>::new(false);
+    let mut firewall = Firewall::<Iptables>::new(false, samples.admitted.as_ref());
     firewall.apply_policy(&Policy::diff(&Policy::default(), policy));
     for (port, plug) in plugs {
         firewall.plug(&port, Some(plug));
@@ -35,10 +34,10 @@ pub fn script(
         };
         _ = writeln!(text, "\n# {tool}-restore --noflush");
         for table in [Table::Raw, Table::Filter] {
-            put_table(&mut text, &firewall, (ethertype, table), samples);
+            put_table(&mut text, &firewall, (ethertype, table), samples.dropped);
         }
     }
-    _ = writeln!(text, "\n# nft -f\n{}\n{RULESET}", bridge::ruleset(samples));
+    _ = writeln!(text, "\n# nft -f\n{}\n{}", bridge::ruleset(samples), ruleset(samples));
     let permitted: Vec<Element> = bridge::permitted(permitted_ethertypes).collect();
     for element in firewall.elements().chain(&permitted) {
         _ = writeln!(text, "add element {} sgflow {} {{ {element} }}", element.family, element.set);

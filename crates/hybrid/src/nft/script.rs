@@ -8,17 +8,18 @@ use policy::{Ethertype, Policy, PortId};
 
 use super::{Nft, NftRule, narrow, ruleset, wide};
 use crate::bridge::{self, Element};
+use crate::drops::Samples;
 use crate::firewall::{Firewall, Plug, RefusedRule};
 use crate::sets::SetOp;
 
-/// The text for a policy and the ports that are plugged in, and the rules that it lacks. So many dropped packets of each reason are sampled a second.
+/// The text for a policy and the ports that are plugged in, and the rules that it lacks.
 pub fn script(
     policy: &Policy,
     plugs: impl IntoIterator<Item = (PortId, Plug)>,
     permitted_ethertypes: &BTreeSet<u16>,
-    samples: u32,
+    samples: &Samples,
 ) -> (String, Vec<RefusedRule>) {
-    let mut firewall = Firewall::<Nft>::new(false);
+    let mut firewall = Firewall::<Nft>::new(false, samples.admitted.as_ref());
     firewall.apply_policy(&Policy::diff(&Policy::default(), policy));
     for (port, plug) in plugs {
         firewall.plug(&port, Some(plug));

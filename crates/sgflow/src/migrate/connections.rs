@@ -68,7 +68,7 @@ pub(super) fn outlook(
     connections: impl IntoIterator<Item = Known>,
     goes_loose: bool,
 ) -> Outlook {
-    let mut firewall: Firewall<Iptables> = Firewall::new(false);
+    let mut firewall: Firewall<Iptables> = Firewall::new(false, None);
     firewall.apply_policy(&Policy::diff(&Policy::default(), policy));
     firewall.plug(&port.id, Some(Plug { devices: devices.clone(), zone: SOME_ZONE }));
     drop(firewall.take());

@@ -2,8 +2,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and takes what it needs")]
 
 pub mod default_group;
+pub mod hybrid_pair;
 pub mod neutron_driver;
 pub mod policy_store;
+pub mod security_log;
 pub mod traffic;
 
 use std::fs;

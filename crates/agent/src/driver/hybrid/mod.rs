@@ -41,6 +41,8 @@ use crate::engine::{Engine, Facts, Health, Report, Status, Waiting};
 use crate::host::{ClosedInterface, HostView, HybridPorts, PortSight};
 use crate::observe::{self, HostObserver, RuleReader, Sources};
 use backend::Backend;
+use hybrid::drops::Samples;
+use hybrid::{Dialect, Firewall};
 use iptables::Iptables;
 pub use iptables::Variant;
 use listing::Show;
@@ -73,20 +75,25 @@ pub struct HybridSetup {
     pub observe: observe::Options,
 }
 
-/// How dropped packets are sampled here.
+/// How packets are sampled here.
 struct Sampling {
-    /// So many a second of each reason.
-    rate: u32,
+    samples: Samples,
     /// Why not, if none are though some shall be.
     not_sampled: Option<String>,
 }
 
 impl Sampling {
     fn of(setup: &HybridSetup) -> Result<Self, HybridError> {
-        let rate = setup.observe.drop_rate();
-        let not_sampled = if rate > 0 { lacks::samples()? } else { None };
-        Ok(Sampling { rate: if not_sampled.is_some() { 0 } else { rate }, not_sampled })
+        let samples = setup.observe.kernel_samples();
+        let not_sampled = if samples == Samples::default() { None } else { lacks::samples()? };
+        let samples = if not_sampled.is_some() { Samples::default() } else { samples };
+        Ok(Sampling { samples, not_sampled })
     }
+}
+
+/// Without a policy, yet.
+fn firewall<D: Dialect>(setup: &HybridSetup, samples: &Samples) -> Firewall<D> {
+    Firewall::new(setup.compress, samples.admitted.as_ref())
 }
 
 /// A driver that cannot be had.
@@ -183,7 +190,7 @@ impl Hybrid {
         let backend = WithIptables::open(
             &setup.permitted_ethertypes,
             setup.iptables,
-            sampling.rate,
+            &sampling.samples,
             Arc::clone(&unsampled),
         )?;
         let variant = setup.iptables;
@@ -191,11 +198,12 @@ impl Hybrid {
             Box::new(move || Iptables::counted(variant).map_err(|failure| failure.to_string()));
         let observer = HostObserver::start(Sources {
             options: setup.observe.clone(),
-            not_sampled: sampling.not_sampled,
+            not_sampled: sampling.not_sampled.clone(),
             unsampled,
             rules: Some(rules),
         })?;
-        Self::with("iptables_hybrid", backend, setup, Some(observer))
+        let firewall = firewall(&setup, &sampling.samples);
+        Self::with("iptables_hybrid", (backend, firewall), setup, Some(observer))
     }
 
     /// Starts, with everything in nftables; which iptables, and whether ipsets are compressed, does not matter. Must be called as
@@ -206,14 +214,15 @@ impl Hybrid {
     pub fn with_nftables(setup: HybridSetup) -> Result<Self, HybridError> {
         send_bridged_packets_to_netfilter()?;
         let sampling = Sampling::of(&setup)?;
-        let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables, sampling.rate)?;
+        let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables, &sampling.samples)?;
         let observer = HostObserver::start(Sources {
             options: setup.observe.clone(),
-            not_sampled: sampling.not_sampled,
+            not_sampled: sampling.not_sampled.clone(),
             unsampled: Arc::default(),
             rules: None,
         })?;
-        Self::with("nftables", backend, setup, Some(observer))
+        let firewall = firewall(&setup, &sampling.samples);
+        Self::with("nftables", (backend, firewall), setup, Some(observer))
     }
 
     /// Starts to look, and changes nothing: [`Hybrid::planned`] says what would be changed. With everything in nftables, or with rules in iptables.
@@ -222,16 +231,16 @@ impl Hybrid {
     /// # Errors
     /// There is no right to look.
     pub fn looking(setup: HybridSetup, has_nftables: bool) -> Result<Self, HybridError> {
-        let (rate, iptables) = (Sampling::of(&setup)?.rate, setup.iptables);
+        let (samples, iptables) = (Sampling::of(&setup)?.samples, setup.iptables);
         match has_nftables {
             true => {
-                let backend = WithNftables::open(&setup.permitted_ethertypes, iptables, rate)?;
-                Self::with("nftables", backend, setup, None)
+                let backend = WithNftables::open(&setup.permitted_ethertypes, iptables, &samples)?;
+                Self::with("nftables", (backend, firewall(&setup, &samples)), setup, None)
             }
             false => {
                 let backend =
-                    WithIptables::open(&setup.permitted_ethertypes, iptables, rate, Arc::default())?;
-                Self::with("iptables_hybrid", backend, setup, None)
+                    WithIptables::open(&setup.permitted_ethertypes, iptables, &samples, Arc::default())?;
+                Self::with("iptables_hybrid", (backend, firewall(&setup, &samples)), setup, None)
             }
         }
     }
@@ -242,18 +251,18 @@ impl Hybrid {
     }
 
     /// Without an observer it only looks.
-    fn with(
+    fn with<B: Backend<Dialect: Send> + Send + 'static>(
         name: &'static str,
-        backend: impl Backend + Send + 'static,
+        (backend, firewall): (B, Firewall<B::Dialect>),
         setup: HybridSetup,
         observer: Option<HostObserver>,
     ) -> Result<Self, HybridError> {
         let only_looks = observer.is_none();
-        let HybridSetup { remote, tls, bridge, compress, .. } = setup;
+        let HybridSetup { remote, tls, bridge, .. } = setup;
         let (orders, ordered) = channel();
         let (sender, reports) = unbounded_channel();
         let state = Arc::new(Mutex::new(State::default()));
-        let mut worker = Worker::new(backend, compress, Arc::clone(&state), sender)?;
+        let mut worker = Worker::new(backend, firewall, Arc::clone(&state), sender)?;
         if only_looks {
             worker.only_look();
         }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hybrid::Devices;
+use hybrid::drops::Samples;
+use hybrid::{Devices, Firewall};
 use ipset::Ipset;
 use policy::{PolicyDelta, PortId};
 use tokio::sync::mpsc::unbounded_channel;
@@ -18,7 +19,7 @@ use super::tables::Tables;
 use super::with_iptables::WithIptables;
 use super::with_nftables::WithNftables;
 use super::worker::{Order, State, Worker};
-use super::{Failure, HybridError, HybridSetup, Sampling, send_bridged_packets_to_netfilter};
+use super::{Failure, HybridError, HybridSetup, Sampling, firewall, send_bridged_packets_to_netfilter};
 use crate::engine::Report;
 use crate::host::Plugging;
 use crate::mirror::Plan;
@@ -51,30 +52,29 @@ pub fn converge_once(
     plugs: &BTreeMap<PortId, Devices>,
 ) -> Result<(), OnceError> {
     send_bridged_packets_to_netfilter()?;
-    let rate = Sampling::of(setup)?.rate;
+    let samples = Sampling::of(setup)?.samples;
     match open(setup)?.hold_rules()? {
         true => {
-            let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables, rate)?;
-            converge(backend, setup, policy, plugs)
+            let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables, &samples)?;
+            converge(backend, firewall(setup, &samples), policy, plugs)
         }
         false => {
             let backend =
-                WithIptables::open(&setup.permitted_ethertypes, setup.iptables, rate, Arc::default())?;
-            converge(backend, setup, policy, plugs)
+                WithIptables::open(&setup.permitted_ethertypes, setup.iptables, &samples, Arc::default())?;
+            converge(backend, firewall(setup, &samples), policy, plugs)
         }
     }
 }
 
-fn converge(
-    backend: impl Backend,
-    setup: &HybridSetup,
+fn converge<B: Backend>(
+    backend: B,
+    firewall: Firewall<B::Dialect>,
     policy: PolicyDelta,
     plugs: &BTreeMap<PortId, Devices>,
 ) -> Result<(), OnceError> {
     let (sender, mut reports) = unbounded_channel();
     let state = Arc::new(Mutex::new(State::default()));
-    let mut worker =
-        Worker::new(backend, setup.compress, Arc::clone(&state), sender).map_err(HybridError::from)?;
+    let mut worker = Worker::new(backend, firewall, Arc::clone(&state), sender).map_err(HybridError::from)?;
     let (orders, ordered) = channel();
     let plugging = |devices: &Devices| Plugging { devices: Some(devices.clone()), elsewhere: None };
     let plugged = plugs.iter().map(|(port, devices)| Order::Plug(port.clone(), plugging(devices)));
@@ -134,5 +134,6 @@ pub fn in_force(setup: &HybridSetup) -> Result<InForce, OnceError> {
 
 /// Not to change anything: whose text it is does not matter.
 fn open(setup: &HybridSetup) -> Result<Tables, HybridError> {
-    Ok(Tables::open(hybrid::iptables::RULESET, &setup.permitted_ethertypes, 0)?)
+    let samples = Samples::default();
+    Ok(Tables::open(&hybrid::iptables::ruleset(&samples), &setup.permitted_ethertypes, &samples)?)
 }

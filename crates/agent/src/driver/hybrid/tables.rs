@@ -12,8 +12,9 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use hybrid::SetOp;
+use hybrid::admitted;
 use hybrid::bridge::{Element, Family};
-use hybrid::drops::{By, COUNTED, reasons};
+use hybrid::drops::{By, COUNTED, Samples, reasons};
 use hybrid::nft::{DEPENDS, Draft, NftRule, narrow, wide};
 use ipnet::IpNet;
 use nftables::{Batch, Chain, ChainId, Name, Nftables, Place as RulePlace, Rule, Set, SetId, TableId};
@@ -71,15 +72,14 @@ struct Read {
 }
 
 impl Tables {
-    /// Nothing is known; what does not depend on ports shall be there, of `text` beside the table of the bridge family, of which so many dropped
-    /// frames of each reason are sampled a second.
+    /// Nothing is known; what does not depend on ports shall be there, of `text` beside the table of the bridge family.
     ///
     /// # Errors
     /// There is no netlink, or no right to use it.
     pub(super) fn open(
         text: &str,
         permitted_ethertypes: &BTreeSet<u16>,
-        samples: u32,
+        samples: &Samples,
     ) -> Result<Self, nftables::Error> {
         let mut tables = Tables {
             nft: Nftables::open()?,
@@ -252,7 +252,7 @@ impl Tables {
         for set in read.iter().flat_map(|read| &read.sets) {
             let name = set.id.name.as_str();
             // What has been counted is nobody's wish.
-            if is_of_a_rule(name) || name.starts_with(COUNTED) {
+            if is_of_a_rule(name) || name.starts_with(COUNTED) || name == admitted::COUNTED {
                 continue;
             }
             let elements = self.nft.elements(&set.id)?;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use hybrid::Changes;
-use hybrid::drops::{sample_rule, with_samples};
+use hybrid::drops::{Samples, sample_rule, with_samples};
 use ipset::Ipset;
 use tracing::warn;
 
@@ -34,22 +34,22 @@ pub(super) struct WithIptables {
 }
 
 impl WithIptables {
-    /// Nothing is known; so many dropped packets of each reason shall be sampled a second. Where iptables takes no rules that do, `unsampled` is told why.
+    /// Nothing is known. Where iptables takes no rules that sample, `unsampled` is told why.
     ///
     /// # Errors
     /// There is no netlink, or no right to use it.
     pub(super) fn open(
         permitted_ethertypes: &BTreeSet<u16>,
         variant: Variant,
-        samples: u32,
+        samples: &Samples,
         unsampled: Arc<OnceLock<String>>,
     ) -> Result<Self, HybridError> {
         Ok(WithIptables {
             sets: Plan::new(),
             ipset: Ipset::open()?,
             iptables: Iptables::new(variant),
-            tables: Tables::open(hybrid::iptables::RULESET, permitted_ethertypes, samples)?,
-            samples,
+            tables: Tables::open(&hybrid::iptables::ruleset(samples), permitted_ethertypes, samples)?,
+            samples: samples.dropped,
             are_samples_taken: false,
             unsampled,
         })

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hybrid::Changes;
+use hybrid::drops::Samples;
 use ipset::Ipset;
 use tracing::debug;
 
@@ -25,14 +26,14 @@ pub(super) struct WithNftables {
 }
 
 impl WithNftables {
-    /// Nothing is known; so many dropped packets of each reason shall be sampled a second.
+    /// Nothing is known.
     ///
     /// # Errors
     /// There is no netlink, no right to use it, or the kernel lacks something that rules are made of.
     pub(super) fn open(
         permitted_ethertypes: &BTreeSet<u16>,
         iptables: Variant,
-        samples: u32,
+        samples: &Samples,
     ) -> Result<Self, HybridError> {
         lacks::none()?;
         let text = hybrid::nft::ruleset(samples);

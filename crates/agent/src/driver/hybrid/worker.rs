@@ -126,18 +126,18 @@ struct Told {
 }
 
 impl<B: Backend> Worker<B> {
-    /// Nothing is known, nobody has given orders.
+    /// Nothing is known, nobody has given orders; `firewall` has no policy yet.
     ///
     /// # Errors
     /// The kernel's connections cannot be reached.
     pub(super) fn new(
         backend: B,
-        compress: bool,
+        firewall: Firewall<B::Dialect>,
         state: Arc<Mutex<State>>,
         reports: UnboundedSender<Report>,
     ) -> Result<Self, conntrack::Error> {
         Ok(Worker {
-            firewall: Firewall::new(compress),
+            firewall,
             backend,
             revocation: Revocation::open()?,
             zones: PortZones::default(),
