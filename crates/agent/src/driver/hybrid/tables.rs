@@ -52,6 +52,9 @@ pub(super) struct Tables {
     dirty: BTreeSet<SetId>,
     chains: Tracker<Name, Vec<Encoded>>,
     rules: usize,
+    /// How many sets of members, narrow and wide ones, there shall be, and how many members in all of them.
+    member_sets: usize,
+    members: usize,
     /// The text's rules are there as they were made.
     is_made: bool,
     /// Of anybody's tables, as they are known.
@@ -88,6 +91,8 @@ impl Tables {
             dirty: BTreeSet::new(),
             chains: Tracker::new(),
             rules: 0,
+            member_sets: 0,
+            members: 0,
             is_made: false,
             generation: None,
             is_just_read: false,
@@ -125,31 +130,40 @@ impl Tables {
         match op {
             SetOp::Create { set, ethertype } => {
                 for name in [narrow(&set), wide(&set)] {
-                    let held = self.members(&name, ethertype);
-                    held.is_wanted = true;
+                    let held = self.members_of(&name, ethertype);
+                    let is_new = !std::mem::replace(&mut held.is_wanted, true);
+                    self.member_sets += usize::from(is_new);
                 }
             }
             SetOp::Destroy { set } => {
                 for name in [narrow(&set), wide(&set)] {
                     let id = set_id(Family::Inet, &name);
-                    if let Some(held) = self.sets.get_mut(&id) {
+                    if let Some(held) = self.sets.get_mut(&id).filter(|held| held.is_wanted) {
+                        self.member_sets -= 1;
+                        self.members -= held.elements.desired_count();
                         held.unwant();
                     }
                     self.dirty.insert(id);
                 }
             }
             SetOp::Add { set, net } => {
-                self.members(&set_for(&set, net), Ethertype::of(&net))
-                    .elements
-                    .want(encode::member(net), None);
+                let (held, member) =
+                    (self.members_of(&set_for(&set, net), Ethertype::of(&net)), encode::member(net));
+                let is_new = held.elements.desired(&member).is_none();
+                held.elements.want(member, None);
+                self.members += usize::from(is_new);
             }
             SetOp::Remove { set, net } => {
-                self.members(&set_for(&set, net), Ethertype::of(&net)).elements.unwant(encode::member(net));
+                let (held, member) =
+                    (self.members_of(&set_for(&set, net), Ethertype::of(&net)), encode::member(net));
+                let was_there = held.elements.desired(&member).is_some();
+                held.elements.unwant(member);
+                self.members -= usize::from(was_there);
             }
         }
     }
 
-    fn members(&mut self, name: &str, ethertype: Ethertype) -> &mut HeldSet {
+    fn members_of(&mut self, name: &str, ethertype: Ethertype) -> &mut HeldSet {
         let id = set_id(Family::Inet, name);
         self.dirty.insert(id.clone());
         self.sets.entry(id).or_insert_with(|| HeldSet::of_members(name, ethertype))
@@ -174,16 +188,12 @@ impl Tables {
 
     /// How many sets of members, narrow and wide ones, and how many rules that depend on ports there shall be.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let sets =
-            self.sets.iter().filter(|(id, held)| held.is_wanted && of_members(id.name.as_str()).is_some());
-        (sets.count(), self.rules)
+        (self.member_sets, self.rules)
     }
 
     /// How many sets of members there are to be, and how many elements in them.
     pub(super) fn member_sets(&self) -> (usize, usize) {
-        let wanted =
-            self.sets.iter().filter(|(id, held)| held.is_wanted && of_members(id.name.as_str()).is_some());
-        wanted.fold((0, 0), |(sets, members), (_, held)| (sets + 1, members + held.elements.desired_count()))
+        (self.member_sets, self.members)
     }
 
     /// How many elements the sets of these members are to hold, which have no limit.
@@ -640,5 +650,38 @@ fn nft(text: &str) -> Result<(), Failure> {
     match output.status.success() {
         true => Ok(()),
         false => Err(Failure::other("nft", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_follow_what_is_wanted_of_sets() {
+        let mut tables = Tables::open("", &BTreeSet::new(), &Samples::default()).unwrap();
+        let (set, ethertype) = ("NIPv4a".to_owned(), Ethertype::Ipv4);
+        let create = || SetOp::Create { set: set.clone(), ethertype };
+        let add = |net: &str| SetOp::Add { set: set.clone(), net: net.parse().unwrap() };
+        let remove = |net: &str| SetOp::Remove { set: set.clone(), net: net.parse().unwrap() };
+        let destroy = || SetOp::Destroy { set: set.clone() };
+        let steps = [
+            (create(), (2, 0)),
+            (create(), (2, 0)),
+            (add("10.0.0.1/32"), (2, 1)),
+            (add("10.0.0.1/32"), (2, 1)),
+            (add("10.1.0.0/16"), (2, 2)),
+            (remove("10.0.0.2/32"), (2, 2)),
+            (remove("10.0.0.1/32"), (2, 1)),
+            (destroy(), (0, 0)),
+            (destroy(), (0, 0)),
+            (create(), (2, 0)),
+            (add("10.1.0.0/16"), (2, 1)),
+        ];
+        for (op, expected) in steps {
+            let said = format!("{op:?}");
+            tables.want_members(op);
+            assert_eq!(tables.member_sets(), expected, "{said}");
+        }
     }
 }
