@@ -44,6 +44,8 @@ const EXCHANGE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long a client may ask us to wait, in seconds.
 const LONGEST_WAIT: u16 = 60;
+/// Whole policies that are copied and written as documents at a time: each may take as much memory again as the policy does.
+const POLICIES: usize = 2;
 /// A change is not larger: 200,000 members and as many rules.
 const CHANGE_BYTES: usize = 64 << 20;
 /// A change of what is logged is not larger.
@@ -114,6 +116,7 @@ impl Server {
             .route("/v1/neutron-driver", get(driver_state).post(change))
             .route("/v1/log", get(log_state).put(change_log))
             .layer(Extension(log))
+            .layer(Extension(Policies(Arc::new(Semaphore::new(POLICIES)))))
             .with_state(requests);
         let places = Arc::new(Semaphore::new(CLIENTS));
         let users = Users::default();
@@ -201,6 +204,10 @@ async fn exchange(stream: UnixStream, peer: UCred, router: Router) {
 
 #[derive(Clone, Copy)]
 struct Peer(UCred);
+
+/// Places for those who are given whole policies.
+#[derive(Clone)]
+struct Policies(Arc<Semaphore>);
 
 /// Until when a client is served.
 #[derive(Clone)]
@@ -358,15 +365,23 @@ async fn groups(
 async fn policy(
     State(requests): State<mpsc::Sender<Request>>,
     Extension(Peer(peer)): Extension<Peer>,
+    Extension(Policies(places)): Extension<Policies>,
 ) -> Result<Json<Value>, Refusal> {
     may(peer, may_read, GROUP).await?;
+    let place = places.acquire_owned().await.map_err(|_| Refusal::late())?;
     let policy = ask(&requests, Request::Policy, ANSWER).await?.ok_or_else(Refusal::no_datapath)?;
     let none = || {
         let reason = "there is no policy yet: its source has said nothing; what was in force stays";
         Refusal::new(StatusCode::NOT_FOUND, "agent", "policy", reason)
     };
     let policy = policy.ok_or_else(none)?;
-    let written = tokio::task::spawn_blocking(move || document_of(&policy)).await;
+    let write = move || {
+        let document = document_of(&policy);
+        // Not before it is written, whether somebody waits for it or not.
+        drop(place);
+        document
+    };
+    let written = tokio::task::spawn_blocking(write).await;
     written.map(Json).map_err(|_| Refusal::late())
 }
 
@@ -436,4 +451,42 @@ async fn change(
         Applied::Pending => StatusCode::ACCEPTED,
     };
     Ok((code, Json(answer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::client;
+
+    #[tokio::test]
+    async fn so_many_whole_policies_are_asked_for_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        let server = Server::bind(&path).await.unwrap();
+        let (requests, mut asked) = mpsc::channel(16);
+        tokio::spawn(server.serve(requests, Arc::new(LogFilter::new("info", |_| Ok(())))));
+        let clients: Vec<_> = (0..POLICIES + 3)
+            .map(|_| {
+                let path = path.clone();
+                tokio::spawn(async move { client::policy(&path).await })
+            })
+            .collect();
+        let mut waiting = Vec::new();
+        while waiting.len() < POLICIES {
+            waiting.push(asked.recv().await.unwrap());
+        }
+        // The others have come by now, and wait.
+        assert!(timeout(Duration::from_millis(300), asked.recv()).await.is_err());
+        for _ in 0..clients.len() {
+            let request = match waiting.pop() {
+                Some(request) => request,
+                None => asked.recv().await.unwrap(),
+            };
+            let Request::Policy(answer) = request else { panic!("{request:?}") };
+            answer.send(Some(policy::Policy::default())).unwrap();
+        }
+        for client in clients {
+            client.await.unwrap().unwrap();
+        }
+    }
 }
