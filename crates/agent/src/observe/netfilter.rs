@@ -37,6 +37,8 @@ const FRESH: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_secs(10);
 /// So many bytes of a dropped packet are asked for.
 const SAMPLE: u32 = 128;
+/// So many reads of the kernel's log may wait to be taken in, while counters are read; of more it is as if nobody had read them in time.
+const WAITING: usize = 1024;
 /// The addresses and the ethertype of a frame, which the kernel does not count.
 const LINK_HEADER: u64 = 14;
 
@@ -61,7 +63,8 @@ enum Order {
     Policy(PolicyDelta),
     Local(PortId, Option<Devices>),
     Drops(DropsQuery, oneshot::Sender<Drops>),
-    Seen(Vec<Logged>),
+    /// Packets of the log, and one of [`WAITING`] places until they are taken in.
+    Seen(Vec<Logged>, Arc<()>),
     /// Nothing is heard of the log any more.
     Deaf,
     End,
@@ -178,10 +181,12 @@ impl Listening {
 
 /// Hands on what comes, until it ends or nobody takes it.
 fn listen(mut log: Log, orders: &Sender<Order>) {
+    let places = Arc::new(());
     loop {
         let mut seen = Vec::new();
         let read = log.read(|logged| seen.push(logged));
-        if !seen.is_empty() && orders.send(Order::Seen(seen)).is_err() {
+        let is_room = Arc::strong_count(&places) <= WAITING;
+        if !seen.is_empty() && is_room && orders.send(Order::Seen(seen, Arc::clone(&places))).is_err() {
             return;
         }
         match read {
@@ -314,7 +319,7 @@ impl Watcher {
                 }
                 Ok(Order::Local(port, devices)) => self.local(port, devices),
                 Ok(Order::Drops(query, answer)) => self.answer(&query, answer),
-                Ok(Order::Seen(seen)) => seen.into_iter().for_each(|logged| self.see(&logged)),
+                Ok(Order::Seen(seen, _place)) => seen.into_iter().for_each(|logged| self.see(&logged)),
                 Ok(Order::Deaf) => self.listening.end = None,
                 Err(RecvTimeoutError::Timeout) => self.read(),
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
