@@ -6,10 +6,13 @@ mod documented;
 
 use common::hybrid_pair::HybridPair;
 use common::traffic::{counted, datagram, refused, spoofed};
-use common::{document, eventually};
+use common::{document, eventually, status, stdout};
 use documented::is_documented;
 use lab::HybridSpec;
+
 use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 const POLICY: &str = r#"
 security_groups:
@@ -101,7 +104,7 @@ fn are_no_drift(kind: &'static str) {
     eventually("counted", || is_counted(&host.drops(&[])));
     let since = host.drops(&[])["since"].clone();
     drop(agent);
-    std::fs::remove_file(host.log_path()).expect("the log of the one before");
+    fs::remove_file(host.log_path()).expect("the log of the one before");
     let agent = host.agent(&[]);
     agent.wait_for("applied", 1);
     let nothing = "applied added=0 modified=0 deleted=0 bundles=0";
@@ -206,4 +209,52 @@ fn what_is_limited_is_counted() {
     });
     let sampled = host.drops(&[])["sampled"].as_u64().expect("a number");
     assert!((5..SENT / 10).contains(&sampled), "{sampled}");
+}
+
+/// Under an iptables-restore that first does this in a shell, with the transaction in `$text`.
+fn with_a_restore_that(host: &HybridPair, does: &str) -> String {
+    let directory = host.ovs.rundir().join("bin");
+    fs::create_dir(&directory).expect("a directory");
+    let script =
+        format!("#!/bin/sh\ntext=$(cat)\n{does}\nprintf '%s\\n' \"$text\" | /usr/sbin/${{0##*/}} \"$@\"\n");
+    for tool in ["iptables-nft-restore", "ip6tables-nft-restore"] {
+        let path = directory.join(tool);
+        fs::write(&path, &script).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a program");
+    }
+    format!("{}:{}", directory.display(), std::env::var("PATH").expect("a path"))
+}
+
+fn not_sampled(host: &HybridPair) -> Value {
+    eventually("converged", || stdout(&status(&host.ovs, &[])).starts_with("converged"));
+    host.send(&[spoofed(), refused(4000)]);
+    eventually("counted", || {
+        let drops = host.drops(&[]);
+        counted(&drops, "p-1", "spoofed-ip").1 == 1 && counted(&drops, "p-2", "no-rule").1 == 1
+    });
+    host.drops(&[])["not_sampled"].clone()
+}
+
+#[test]
+fn an_iptables_that_cannot_sample_filters_all_the_same_and_says_so() {
+    let host = HybridPair::start("nft", POLICY);
+    let cannot = "case $text in *NFLOG*) echo 'no such target: NFLOG' >&2; exit 2;; esac";
+    let path = with_a_restore_that(&host, cannot);
+    let _agent = host.agent_with(&[], &[("PATH", &path)]);
+    let reason = "what iptables drops: iptables-nft-restore: no such target: NFLOG";
+    assert_eq!(not_sampled(&host), reason);
+}
+
+/// Whoever fails for another reason fails without samples, too.
+#[test]
+fn an_iptables_that_is_busy_samples_when_it_is_not() {
+    let host = HybridPair::start("nft", POLICY);
+    let busy = host.ovs.rundir().join("busy");
+    fs::write(&busy, "").expect("a file");
+    let is_busy = format!("[ ! -e {} ] || {{ echo 'the lock is held' >&2; exit 4; }}", busy.display());
+    let path = with_a_restore_that(&host, &is_busy);
+    let agent = host.agent_with(&[], &[("PATH", &path)]);
+    agent.wait_for("the lock is held", 1);
+    fs::remove_file(&busy).expect("it is there");
+    assert_eq!(not_sampled(&host), Value::Null);
 }

@@ -31,13 +31,19 @@ impl HybridPair {
 
     /// An agent that enforces it.
     pub fn agent(&self, more: &[&str]) -> Agent {
+        let agent = self.agent_with(more, &[]);
+        eventually("converged", || stdout(&status(&self.ovs, &[])).starts_with("converged"));
+        agent
+    }
+
+    /// One that perhaps cannot, with more of an environment.
+    pub fn agent_with(&self, more: &[&str], environment: &[(&str, &str)]) -> Agent {
         let driver = match self.kind {
             "nftables" => vec!["--driver", "nftables"],
             iptables => vec!["--driver", "iptables_hybrid", "--iptables-variant", iptables],
         };
-        let agent = Agent::start_on_host(&self.ovs, self.host.netns(), &[&driver[..], more].concat());
-        eventually("converged", || stdout(&status(&self.ovs, &[])).starts_with("converged"));
-        agent
+        let arguments = [&driver[..], more].concat();
+        Agent::start_on_host_with(&self.ovs, self.host.netns(), &arguments, environment)
     }
 
     /// From p-1.

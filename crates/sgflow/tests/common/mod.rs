@@ -194,11 +194,16 @@ impl Agent {
 
     /// In another network namespace, that of a host with hybrid bridges.
     pub fn start_on_host(ovs: &Ovs, host: &NetNs, more: &[&str]) -> Self {
+        Self::start_on_host_with(ovs, host, more, &[])
+    }
+
+    /// The same, with more of an environment.
+    pub fn start_on_host_with(ovs: &Ovs, host: &NetNs, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let by = ["nsenter", &format!("--net={}", host.path())];
         // All namespaces have one lock of the old iptables otherwise.
         let lock = ovs.rundir().join("xtables.lock").display().to_string();
         let policy = ovs.rundir().join("policy.yaml");
-        Self::start_by(ovs, &by, &policy, more, &[("XTABLES_LOCKFILE", &lock)])
+        Self::start_by(ovs, &by, &policy, more, &[environment, &[("XTABLES_LOCKFILE", &lock)]].concat())
     }
 
     /// By another program.

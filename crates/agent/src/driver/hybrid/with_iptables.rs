@@ -19,6 +19,9 @@ use crate::api::{KernelSets, SetFill};
 use crate::engine::Sent;
 use crate::mirror::Plan;
 
+/// A rule that any iptables takes.
+const ANY_RULE: &str = "-j RETURN";
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct WithIptables {
@@ -65,6 +68,10 @@ impl WithIptables {
             Err(failure) if self.are_samples_taken || self.samples == 0 => return Err(failure),
             Err(failure) => failure,
         };
+        // What fails whatever it is told, for a lock that somebody holds, is no matter of samples.
+        if self.iptables.why_not(ANY_RULE).is_some() {
+            return Err(failure);
+        }
         let Some(reason) = self.iptables.why_not(&sample_rule("probe", self.samples)) else {
             return Err(failure);
         };
