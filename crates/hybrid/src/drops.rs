@@ -16,6 +16,8 @@ pub const GROUP: u16 = 21351;
 pub const COUNTED: &str = "dropped-";
 /// Whom a set holds at most: more than there are zones for.
 const ROOM: usize = 65_535;
+/// Who has had nothing dropped for so long goes: devices of ports that are gone would fill a set in the end.
+const IDLE: &str = "7d";
 /// What iptables reckons a limit in: the number of a second's parts (`XT_LIMIT_SCALE`).
 const IPTABLES_SCALE: u32 = 10_000;
 
@@ -64,7 +66,10 @@ pub(crate) fn chains(family: Family, samples: u32) -> String {
             By::Device => "ifname",
             By::Mark => "mark",
         };
-        _ = writeln!(text, "\tset {COUNTED}{reason} {{ type {kind}; size {ROOM}; flags dynamic; }}");
+        _ = writeln!(
+            text,
+            "\tset {COUNTED}{reason} {{ type {kind}; size {ROOM}; flags dynamic,timeout; timeout {IDLE}; }}"
+        );
     }
     for (reason, by) in reasons(family) {
         let key = match by {

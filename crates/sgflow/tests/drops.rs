@@ -5,7 +5,8 @@ mod common;
 mod documented;
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use common::security_log::{CASES, frames, log_path, logged, told, wanted};
 use common::traffic::{SERVICES as POLICY, counted, datagram, ends, refused, spoofed};
@@ -297,6 +298,39 @@ fn first_packets_are_logged_with_their_rules_and_once() {
     });
     assert_eq!(of("p-2", "drop", 54), packet(drop, 4000, 54));
     is_exact(&ovs);
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_no_half_of_a_line() {
+    let ovs = ovs();
+    let (sender, _receiver) = ends(&ovs);
+    document(&ovs, POLICY);
+    let small = ovs.rundir().join("small");
+    let path = small.join("security.jsonl").display().to_string();
+    let options = ["--security-log-path", &path, "--security-log-events", "drop"];
+    let agent = Agent::start_with_little_room(&ovs, &small, "4k", &options);
+    is_exact(&ovs);
+    eventually("it looks", || !observers(&ovs).is_empty());
+    let seen = PathBuf::from(format!("/proc/{}/root", agent.child.id())).join(path.trim_start_matches('/'));
+    let told =
+        |from: u16| told(&seen).iter().filter(|(_, event, _)| event == "drop").count() >= usize::from(from);
+    let mut number = 4000;
+    eventually("the disk is full", || {
+        sender.receive_all(&[refused(number)]).expect("the switch takes it");
+        number += 1;
+        agent.count("cannot be written") > 0
+    });
+    let text = std::fs::read_to_string(&seen).expect("a log");
+    assert!(text.len() > 3000 && text.ends_with('\n'), "{text}");
+    let lines = u16::try_from(logged(&seen).len()).expect("few");
+    let wider = ["--mount", "--target", &agent.child.id().to_string(), "mount", "-o", "remount,size=1m"];
+    let remounted = Command::new("nsenter").args(wider).arg(&small).status().expect("nsenter");
+    assert!(remounted.success());
+    eventually("more, of which each is a line of its own", || {
+        sender.receive_all(&[refused(number)]).expect("the switch takes it");
+        number += 1;
+        told(lines + 2)
+    });
 }
 
 #[test]

@@ -75,6 +75,11 @@ fn are_counted_and_shown(kind: &'static str) {
             sample("p-2", "tapp-2", "ingress", "no-rule", "udp 10.0.0.1:4001 -> 10.0.0.2:54"),
         ]
     );
+    let held = host.run("nft list set bridge sgflow dropped-spoofed-ip");
+    assert!(
+        held.contains("\"tapp-1\" counter packets 3 bytes 138 expires 6d"),
+        "a device that is gone does not stay: {held}"
+    );
     let of_one = host.drops(&["--port", "tapp-1"]);
     assert_eq!(counts(&of_one), ((3, 3), (2, 0)));
 }

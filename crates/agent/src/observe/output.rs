@@ -115,8 +115,12 @@ fn to_file(open: &mut Option<File>, path: &Path, line: &Value) -> io::Result<()>
         *open = Some(OpenOptions::new().create(true).append(true).mode(MODE).open(path)?);
     }
     let Some(file) = open else { return Ok(()) };
+    let length = file.metadata()?.len();
     // One write a line: whoever reads along sees no half of one.
-    file.write_all(format!("{line}\n").as_bytes())
+    file.write_all(format!("{line}\n").as_bytes()).inspect_err(|_| {
+        // A disk that is full takes half of one. Where that cannot be taken back nothing else can be done.
+        _ = file.set_len(length);
+    })
 }
 
 /// One datagram an entry, `FIELD=value` a line; JSON has no line breaks but escaped ones.

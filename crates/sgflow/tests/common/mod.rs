@@ -186,6 +186,14 @@ impl Agent {
         Self::start_by(ovs, &[], policy, more, &[])
     }
 
+    /// With a file system of so much room at `path`, which only it sees.
+    pub fn start_with_little_room(ovs: &Ovs, path: &Path, room: &str, more: &[&str]) -> Self {
+        fs::create_dir(path).expect("a directory");
+        let mount = format!("mount -t tmpfs -o size={room} none {} && exec \"$@\"", path.display());
+        let by = ["unshare", "--mount", "sh", "-c", &mount, "sh"];
+        Self::start_by(ovs, &by, &ovs.rundir().join("policy.yaml"), more, &[])
+    }
+
     /// In the network namespace of the switch, as an agent of its host.
     pub fn start_at_home(ovs: &Ovs, more: &[&str]) -> Self {
         let by = ["nsenter", &format!("--net={}", ovs.netns().path())];
