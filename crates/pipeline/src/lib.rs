@@ -47,7 +47,7 @@ pub use names::Name;
 pub use network::NetworkPort;
 pub use numbers::{Generation, GenerationPool, GenerationsExhausted, OfPort, RemoteId, SetId, Vlan, Zone};
 pub use observe::{
-    CONTROLLER, METER_ADMITTED, METER_DROPS, METER_PORT_DROPS, Observed, Onwards, is_enforcing,
+    CONTROLLER, METER_ADMITTED, METER_DROPS, METER_PORT_DROPS, Observed, Onwards, Owner, is_enforcing,
 };
 pub use placement::Binding;
 pub use remote::{RemoteKey, RemoteUse};

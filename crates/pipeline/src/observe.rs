@@ -4,6 +4,7 @@
 //! [`crate::Renderer`] says: the agent comes to want one by what it sees ([`Observed::PortDrops`]), and by what an operator
 //! wants logged.
 
+use policy::PortId;
 use rust_openflow::{Action, CT_INV, CT_NEW, CT_TRK, Controller, Field, Flow, Match};
 
 use crate::cookie::{decode, is_ours};
@@ -30,10 +31,29 @@ const SAMPLE: u16 = 128;
 pub enum Observed {
     /// What is dropped for this reason and counted by none of [`Observed::PortDrops`].
     Drops(DropReason),
-    /// What is dropped for this reason at this port; port 0 is where no local port is concerned.
-    PortDrops(OfPort, DropReason),
+    /// What is dropped for this reason at this port, and whose it was; port 0 is where no local port is concerned.
+    PortDrops(OfPort, Owner, DropReason),
     /// The first packet of each connection that is admitted, of one port or of every one.
     Admitted(Option<OfPort>, Onwards),
+}
+
+/// Who had the OpenFlow port when the flow came, by a digest in its cookie: the switch gives the numbers of ports that went to others, also
+/// while nobody looks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Owner(u32);
+
+impl Owner {
+    /// No port that is known.
+    pub const NOBODY: Owner = Owner(0);
+    /// Bits of a cookie's object.
+    const BITS: u32 = 24;
+
+    /// FNV-1a of 32 bits, folded.
+    pub fn of(port: &PortId) -> Owner {
+        let mix = |hash: u32, octet: &u8| (hash ^ u32::from(*octet)).wrapping_mul(0x0100_0193);
+        let hash = port.as_str().as_bytes().iter().fold(0x811c_9dc5, mix);
+        Owner(((hash >> Self::BITS) ^ (hash & ((1 << Self::BITS) - 1))).max(1))
+    }
 }
 
 /// Which half of the pipeline has admitted it.
@@ -66,7 +86,7 @@ impl Observed {
                 let matches = Match::new().with(register::REASON, reason as u8);
                 flow(about(0), drop::TABLE, drop::SAMPLE, matches, vec![sample(METER_DROPS)])
             }
-            Observed::PortDrops(port, reason) => {
+            Observed::PortDrops(port, owner, reason) => {
                 // A closed port's frames are dropped before a register says whose they are.
                 let field = match reason {
                     DropReason::NoPolicy => Field::InPort,
@@ -74,7 +94,8 @@ impl Observed {
                 };
                 let matches = Match::new().with(field, port).with(register::REASON, reason as u8);
                 let actions = vec![sample(METER_PORT_DROPS)];
-                flow(about(u64::from(port.0)), drop::TABLE, drop::PORT, matches, actions)
+                let object = u64::from(owner.0) << u16::BITS | u64::from(port.0);
+                flow(about(object), drop::TABLE, drop::PORT, matches, actions)
             }
             Observed::Admitted(port, onwards) => {
                 let (value, table) = onwards.step();
@@ -99,13 +120,20 @@ impl Observed {
             DropReason::ALL.iter().copied().find(|reason| u128::from(*reason as u8) == value)
         };
         let port = || u16::try_from(object).ok().map(OfPort);
+        let owned = || {
+            let owner = u32::try_from(object >> u16::BITS).ok()?;
+            Some((OfPort(u16::try_from(object & u64::from(u16::MAX)).ok()?), Owner(owner)))
+        };
         let onwards = || {
             let (value, _) = flow.matches.get(register::NEXT)?;
             Onwards::ALL.into_iter().find(|onwards| u128::from(onwards.step().0) == value)
         };
         let observed = match (flow.table, flow.priority) {
             (drop::TABLE, drop::SAMPLE) => Observed::Drops(reason()?),
-            (drop::TABLE, drop::PORT) => Observed::PortDrops(port()?, reason()?),
+            (drop::TABLE, drop::PORT) => {
+                let (port, owner) = owned()?;
+                Observed::PortDrops(port, owner, reason()?)
+            }
             (next::TABLE, next::LOG_ALL) => Observed::Admitted(None, onwards()?),
             (next::TABLE, next::LOG_PORT) => Observed::Admitted(Some(port()?), onwards()?),
             _ => return None,
@@ -135,10 +163,10 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Observed> {
-        let port = OfPort(7);
+        let (port, owner) = (OfPort(7), Owner::of(&"p-1".into()));
         let drops = DropReason::ALL
             .iter()
-            .flat_map(|reason| [Observed::Drops(*reason), Observed::PortDrops(port, *reason)]);
+            .flat_map(|reason| [Observed::Drops(*reason), Observed::PortDrops(port, owner, *reason)]);
         let admitted = [None, Some(port)]
             .into_iter()
             .flat_map(|port| Onwards::ALL.map(|next| Observed::Admitted(port, next)));

@@ -12,7 +12,7 @@ use common::security_log::{CASES, frames, log_path, logged, told, wanted};
 use common::traffic::{SERVICES as POLICY, counted, datagram, ends, refused, spoofed};
 use common::{Agent, document, eventually, flows, is_exact, observers, ovs, sgflow, socket, stderr, stdout};
 use documented::is_documented;
-use lab::{DummyPort, Ovs};
+use lab::{DummyPort, DummySpec, Ovs};
 use serde_json::{Value, json};
 
 /// An agent that enforces it, and looks.
@@ -159,6 +159,31 @@ fn what_looks_comes_back_and_goes_with_its_port_and_a_restart_sends_nothing() {
     eventually("it is counted no more", || !observers(&ovs).iter().any(|flow| flow.contains("reg5=0x1,")));
     let after = drops_json(&ovs, &[]);
     assert_eq!(after["ports"], json!([]));
+}
+
+/// A number may be another's by the time that somebody looks again.
+#[test]
+fn what_was_dropped_at_a_port_is_not_that_of_who_has_its_number_next() {
+    let (ovs, sender, _receiver, agent) = looked_at(&[]);
+    sender.receive_all(&vec![spoofed(); 3]).expect("the switch takes them");
+    eventually("p-1 is counted", || counted(&drops_json(&ovs, &[]), "p-1", "spoofed-ip").1 > 0);
+    let dropped = counted(&drops_json(&ovs, &[]), "", "spoofed-ip").0;
+    drop(agent);
+    ovs.del_port("tap1").expect("the port goes");
+    let (port_id, tag, ofport) = (Some("p-3".to_owned()), Some(10), Some(1));
+    let next = ovs
+        .add_dummy_port("br-int", DummySpec { port_id, tag, ofport, ..DummySpec::new("tap3") })
+        .expect("a port");
+    document(&ovs, &POLICY.replace("id: p-1", "id: p-3"));
+    let _agent = Agent::start(&ovs);
+    is_exact(&ovs);
+    let look = || drops_json(&ovs, &[]);
+    eventually("it looks", || look()["not_sampled"].is_null());
+    assert_eq!((counted(&look(), "p-3", "spoofed-ip").1, look()["ports"].clone()), (0, json!([])));
+    assert_eq!(counted(&look(), "", "spoofed-ip").0, dropped, "what was dropped stays in the sum");
+    next.receive_all(&vec![spoofed(); 5]).expect("the switch takes them");
+    eventually("its own", || (1..=5).contains(&counted(&look(), "p-3", "spoofed-ip").1));
+    eventually("all of it", || counted(&look(), "", "spoofed-ip").0 == dropped + 5);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::io;
 use std::time::Duration;
 
 use pipeline::{
-    CONTROLLER, DropReason, METER_ADMITTED, METER_DROPS, METER_PORT_DROPS, Observed, OfPort, Onwards, layout,
+    CONTROLLER, DropReason, METER_ADMITTED, METER_DROPS, METER_PORT_DROPS, Observed, OfPort, Onwards, Owner,
+    layout,
 };
 use policy::evaluator::Settings;
 use policy::{Direction, PolicyDelta, PortId};
@@ -53,6 +54,14 @@ const UNKNOWN_RATE: u32 = 100;
 /// A port, by its number, 0 for none, and a reason.
 type Pair = (OfPort, DropReason);
 
+/// What a flow counts by port and reason.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    owner: Owner,
+    count: Count,
+    grown_at: Instant,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Eye {
@@ -61,8 +70,8 @@ pub(super) struct Eye {
     log: Option<SecurityLog>,
     places: BTreeMap<PortId, Place>,
     ports: HashMap<OfPort, PortId>,
-    /// What is counted by port, and when it last grew.
-    pairs: BTreeMap<Pair, (Count, Instant)>,
+    /// What is counted by port.
+    pairs: BTreeMap<Pair, Counted>,
     /// What flows had counted that are gone.
     retired: BTreeMap<&'static str, Count>,
     /// What the switch is to hold.
@@ -177,15 +186,12 @@ impl Eye {
         client.set_controller_id(CONTROLLER).await?;
         let is_bound = self.set_meters(&client).await?;
         let sight = Sight { client, events };
-        let mut held = sight.held(&sight.read().await?);
-        let now = Instant::now();
-        for observed in &held {
-            if let Observed::PortDrops(port, reason) = observed
-                && self.wants_dropped()
-            {
-                self.pairs.entry((*port, *reason)).or_insert((Count::default(), now));
-                self.wanted.insert(*observed);
-            }
+        let entries = sight.read().await?;
+        let mut held = sight.held(&entries);
+        // Later what is not known is what was given up in between.
+        if self.wants_dropped() && self.read_at.is_none() {
+            self.retired.clear();
+            entries.iter().for_each(|entry| self.adopt(entry));
         }
         if !is_bound {
             sight.forget(&mut held).await?;
@@ -202,6 +208,23 @@ impl Eye {
             _ => None,
         };
         Ok(sight)
+    }
+
+    /// Goes on with what a flow counts by port, unless another port has the number by now.
+    fn adopt(&mut self, FlowEntry { flow, stats }: &FlowEntry) {
+        let Some(observed @ Observed::PortDrops(port, owner, reason)) = Observed::read(flow) else { return };
+        if owner == self.owner(port) {
+            let counted = Counted { owner, count: Count::default(), grown_at: Instant::now() };
+            self.pairs.entry((port, reason)).or_insert(counted);
+            self.wanted.insert(observed);
+        } else {
+            *self.retired.entry(reason.name()).or_default() +=
+                Count { packets: stats.packets, bytes: stats.bytes };
+        }
+    }
+
+    fn owner(&self, port: OfPort) -> Owner {
+        self.ports.get(&port).map_or(Owner::NOBODY, Owner::of)
     }
 
     /// Has the meters be as they should; whether they were.
@@ -390,13 +413,13 @@ impl Eye {
     fn retire(&mut self, is_gone: impl Fn(Pair) -> bool) {
         let gone: Vec<Pair> = self.pairs.keys().copied().filter(|pair| is_gone(*pair)).collect();
         for (ofport, reason) in gone {
-            let Some((count, _)) = self.pairs.remove(&(ofport, reason)) else { continue };
+            let Some(Counted { owner, count, .. }) = self.pairs.remove(&(ofport, reason)) else { continue };
             *self.retired.entry(reason.name()).or_default() += count;
             if let Some(base) = &mut self.base {
                 base.drops -= signed(count.packets);
                 self.last.drops -= signed(count.packets);
             }
-            self.forgo(Observed::PortDrops(ofport, reason));
+            self.forgo(Observed::PortDrops(ofport, owner, reason));
         }
     }
 
@@ -443,8 +466,9 @@ impl Eye {
         }
         let pair = (own, reason);
         if !self.pairs.contains_key(&pair) && self.pairs.len() < PAIRS {
-            self.pairs.insert(pair, (Count::default(), Instant::now()));
-            self.want(Observed::PortDrops(own, reason));
+            let owner = self.owner(own);
+            self.pairs.insert(pair, Counted { owner, count: Count::default(), grown_at: Instant::now() });
+            self.want(Observed::PortDrops(own, owner, reason));
         }
         self.settle(sight).await
     }
@@ -494,7 +518,7 @@ impl Eye {
         let idle: BTreeSet<Pair> = self
             .pairs
             .iter()
-            .filter(|(_, (_, grown_at))| now.duration_since(*grown_at) >= IDLE)
+            .filter(|(_, counted)| now.duration_since(counted.grown_at) >= IDLE)
             .map(|(pair, _)| *pair)
             .collect();
         self.retire(|pair| idle.contains(&pair));
@@ -532,13 +556,15 @@ impl Eye {
             if observed.is_some() {
                 sum.drops += signed(count.packets);
             }
-            let Some(Observed::PortDrops(port, reason)) = observed else { continue };
-            if let Some((last, grown_at)) = self.pairs.get_mut(&(port, reason)) {
-                if *last != count {
-                    *grown_at = now;
-                }
-                *last = count;
+            let Some(Observed::PortDrops(port, owner, reason)) = observed else { continue };
+            let Some(counted) = self.pairs.get_mut(&(port, reason)).filter(|counted| counted.owner == owner)
+            else {
+                continue;
+            };
+            if counted.count != count {
+                counted.grown_at = now;
             }
+            counted.count = count;
             if let Some(id) = self.ports.get(&port) {
                 *ports.entry((id.clone(), reason.name())).or_default() += count;
             }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::{
-    Binding, Config, FlowOp, GenerationPool, Known, LAYOUT, NetworkPort, Observed, OfPort, Onwards, Renderer,
-    Vlan, Zone,
+    Binding, Config, FlowOp, GenerationPool, Known, LAYOUT, NetworkPort, Observed, OfPort, Onwards, Owner,
+    Renderer, Vlan, Zone,
 };
 use policy::evaluator::{Datapath, DropReason, Frame, Host, Judgement, Model, Payload, Settings, Verdict};
 use policy::{Policy, PortId};
@@ -211,7 +211,7 @@ fn watched(rendered: &Rendered) -> Tables {
     let some = (0..LOCAL_PORTS).step_by(2).map(|port| OfPort(ofport(port)));
     let of_port = some.flat_map(|port| {
         let admitted = Onwards::ALL.map(|onwards| Observed::Admitted(Some(port), onwards));
-        reasons().map(move |reason| Observed::PortDrops(port, reason)).chain(admitted)
+        reasons().map(move |reason| Observed::PortDrops(port, Owner::NOBODY, reason)).chain(admitted)
     });
     let of_all = reasons().filter(|reason| *reason != pipeline::DropReason::Vlan).map(Observed::Drops);
     let looks = of_port.chain(of_all).chain([Observed::Admitted(None, Onwards::Deliver)]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipeline::{DropReason, Hook, Observed, OfPort, Onwards, layout};
+use pipeline::{DropReason, Hook, Observed, OfPort, Onwards, Owner, layout};
 use rust_openflow::Action;
 
 use super::enforced;
@@ -11,7 +11,7 @@ use crate::engine::{Event, Report, SwitchEvent, concerns_us};
 fn observers() -> [Observed; 3] {
     [
         Observed::Drops(DropReason::NoRule),
-        Observed::PortDrops(OfPort(1), DropReason::NoRule),
+        Observed::PortDrops(OfPort(1), Owner::NOBODY, DropReason::NoRule),
         Observed::Admitted(Some(OfPort(1)), Onwards::Output),
     ]
 }

@@ -56,7 +56,7 @@ pub(super) fn cookie(flow: &Flow, names: &Names) -> Option<(&'static str, Option
         FlowKind::Remote => names.remote(number),
         FlowKind::Network => Some(format!("VLAN {object}")),
         FlowKind::Observe => match Observed::read(flow)? {
-            Observed::PortDrops(port, _) | Observed::Admitted(Some(port), _) => names.port(port.0),
+            Observed::PortDrops(port, ..) | Observed::Admitted(Some(port), _) => names.port(port.0),
             Observed::Drops(_) | Observed::Admitted(None, _) => None,
         },
         FlowKind::Static | FlowKind::Member => None,
