@@ -296,8 +296,9 @@ impl Network {
 }
 
 /// Neighbouring ofports share a chunk: a port's chunk depends on nothing but the port.
-fn chunk_of(ofport: OfPort) -> u16 {
-    ofport.0 / CHUNK_PORTS
+/// Numbered from 1: 0 is no copy.
+pub(crate) fn chunk_of(ofport: OfPort) -> u16 {
+    ofport.0 / CHUNK_PORTS + 1
 }
 
 fn on(vlan: Vlan) -> Match {

@@ -10,6 +10,7 @@ use rust_openflow::{Action, CT_INV, CT_NEW, CT_TRK, Controller, Field, Flow, Mat
 use crate::cookie::{decode, is_ours};
 use crate::flow::{flow, resubmit};
 use crate::layout::{DropReason, FlowKind, deliver, drop, next, output, register};
+use crate::network::chunk_of;
 use crate::numbers::OfPort;
 use crate::static_flows::{NEXT_DELIVER, NEXT_OUTPUT};
 
@@ -33,6 +34,8 @@ pub enum Observed {
     Drops(DropReason),
     /// What is dropped for this reason at this port, and whose it was; port 0 is where no local port is concerned.
     PortDrops(OfPort, Owner, DropReason),
+    /// The copy for itself of what this port sends to many, which nobody misses.
+    Echo(OfPort),
     /// The first packet of each connection that is admitted, of one port or of every one.
     Admitted(Option<OfPort>, Onwards),
 }
@@ -97,6 +100,11 @@ impl Observed {
                 let object = u64::from(owner.0) << u16::BITS | u64::from(port.0);
                 flow(about(object), drop::TABLE, drop::PORT, matches, actions)
             }
+            Observed::Echo(port) => {
+                let from_itself = Match::new().with(Field::InPort, port).with(register::OFPORT, port);
+                let matches = from_itself.with(register::CHUNK, chunk_of(port));
+                flow(about(u64::from(port.0)), drop::TABLE, drop::ECHO, matches, Vec::new())
+            }
             Observed::Admitted(port, onwards) => {
                 let (value, table) = onwards.step();
                 let first = Match::new()
@@ -134,6 +142,7 @@ impl Observed {
                 let (port, owner) = owned()?;
                 Observed::PortDrops(port, owner, reason()?)
             }
+            (drop::TABLE, drop::ECHO) => Observed::Echo(port()?),
             (next::TABLE, next::LOG_ALL) => Observed::Admitted(None, onwards()?),
             (next::TABLE, next::LOG_PORT) => Observed::Admitted(Some(port()?), onwards()?),
             _ => return None,
@@ -170,7 +179,7 @@ mod tests {
         let admitted = [None, Some(port)]
             .into_iter()
             .flat_map(|port| Onwards::ALL.map(|next| Observed::Admitted(port, next)));
-        drops.chain(admitted).collect()
+        drops.chain(admitted).chain([Observed::Echo(port)]).collect()
     }
 
     #[test]
@@ -191,7 +200,10 @@ mod tests {
             let mut opens = flow.clone();
             opens.actions.push(Action::resubmit(output::TABLE));
             let mut silent = flow.clone();
-            silent.actions.remove(0);
+            match silent.actions.is_empty() {
+                true => silent.actions.push(sample(METER_DROPS)),
+                false => _ = silent.actions.remove(0),
+            }
             let wider = Flow { matches: Match::new(), ..flow.clone() };
             let elsewhere = Flow { table: flow.table - 1, ..flow.clone() };
             for other in [opens, silent, wider, elsewhere] {

@@ -161,6 +161,31 @@ fn what_looks_comes_back_and_goes_with_its_port_and_a_restart_sends_nothing() {
     assert_eq!(after["ports"], json!([]));
 }
 
+/// What a guest sends to all comes back to nobody, and is no drop at itself.
+#[test]
+fn a_guest_that_speaks_to_all_loses_nothing() {
+    let (ovs, sender, _receiver, _agent) = looked_at(&[]);
+    let mut discover = datagram([10, 0, 0, 1], 68, 67);
+    discover[..6].fill(0xff);
+    sender.receive_all(&vec![discover; 5]).expect("the switch takes them");
+    let look = || drops_json(&ovs, &[]);
+    eventually("the other's copies are dropped", || counted(&look(), "", "no-rule").0 == 5);
+    let drops = look();
+    let samples = drops["samples"].as_array().expect("a list");
+    assert!(samples.iter().all(|sample| sample["port"] == "p-2"), "{drops}");
+    assert_eq!(counted(&drops, "p-1", "no-rule").1, 0, "{drops}");
+    let decoded =
+        sgflow().args(["flows", "--ovsdb", &ovs.db_remote(), "--json"]).output().expect("sgflow runs");
+    let decoded: Value = serde_json::from_slice(&decoded.stdout).expect("JSON");
+    let echo = decoded["flows"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|flow| flow["priority"] == 115 && flow["table"] == 128);
+    let purpose = echo.expect("one for each port")["purpose"].as_str().expect("a text").to_owned();
+    assert!(purpose.starts_with("the copy for itself of what p-"), "{purpose}");
+}
+
 /// A number may be another's by the time that somebody looks again.
 #[test]
 fn what_was_dropped_at_a_port_is_not_that_of_who_has_its_number_next() {

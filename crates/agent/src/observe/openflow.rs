@@ -399,12 +399,16 @@ impl Eye {
             self.ports.remove(&before);
             // The number may be another's next.
             self.retire(|(number, _)| number == before);
+            self.forgo(Observed::Echo(before));
             for onwards in Onwards::ALL {
                 self.forgo(Observed::Admitted(Some(before), onwards));
             }
         }
         if let Some(ofport) = ofport {
             self.ports.insert(ofport, port.clone());
+            if self.wants_dropped() {
+                self.want(Observed::Echo(ofport));
+            }
             self.log_port(&port);
         }
     }

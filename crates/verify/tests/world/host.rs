@@ -211,7 +211,8 @@ fn watched(rendered: &Rendered) -> Tables {
     let some = (0..LOCAL_PORTS).step_by(2).map(|port| OfPort(ofport(port)));
     let of_port = some.flat_map(|port| {
         let admitted = Onwards::ALL.map(|onwards| Observed::Admitted(Some(port), onwards));
-        reasons().map(move |reason| Observed::PortDrops(port, Owner::NOBODY, reason)).chain(admitted)
+        let drops = reasons().map(move |reason| Observed::PortDrops(port, Owner::NOBODY, reason));
+        drops.chain(admitted).chain([Observed::Echo(port)])
     });
     let of_all = reasons().filter(|reason| *reason != pipeline::DropReason::Vlan).map(Observed::Drops);
     let looks = of_port.chain(of_all).chain([Observed::Admitted(None, Onwards::Deliver)]);

@@ -49,14 +49,16 @@ pub(super) fn is_hook_of_driver(flow: &Flow) -> bool {
 pub(super) fn cookie(flow: &Flow, names: &Names) -> Option<(&'static str, Option<String>)> {
     let (kind, object) = decode_cookie(flow.cookie)?;
     let (_, name, _) = LAYOUT.kinds.iter().find(|(id, ..)| *id == kind as u8)?;
-    let number = u32::try_from(object).ok()?;
+    let number = || u32::try_from(object).ok();
     let what = match kind {
         FlowKind::Port => u16::try_from(object).ok().and_then(|ofport| names.port(ofport)),
-        FlowKind::Set | FlowKind::Rule => names.set(number),
-        FlowKind::Remote => names.remote(number),
+        FlowKind::Set | FlowKind::Rule => names.set(number()?),
+        FlowKind::Remote => names.remote(number()?),
         FlowKind::Network => Some(format!("VLAN {object}")),
         FlowKind::Observe => match Observed::read(flow)? {
-            Observed::PortDrops(port, ..) | Observed::Admitted(Some(port), _) => names.port(port.0),
+            Observed::PortDrops(port, ..) | Observed::Echo(port) | Observed::Admitted(Some(port), _) => {
+                names.port(port.0)
+            }
             Observed::Drops(_) | Observed::Admitted(None, _) => None,
         },
         FlowKind::Static | FlowKind::Member => None,

@@ -76,6 +76,7 @@ const PHRASES: &[(&str, &str, &str)] = &[
     ("trunk", "still_tagged", "VLAN {vlan}: frames with a tag of their own"),
     ("trunk", "untagged", "VLAN {vlan}, to other hosts: {receivers}"),
     ("trunk", "tagged", "to other hosts, tagged with the VLAN: {receivers}"),
+    ("drop", "echo", "the copy for itself of what {whose} sends to many: counted as no drop"),
     ("next", "log_port", "first packets of {whose} that are admitted: sampled for the log, and on to {to}"),
     ("next", "log_all", "first packets that are admitted: sampled for the log, and on to {to}"),
     ("next", "step", "admitted: on to {to}"),
