@@ -108,6 +108,9 @@ pub struct Firewall<D: Dialect = Iptables> {
     /// Which carried groups have rules with a remote.
     pub(crate) naming: BTreeMap<Remote, BTreeSet<GroupId>>,
     elements: BTreeMap<PortId, BTreeSet<Element>>,
+    /// Elements that ports have no more, or anew, since the last time.
+    gone: BTreeSet<Element>,
+    come: BTreeSet<Element>,
     chains: BTreeMap<D::Key, ChainOf<D>>,
     dirty_ports: BTreeSet<PortId>,
     dirty_groups: BTreeSet<GroupId>,
@@ -133,6 +136,8 @@ impl<D: Dialect> Firewall<D> {
             bound: BTreeMap::new(),
             naming: BTreeMap::new(),
             elements: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            come: BTreeSet::new(),
             chains: BTreeMap::new(),
             dirty_ports: BTreeSet::new(),
             dirty_groups: BTreeSet::new(),
@@ -204,6 +209,10 @@ impl<D: Dialect> Firewall<D> {
             self.settle_bucket(number);
         }
         self.settle_bound();
+        // What one port has no more another may have by now: two that exchange their zones.
+        let (gone, come) = (std::mem::take(&mut self.gone), std::mem::take(&mut self.come));
+        self.changes.elements.extend(gone.difference(&come).map(|element| (element.clone(), false)));
+        self.changes.elements.extend(come.difference(&gone).map(|element| (element.clone(), true)));
         let sets = self.sets.take();
         self.note_members(&sets);
         Changes { sets, ..std::mem::take(&mut self.changes) }
@@ -354,12 +363,8 @@ impl<D: Dialect> Firewall<D> {
 
     fn set_elements(&mut self, id: &PortId, wanted: BTreeSet<Element>) {
         let held = self.elements.remove(id).unwrap_or_default();
-        for element in held.difference(&wanted) {
-            self.changes.elements.insert(element.clone(), false);
-        }
-        for element in wanted.difference(&held) {
-            self.changes.elements.insert(element.clone(), true);
-        }
+        self.gone.extend(held.difference(&wanted).cloned());
+        self.come.extend(wanted.difference(&held).cloned());
         if !wanted.is_empty() {
             self.elements.insert(id.clone(), wanted);
         }
