@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hybrid::drops::Samples;
 use hybrid::{Devices, Plug};
 use pipeline::{Binding, Config, FlowOp, GenerationPool, GenerationsExhausted, Known, RefusedRule, Renderer};
 use policy::{Policy, PortId};
@@ -56,8 +55,7 @@ pub struct NoHybridDevice {
     interface: String,
 }
 
-/// Renders `policy` for a host with hybrid bridges: a text that nft(8) loads, and the rules that nftables cannot enforce. So many dropped packets of each
-/// reason are sampled a second (`dropped`), and none that are admitted.
+/// Renders `policy` for a host with hybrid bridges: a text that nft(8) loads, and the rules that nftables cannot enforce.
 ///
 /// # Errors
 /// A port is plugged in by an interface of another name.
@@ -65,14 +63,8 @@ pub fn render_nftables(
     policy: &Policy,
     bindings: &Bindings,
     permitted_ethertypes: &BTreeSet<u16>,
-    dropped: u32,
 ) -> Result<(String, Vec<hybrid::RefusedRule>), NoHybridDevice> {
-    Ok(hybrid::nft::script(
-        policy,
-        plugs(bindings)?,
-        permitted_ethertypes,
-        &Samples { dropped, admitted: None },
-    ))
+    Ok(hybrid::nft::script(policy, plugs(bindings)?, permitted_ethertypes))
 }
 
 /// The same for `iptables_hybrid`: texts for ipset(8), iptables-restore(8) and nft(8), and the rules that iptables cannot enforce.
@@ -83,14 +75,8 @@ pub fn render_iptables(
     policy: &Policy,
     bindings: &Bindings,
     permitted_ethertypes: &BTreeSet<u16>,
-    dropped: u32,
 ) -> Result<(String, Vec<hybrid::RefusedRule>), NoHybridDevice> {
-    Ok(hybrid::iptables::script(
-        policy,
-        plugs(bindings)?,
-        permitted_ethertypes,
-        &Samples { dropped, admitted: None },
-    ))
+    Ok(hybrid::iptables::script(policy, plugs(bindings)?, permitted_ethertypes))
 }
 
 fn plugs(bindings: &Bindings) -> Result<Vec<(PortId, Plug)>, NoHybridDevice> {
@@ -117,7 +103,7 @@ mod tests {
                 .unwrap()
         };
         let rendered =
-            |interface| render_nftables(&Policy::default(), &bindings(interface), &BTreeSet::new(), 0);
+            |interface| render_nftables(&Policy::default(), &bindings(interface), &BTreeSet::new());
         let (text, refused) = rendered("tap1").unwrap();
         assert_eq!(refused, []);
         assert!(

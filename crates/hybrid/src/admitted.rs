@@ -10,15 +10,15 @@ use std::fmt::Write as _;
 use policy::{GroupId, Port, PortId, RuleId, SecurityGroup};
 
 use crate::bridge::{Element, Family, Key};
-use crate::drops::{GROUP, burst};
 use crate::mark;
+use crate::samples::sample;
 
 /// What a sample is told with.
 pub const PREFIX: &str = "accept";
 /// The set that counts.
 pub const COUNTED: &str = "first-packets";
 /// The set of ports whose connections are counted and sampled, where not all are.
-const CHOSEN: &str = "chosen";
+pub const CHOSEN: &str = "chosen";
 
 /// What of the connections that are admitted is sampled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +65,10 @@ pub(crate) fn element(zone: u16) -> Element {
     Element { family: Family::Inet, set: CHOSEN, key, data: None }
 }
 
-/// The chain that samples, in the words of nft(8), or nothing.
-pub(crate) fn chain(admitted: Option<&Admitted>) -> String {
-    let Some(Admitted { rate, chosen }) = admitted else { return String::new() };
+/// The chain that samples, in the words of nft(8), and its sets.
+pub(crate) fn chain(Admitted { rate, chosen }: &Admitted) -> String {
     let (of_port, judged) = (mark::SIGNATURE_MASK | mark::ZONE, mark::SIGNATURE_MASK | mark::JUDGED);
-    let mut text = "table inet sgflow {\n".to_owned();
-    _ = writeln!(text, "\tset {COUNTED} {{ typeof meta nfproto; size 2; flags dynamic; }}");
+    let mut text = format!("\tset {COUNTED} {{ typeof meta nfproto; size 2; flags dynamic; }}\n");
     if chosen.is_some() {
         _ = writeln!(text, "\tset {CHOSEN} {{ type mark; }}");
     }
@@ -84,11 +82,10 @@ pub(crate) fn chain(admitted: Option<&Admitted>) -> String {
     if chosen.is_some() {
         _ = writeln!(text, "\t\tmeta mark & {of_port:#010x} != @{CHOSEN} accept");
     }
-    _ = writeln!(text, "\t\tupdate @{COUNTED} {{ meta nfproto counter }}");
-    let burst = burst(*rate);
     _ = writeln!(
         text,
-        "\t\tlimit rate {rate}/second burst {burst} packets log prefix \"{PREFIX}\" group {GROUP}\n\t}}\n}}"
+        "\t\tupdate @{COUNTED} {{ meta nfproto counter }}\n\t\t{}\n\t}}",
+        sample(*rate, PREFIX)
     );
     text
 }

@@ -2,33 +2,21 @@
 //!
 //! In tables of nftables each reason has a chain, `drop-spoofed-ip`, and a set that counts at whom, `dropped-spoofed-ip`; a port is an element of
 //! it from its first dropped frame on. A set that is full counts nobody new, and the frame is dropped all the same. In iptables the
-//! rules of a port count themselves. Samples go to the group [`GROUP`] of the kernel's log, where nobody but the agent listens.
+//! rules of a port count themselves. Before it drops, each leads through a chain that may sample ([`crate::samples`]): so what
+//! enforces is the same however much is looked at.
 
 use std::fmt::Write as _;
 
-use crate::admitted::Admitted;
 use crate::bridge::Family;
 use crate::iptables::PREFIX;
+use crate::samples::{CHAIN, GROUP, SCALE, burst};
 
-/// The group of the kernel's log (NFLOG) to which samples go.
-pub const GROUP: u16 = 21351;
 /// Begins the name of each set that counts; a reason follows.
 pub const COUNTED: &str = "dropped-";
 /// Whom a set holds at most: more than there are zones for.
 const ROOM: usize = 65_535;
 /// Who has had nothing dropped for so long goes: devices of ports that are gone would fill a set in the end.
 const IDLE: &str = "7d";
-/// What iptables reckons a limit in: the number of a second's parts (`XT_LIMIT_SCALE`).
-const IPTABLES_SCALE: u32 = 10_000;
-
-/// What is sampled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Samples {
-    /// So many dropped packets of each reason a second.
-    pub dropped: u32,
-    /// First packets of connections that are admitted.
-    pub admitted: Option<Admitted>,
-}
 
 /// By what is counted at whom.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,8 +46,8 @@ pub fn reasons(family: Family) -> &'static [(&'static str, By)] {
     }
 }
 
-/// The chains that drop, in the words of nft(8), with so many samples a second of each reason. They come before those that lead to them.
-pub(crate) fn chains(family: Family, samples: u32) -> String {
+/// The chains that drop, in the words of nft(8). They come before those that lead to them.
+pub(crate) fn chains(family: Family) -> String {
     let mut text = format!("table {family} sgflow {{\n");
     for (reason, by) in reasons(family) {
         let kind = match by {
@@ -76,16 +64,10 @@ pub(crate) fn chains(family: Family, samples: u32) -> String {
             By::Device => "iifname".to_owned(),
             By::Mark => format!("meta mark & {:#010x}", crate::mark::PORT_MASK),
         };
+        _ = writeln!(text, "\n\tchain {CHAIN}{reason} {{ }}");
         _ = writeln!(text, "\n\tchain drop-{reason} {{");
         _ = writeln!(text, "\t\tupdate @{COUNTED}{reason} {{ {key} counter }}");
-        if samples > 0 {
-            let burst = burst(samples);
-            _ = writeln!(
-                text,
-                "\t\tlimit rate {samples}/second burst {burst} packets log prefix \"{reason}\" group {GROUP}"
-            );
-        }
-        text.push_str("\t\tdrop\n\t}\n");
+        _ = writeln!(text, "\t\tjump {CHAIN}{reason}\n\t\tdrop\n\t}}");
     }
     text.push_str("}\n");
     text
@@ -109,14 +91,9 @@ pub fn with_samples(name: &str, mut chain: Vec<String>, samples: u32) -> Vec<Str
 /// A rule that samples, as `iptables-save` prints it.
 pub fn sample_rule(reason: &str, samples: u32) -> String {
     // What iptables-save makes of it again.
-    let rate = IPTABLES_SCALE / (IPTABLES_SCALE / samples.clamp(1, IPTABLES_SCALE));
+    let rate = SCALE / (SCALE / samples.clamp(1, SCALE));
     let burst = burst(samples);
     format!(
         "-m limit --limit {rate}/sec --limit-burst {burst} -j NFLOG --nflog-prefix {reason} --nflog-group {GROUP}"
     )
-}
-
-pub(crate) fn burst(samples: u32) -> u32 {
-    // As much as iptables takes (`xt_limit`).
-    samples.saturating_mul(2).min(IPTABLES_SCALE)
 }

@@ -21,6 +21,7 @@ mod members;
 mod name;
 mod names;
 pub mod nft;
+pub mod samples;
 mod sets;
 
 pub use admission::{Admission, Detail, FirstPacket};

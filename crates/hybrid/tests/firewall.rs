@@ -8,7 +8,6 @@ use std::net::IpAddr;
 
 use hybrid::admitted::{Admitted, Chosen};
 use hybrid::bridge::{Data, Element, Key};
-use hybrid::drops::Samples;
 use hybrid::iptables::{Chain, ChainKey, HOOKS, Iptables, PREFIX};
 use hybrid::mark;
 use hybrid::nft::{DEPENDS, Match, Nft, NftRule, Then, narrow, ruleset, wide};
@@ -102,7 +101,7 @@ impl FitsTogether for Nft {
             }
         }
         let sets: BTreeSet<String> = kernel.sets.iter().flat_map(|set| [narrow(set), wide(set)]).collect();
-        let (mut asked, text) = (BTreeSet::new(), ruleset(&Samples::default()));
+        let (mut asked, text) = (BTreeSet::new(), ruleset());
         let is_of_text = |chain: &str| text.contains(&format!("chain {chain} {{"));
         for rule in kernel.chains.values().flatten() {
             match &rule.then {
@@ -286,6 +285,33 @@ fn admits_as_the_law<D: Dialect>(policy: &Policy, port: u16) {
             }
         }
     }
+}
+
+/// What one had and the other has by now is there.
+fn zones_are_exchanged<D: FitsTogether>() {
+    let policy = support::parsed(
+        "security_groups: [{id: g1, security_group_rules: [{id: r, direction: ingress, ethertype: IPv4}]}]\nports:\n\
+         - {id: p1, network_id: n, mac_address: 'fa:16:3e:00:00:01', security_groups: [g1]}\n\
+         - {id: p2, network_id: n, mac_address: 'fa:16:3e:00:00:02', security_groups: [g1]}\n",
+    );
+    let (mut firewall, mut kernel) = cold::<D>(&policy, &[1, 2].into());
+    let (first, second) = (plug(1), plug(2));
+    let exchanged = [
+        (port_id(1), Plug { zone: second.zone, ..first.clone() }),
+        (port_id(2), Plug { zone: first.zone, ..second.clone() }),
+    ];
+    for (port, plug) in exchanged {
+        firewall.plug(&port, Some(plug));
+    }
+    apply(&mut kernel, firewall.take());
+    D::fits_together(&kernel);
+    assert_eq!(kernel.elements, firewall.elements().cloned().collect());
+}
+
+#[test]
+fn ports_that_exchange_their_zones_have_what_belongs_to_them() {
+    zones_are_exchanged::<Iptables>();
+    zones_are_exchanged::<Nft>();
 }
 
 proptest! {

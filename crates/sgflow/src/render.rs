@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use agent::bindings::Bindings;
 use agent::config::{EthertypeNumber, FirewallDriver};
-use agent::observe::SAMPLES;
 use agent::render::{render, render_iptables, render_nftables};
 use agent::source::{Documents, Feed};
 use anyhow::Context as _;
@@ -67,12 +66,12 @@ impl RenderCommand {
                 rendering.refused.into_iter().map(|rule| (rule.rule, rule.group, rule.reason)).collect()
             }
             FirewallDriver::Nftables => {
-                let (text, refused) = render_nftables(policy, bindings, &ethertypes, SAMPLES)?;
+                let (text, refused) = render_nftables(policy, bindings, &ethertypes)?;
                 out.write_all(text.as_bytes())?;
                 refused.into_iter().map(|rule| (rule.rule, rule.group, rule.reason)).collect()
             }
             FirewallDriver::IptablesHybrid => {
-                let (text, refused) = render_iptables(policy, bindings, &ethertypes, SAMPLES)?;
+                let (text, refused) = render_iptables(policy, bindings, &ethertypes)?;
                 out.write_all(text.as_bytes())?;
                 refused.into_iter().map(|rule| (rule.rule, rule.group, rule.reason)).collect()
             }

@@ -101,12 +101,12 @@ fn who_is_sampled_follows_the_policy() {
             let mark = u32::from_str_radix(mark.trim_start_matches("0x"), 16).expect("a number");
             format!("{:#010x}", mark & 0xff00_ffff)
         };
-        let chosen = || host.run("nft list set inet sgflow chosen");
+        let chosen = || host.run("nft list set inet sgflow-samples chosen");
         assert!(chosen().contains(&zone("p-2")) && !chosen().contains(&zone("p-1")), "{}", chosen());
         host.send(&frames());
         eventually("a line", || told(&log_path(&host.ovs)) == wanted(&[("p-2", "accept", 514)]));
         // Both first packets at the port, whatever rule admits them.
-        let counted = || host.run("nft list set inet sgflow first-packets");
+        let counted = || host.run("nft list set inet sgflow-samples first-packets");
         assert!(counted().contains("counter packets 2 "), "{}", counted());
         // The rule moves to the other port's group, and back.
         let elsewhere = SERVICES.replace("id: log,", "id: other,").replace("{id: e,", "{id: log,");
@@ -131,7 +131,7 @@ fn who_is_sampled_follows_the_policy() {
         // Without a log nothing looks.
         drop(agent);
         let _agent = host.agent(&[]);
-        assert!(!host.run("nft list table inet sgflow").contains("log-admitted"));
+        assert!(!host.run("nft list ruleset").contains("log-admitted"));
     }
 }
 

@@ -207,7 +207,7 @@ pub struct FaultDocument {
     pub object: String,
     /// What is wrong with it.
     pub reason: String,
-    /// What that means for security: `closed`, `left-out`, `kept` or `open`.
+    /// What that means for security: `closed`, `left-out`, `kept`, `open` or `unseen`.
     pub effect: String,
 }
 

@@ -18,6 +18,13 @@ pub struct Fault {
     pub effect: SecurityEffect,
 }
 
+impl Fault {
+    /// What is not looked at, and why.
+    pub(crate) fn unseen((object, reason): (String, String)) -> Self {
+        Fault { object, reason, effect: SecurityEffect::Unseen }
+    }
+}
+
 /// What a fault means for security.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SecurityEffect {
@@ -29,6 +36,8 @@ pub enum SecurityEffect {
     Kept,
     /// Frames may go round the firewall.
     Open,
+    /// Everything passes as the policy says, and is not looked at as it should be.
+    Unseen,
 }
 
 impl fmt::Display for SecurityEffect {
@@ -38,6 +47,7 @@ impl fmt::Display for SecurityEffect {
             SecurityEffect::LeftOut => "left-out",
             SecurityEffect::Kept => "kept",
             SecurityEffect::Open => "open",
+            SecurityEffect::Unseen => "unseen",
         })
     }
 }

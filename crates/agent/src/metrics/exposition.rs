@@ -59,7 +59,7 @@ impl Snapshot {
             ("condition", name, u64::from(condition == status.condition))
         });
         out.gauges("condition", "1 for the condition that the daemon is in", conditions)?;
-        let faults = ["closed", "left-out", "kept", "open"].map(|effect| {
+        let faults = ["closed", "left-out", "kept", "open", "unseen"].map(|effect| {
             let count = status.faults.iter().filter(|fault| fault.effect == effect).count();
             ("effect", effect.to_owned(), count as u64)
         });

@@ -1,6 +1,6 @@
 //! The security-group log: what is admitted and dropped, told once a packet's kind and minute. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use policy::evaluator::{Detail, Payload};
@@ -138,6 +138,31 @@ impl Log {
     /// Whether this log is about every port.
     pub(super) fn is_of_all(&self) -> bool {
         self.choice.is_of_all()
+    }
+
+    /// What is told of.
+    pub(super) fn events(&self) -> Events {
+        self.choice.events
+    }
+
+    /// What it is to be about that the policy does not know, in words; nothing before there is a policy.
+    pub(super) fn unknown(&self) -> Vec<String> {
+        let (LogChoice { ports, groups, rules, .. }, policy) = (&self.choice, self.judge.policy());
+        if policy.ports.is_empty() && policy.groups.is_empty() {
+            return Vec::new();
+        }
+        let mut all: Vec<String> = Vec::new();
+        let ports = ports.iter().filter(|port| !policy.ports.contains_key(*port));
+        all.extend(ports.map(|port| format!("ports: the policy knows no port {port}")));
+        let groups = groups.iter().filter(|group| !policy.groups.contains_key(*group));
+        all.extend(groups.map(|group| format!("groups: the policy knows no security group {group}")));
+        if !rules.is_empty() {
+            let known: BTreeSet<&RuleId> =
+                policy.groups.values().flat_map(|group| &group.rules).map(|rule| &rule.id).collect();
+            let rules = rules.iter().filter(|rule| !known.contains(rule));
+            all.extend(rules.map(|rule| format!("rules: the policy knows no rule {rule}")));
+        }
+        all
     }
 
     /// Whether it depends on where a rule stands.

@@ -22,6 +22,7 @@ mod rule_counters;
 mod security_log;
 #[cfg(test)]
 mod tests;
+mod troubles;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,7 +31,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hybrid::admitted::{Admitted, Chosen};
-use hybrid::drops::Samples;
+use hybrid::samples::Samples;
 use pipeline::OfPort;
 use policy::evaluator::Settings;
 use policy::{GroupId, PolicyDelta, PortId, RuleId};
@@ -41,6 +42,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api::{Drops, DropsQuery};
 pub(crate) use netfilter::{HostObserver, RuleReader, Sources};
 pub use output::LogTarget;
+use troubles::Troubles;
 
 /// Dropped packets that are sampled a second when nothing else is said: enough to see whose they are, too few to cost anything.
 pub const SAMPLES: u32 = 10;
@@ -121,6 +123,10 @@ impl Events {
     pub(self) fn accepts(self) -> bool {
         self != Events::Drop
     }
+
+    pub(self) fn drops(self) -> bool {
+        self != Events::Accept
+    }
 }
 
 /// Events that there are not.
@@ -173,6 +179,7 @@ enum Order {
 pub(crate) struct Observer {
     orders: mpsc::UnboundedSender<Order>,
     has_log: bool,
+    troubles: Troubles,
 }
 
 impl Observer {
@@ -185,10 +192,11 @@ impl Observer {
         let settings =
             Settings { permitted_ethertypes: options.permitted_ethertypes.clone(), ..Settings::default() };
         let has_log = options.log.is_some();
-        let eye = openflow::Eye::new(options, settings)?;
+        let troubles = Troubles::default();
+        let eye = openflow::Eye::new(options, troubles.clone(), settings)?;
         // It ends with the sender.
         tokio::spawn(eye.watch(ordered, target));
-        Ok(Observer { orders, has_log })
+        Ok(Observer { orders, has_log, troubles })
     }
 
     /// The policy changed.
@@ -206,6 +214,11 @@ impl Observer {
     /// The policy is in force.
     pub(crate) fn begin(&self) {
         self.order(Order::Begin);
+    }
+
+    /// What the security-group log cannot tell of, and why.
+    pub(crate) fn troubles(&self) -> Vec<(String, String)> {
+        self.troubles.all()
     }
 
     /// Answers with what is dropped.

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use hybrid::Devices;
 use hybrid::admitted;
 use hybrid::bridge::Family;
-use hybrid::drops::{By, COUNTED, GROUP, Samples, reasons};
+use hybrid::drops::{By, COUNTED, reasons};
 use hybrid::mark::{FROM_PORT, SIGNATURE, SIGNATURE_MASK, ZONE};
+use hybrid::samples::{self, GROUP, Samples};
 use nfnetlink::{Log, LogEnd, Logged};
 use nftables::{Data, Nftables, TableId, Value};
 use policy::evaluator::Settings;
@@ -27,14 +28,17 @@ use tracing::{debug, warn};
 use super::book::{Book, Count, Fate, Sighting};
 use super::rule_counters::RuleCounters;
 use super::security_log::{SecurityLog, Unsampled};
+use super::troubles::Troubles;
 use super::{Options, frame, since_epoch};
 use crate::api::{Drops, DropsQuery};
 use crate::driver::SINCE;
 
 /// A question is answered with counters that are no older.
 const FRESH: Duration = Duration::from_millis(500);
-/// How often the security-group log is told of what came again and what was limited.
-const TICK: Duration = Duration::from_secs(10);
+/// How often the counters are read where there is a security-group log: it tells of what was limited.
+const READ: Duration = Duration::from_secs(10);
+/// How often the log is told of the time, and listened to if that failed.
+const TICK: Duration = Duration::from_secs(1);
 /// So many bytes of a dropped packet are asked for.
 const SAMPLE: u32 = 128;
 /// So many reads of the kernel's log may wait to be taken in, while counters are read; of more it is as if nobody had read them in time.
@@ -65,6 +69,8 @@ enum Order {
     Drops(DropsQuery, oneshot::Sender<Drops>),
     /// Packets of the log, and one of [`WAITING`] places until they are taken in.
     Seen(Vec<Logged>, Arc<()>),
+    /// The host is ours to look at, or somebody else's.
+    Look(bool),
     /// Nothing is heard of the log any more.
     Deaf,
     End,
@@ -75,6 +81,7 @@ enum Order {
 pub(crate) struct HostObserver {
     orders: Sender<Order>,
     has_log: bool,
+    troubles: Troubles,
 }
 
 impl HostObserver {
@@ -85,16 +92,16 @@ impl HostObserver {
     pub(crate) fn start(sources: Sources) -> io::Result<Self> {
         let Sources { options, not_sampled, unsampled, rules } = sources;
         let (orders, ordered) = channel();
+        let troubles = Troubles::default();
         let has_log = options.log.is_some();
         let log = options.log.clone().map(|choice| {
             let permitted_ethertypes = options.permitted_ethertypes.clone();
-            SecurityLog::start(choice, Settings { permitted_ethertypes, ..Settings::default() })
+            SecurityLog::start(
+                choice,
+                troubles.clone(),
+                Settings { permitted_ethertypes, ..Settings::default() },
+            )
         });
-        if let Some(reason) = &not_sampled
-            && has_log
-        {
-            warn!(reason, "the security-group log tells of nothing");
-        }
         let samples = options.kernel_samples();
         let never = not_sampled.or((samples == Samples::default()).then(no_samples));
         let watcher = Watcher {
@@ -111,11 +118,12 @@ impl HostObserver {
             ledger: BTreeMap::new(),
             retired: BTreeMap::new(),
             before: None,
-            began: since_epoch().as_secs(),
+            limited: Unsampled::default(),
+            looks: false,
             read_at: None,
         };
         thread::Builder::new().name("drops".to_owned()).spawn(move || watcher.work(&ordered))?;
-        Ok(HostObserver { orders, has_log })
+        Ok(HostObserver { orders, has_log, troubles })
     }
 
     /// The policy changed.
@@ -128,6 +136,16 @@ impl HostObserver {
     /// A port has these devices now, or none.
     pub(crate) fn local(&self, port: PortId, devices: Option<Devices>) {
         self.order(Order::Local(port, devices));
+    }
+
+    /// The host is ours to look at, from now on, or somebody else's.
+    pub(crate) fn look(&self, is_ours: bool) {
+        self.order(Order::Look(is_ours));
+    }
+
+    /// What the security-group log cannot tell of, and why.
+    pub(crate) fn troubles(&self) -> Vec<(String, String)> {
+        self.troubles.all()
     }
 
     /// Answers with what is dropped.
@@ -272,10 +290,9 @@ impl Admitted {
         self.before.get_or_insert(self.counted.value().packets);
     }
 
-    /// Of which no sample came.
+    /// Of which no sample has come, as they were counted last.
     fn limited(&self) -> u64 {
         let could_be = self.counted.value().packets - self.before.unwrap_or_default();
-        // What the kernel has counted is read later than its samples.
         could_be.saturating_sub(self.sampled)
     }
 }
@@ -298,14 +315,15 @@ struct Watcher {
     retired: BTreeMap<&'static str, Count>,
     /// What had been dropped before anything was sampled.
     before: Option<u64>,
-    /// In seconds of Unix.
-    began: u64,
+    /// What was limited when the counters were read last but one: what they counted then has come by now, if it comes.
+    limited: Unsampled,
+    /// The host is ours.
+    looks: bool,
     read_at: Option<Instant>,
 }
 
 impl Watcher {
     fn work(mut self, orders: &Receiver<Order>) {
-        self.read();
         loop {
             let order = match &self.log {
                 Some(_) => orders.recv_timeout(TICK),
@@ -321,17 +339,46 @@ impl Watcher {
                 Ok(Order::Drops(query, answer)) => self.answer(&query, answer),
                 Ok(Order::Seen(seen, _place)) => seen.into_iter().for_each(|logged| self.see(&logged)),
                 Ok(Order::Deaf) => self.listening.end = None,
-                Err(RecvTimeoutError::Timeout) => self.read(),
+                Ok(Order::Look(is_ours)) => self.look(is_ours),
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
             // Also while samples come without a pause.
-            if self.log.is_some() && self.read_at.is_none_or(|at| at.elapsed() >= TICK) {
-                self.read();
+            if self.looks && self.log.is_some() {
+                self.hear();
+                if self.read_at.is_none_or(|at| at.elapsed() >= READ) {
+                    self.read();
+                }
             }
             if let Some(log) = &mut self.log {
-                log.tick(Unsampled { dropped: self.book.limited(), accepted: self.admitted.limited() });
+                log.tick(self.limited);
             }
         }
+    }
+
+    /// Whoever looks at the host hears what is sampled, and nobody else can.
+    fn look(&mut self, is_ours: bool) {
+        self.looks = is_ours;
+        if is_ours {
+            self.read();
+        } else {
+            self.listening.end = None;
+            // What is sampled from now on another takes.
+            (self.before, self.admitted.before) = (None, None);
+        }
+    }
+
+    /// Listens to what is sampled, if it is not listened to.
+    fn hear(&mut self) {
+        let of_rules = || self.unsampled.get().map(|reason| format!("what iptables drops: {reason}"));
+        let not_heard = self.listening.begin();
+        if let Some(log) = &mut self.log {
+            log.unheard(not_heard.clone().or_else(of_rules));
+        }
+        self.book.not_sampled = match self.samples.dropped {
+            0 => Some(no_samples()),
+            _ => not_heard.or_else(of_rules),
+        };
     }
 
     fn local(&mut self, port: PortId, devices: Option<Devices>) {
@@ -343,6 +390,7 @@ impl Watcher {
 
     fn answer(&mut self, query: &DropsQuery, answer: oneshot::Sender<Drops>) {
         match self.read_at {
+            _ if !self.looks => self.book.not_sampled = Some("the policy is not in force yet".to_owned()),
             // Ports may have come since.
             Some(at) if at.elapsed() < FRESH => self.reckon(),
             _ => self.read(),
@@ -358,6 +406,7 @@ impl Watcher {
     /// Reads all counters.
     fn read(&mut self) {
         self.read_at = Some(Instant::now());
+        self.limited = Unsampled { dropped: self.book.limited(), accepted: self.admitted.limited() };
         if let Err(error) = self.read_tables() {
             debug!(%error, "the tables' counters cannot be read");
         }
@@ -368,12 +417,7 @@ impl Watcher {
             }
         }
         self.reckon();
-        let of_rules = || self.unsampled.get().map(|reason| format!("what iptables drops: {reason}"));
-        let not_heard = self.listening.begin();
-        self.book.not_sampled = match self.samples.dropped {
-            0 => Some(no_samples()),
-            _ => not_heard.or_else(of_rules),
-        };
+        self.hear();
     }
 
     fn read_tables(&mut self) -> Result<(), nftables::Error> {
@@ -398,7 +442,9 @@ impl Watcher {
             }
         }
         if self.samples.admitted.is_some() {
-            let set = table(Family::Inet).set(admitted::COUNTED).expect("a short name");
+            let looks =
+                TableId { name: samples::TABLE.parse().expect("a short name"), ..table(Family::Inet) };
+            let set = looks.set(admitted::COUNTED).expect("a short name");
             let packets = match self.nft.counters(&set) {
                 // Nobody has made it yet.
                 Err(error) if error.is_not_found() => 0,
@@ -409,7 +455,10 @@ impl Watcher {
         let chains = self.nft.chains(&table(Family::Bridge))?;
         let since =
             chains.iter().filter_map(|chain| chain.id.name.as_str().strip_prefix(SINCE)?.parse().ok());
-        self.book.counts.since = since.max().unwrap_or(self.began);
+        // What was counted before they were made anew is not forgotten.
+        let since = since.max().unwrap_or_else(|| since_epoch().as_secs());
+        let counts = &mut self.book.counts;
+        counts.since = if counts.since == 0 { since } else { counts.since.min(since) };
         Ok(())
     }
 

@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 
 use super::book::{Book, Count, Fate, Sighting};
 use super::security_log::{SecurityLog, Unsampled};
+use super::troubles::Troubles;
 use super::{Options, Order, Place, frame, since_epoch};
 use crate::api::{Drops, DropsQuery};
 
@@ -104,8 +105,8 @@ struct Sight {
 }
 
 impl Eye {
-    pub(super) fn new(options: Options, settings: Settings) -> io::Result<Self> {
-        let log = options.log.clone().map(|choice| SecurityLog::start(choice, settings));
+    pub(super) fn new(options: Options, troubles: Troubles, settings: Settings) -> io::Result<Self> {
+        let log = options.log.clone().map(|choice| SecurityLog::start(choice, troubles, settings));
         let mut eye = Eye {
             book: Book::default(),
             log: log.transpose()?,
@@ -156,7 +157,11 @@ impl Eye {
                 Err(error) => error,
             };
             debug!(reason = %lost, "what is dropped cannot be looked at");
-            self.book.not_sampled = Some(format!("the switch: {lost}"));
+            let reason = format!("the switch: {lost}");
+            if let Some(log) = &mut self.log {
+                log.unheard(Some(reason.clone()));
+            }
+            self.book.not_sampled = Some(reason);
             let retry = sleep(wait);
             // Where nobody listens, somebody does in a moment, and has flows whose meters are gone perhaps.
             wait = if lost.of_error().is_some() { (wait * 2).min(LONGEST_RETRY) } else { RETRY };
@@ -203,6 +208,9 @@ impl Eye {
             Sum { drops: signed(counts.could_be_sampled), admitted: signed(counts.could_be_logged) };
         (self.base, self.last) = (None, Sum::default());
         self.reckon(&sight.read().await?);
+        if let Some(log) = &mut self.log {
+            log.unheard(None);
+        }
         self.book.not_sampled = match self.options.samples {
             0 if !self.wants_dropped() => Some("drops.samples is 0".to_owned()),
             _ => None,

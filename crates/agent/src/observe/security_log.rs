@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use policy::PolicyDelta;
 use policy::evaluator::Settings;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::book::Sighting;
 use super::judge::Judge;
 use super::log::{Limited, Line, Log};
 use super::output::Output;
+use super::troubles::Troubles;
 use super::{LogChoice, since_epoch};
 use crate::api::rfc3339_ms;
 
@@ -29,6 +30,11 @@ pub(super) struct SecurityLog {
     looked_at: Instant,
     told_at: Instant,
     told: Unsampled,
+    troubles: Troubles,
+    /// Why nothing is seen at the moment.
+    unheard: Option<String>,
+    /// What the log is to be about and the policy does not know.
+    unknown: Vec<String>,
 }
 
 /// Packets of which no sample came, since the log began.
@@ -41,10 +47,20 @@ pub(super) struct Unsampled {
 impl SecurityLog {
     /// # Errors
     /// There is no thread to be had.
-    pub(super) fn start(choice: LogChoice, settings: Settings) -> io::Result<Self> {
+    pub(super) fn start(choice: LogChoice, troubles: Troubles, settings: Settings) -> io::Result<Self> {
         let output = Output::start(choice.target.clone())?;
         let (log, began) = (Log::new(choice, Judge::new(settings)), Instant::now());
-        Ok(SecurityLog { log, output, began, looked_at: began, told_at: began, told: Unsampled::default() })
+        Ok(SecurityLog {
+            log,
+            output,
+            began,
+            looked_at: began,
+            told_at: began,
+            told: Unsampled::default(),
+            troubles,
+            unheard: None,
+            unknown: Vec::new(),
+        })
     }
 
     pub(super) fn policy(&mut self, delta: PolicyDelta) {
@@ -55,6 +71,36 @@ impl SecurityLog {
         if let Some(line) = self.log.take(seen, self.began.elapsed(), unix) {
             write_line(&self.output, &line);
         }
+    }
+
+    /// Why nothing is seen at the moment, or that it is.
+    pub(super) fn unheard(&mut self, reason: Option<String>) {
+        if self.unheard == reason {
+            return;
+        }
+        match &reason {
+            Some(reason) => warn!(reason, "the security-group log tells of nothing"),
+            None => info!("the security-group log tells of what happens"),
+        }
+        self.unheard = reason;
+        self.tell_troubles();
+    }
+
+    /// A name that the policy does not know is a mistake, or not known yet.
+    fn look_for_unknown(&mut self) {
+        let unknown = self.log.unknown();
+        for name in unknown.iter().filter(|name| !self.unknown.contains(name)) {
+            warn!("security_log: {name}: nothing is logged for it");
+        }
+        if self.unknown != unknown {
+            self.unknown = unknown;
+            self.tell_troubles();
+        }
+    }
+
+    fn tell_troubles(&self) {
+        let trouble = |reason: &String| ("security_log".to_owned(), reason.clone());
+        self.troubles.set(self.unheard.iter().chain(&self.unknown).map(trouble).collect());
     }
 
     /// Tells of what came again, and of how many packets no sample came, of which there are so many by now. May be called at any time.
@@ -69,7 +115,11 @@ impl SecurityLog {
             return;
         }
         self.told_at = Instant::now();
-        let Unsampled { dropped, accepted } = unsampled;
+        self.look_for_unknown();
+        // What the log is not about is no loss of it.
+        let events = self.log.events();
+        let dropped = if events.drops() { unsampled.dropped } else { 0 };
+        let accepted = if events.accepts() { unsampled.accepted } else { 0 };
         let line = Limited {
             time: rfc3339_ms(since_epoch()),
             dropped: dropped.saturating_sub(self.told.dropped),

@@ -8,15 +8,15 @@ use ipnet::{IpNet, Ipv6Net};
 use policy::{Direction, MacAddr, Port};
 
 use crate::device::Devices;
-use crate::drops::{self, Samples};
+use crate::drops;
 use crate::mark;
 
 /// The table without its ports but for the chains that drop.
 const RULESET: &str = include_str!("bridge.nft");
 
 /// The table without its ports, in the words of nft(8): `table bridge sgflow`.
-pub fn ruleset(samples: &Samples) -> String {
-    format!("{}\n{RULESET}", drops::chains(Family::Bridge, samples.dropped))
+pub fn ruleset() -> String {
+    format!("{}\n{RULESET}", drops::chains(Family::Bridge))
 }
 
 /// One element of a set or map of a table.

@@ -28,22 +28,15 @@ use port::{bucket_jumps, filter_bucket, raw_bucket};
 use rule::{bound_line, rule_line, why_not};
 pub use script::script;
 
-use crate::admitted;
 use crate::bridge::{Element, zone_element};
 use crate::dialect::{ChainOf, Dialect, GroupRules, PortChains, RemoteEnd, Said};
-use crate::drops::Samples;
 use crate::firewall::{DIRECTIONS, FAMILIES};
 use crate::sets::Sets;
 
 /// Begins the name of every chain of ours, as Neutron's agent begins its (`neutron-openvswitch-agent`, cut to 16 characters, and a hyphen).
 pub const PREFIX: &str = "neutron-openvswi-";
-/// What is decided before iptables sees a packet.
-const RULESET: &str = include_str!("tracking.nft");
-
-/// What is decided before iptables sees a packet, and what looks behind it, in the words of nft(8): `table inet sgflow`.
-pub fn ruleset(samples: &Samples) -> String {
-    format!("{RULESET}{}", admitted::chain(samples.admitted.as_ref()))
-}
+/// What is decided before iptables sees a packet, in the words of nft(8): `table inet sgflow`.
+pub const RULESET: &str = include_str!("tracking.nft");
 
 /// Tables of rules.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

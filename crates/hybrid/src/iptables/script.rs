@@ -6,9 +6,8 @@ use std::fmt::Write as _;
 use ipnet::IpNet;
 use policy::{Ethertype, Policy, PortId};
 
-use super::{ChainKey, HOOKS, Iptables, PREFIX, Table, ruleset};
+use super::{ChainKey, HOOKS, Iptables, PREFIX, RULESET, Table};
 use crate::bridge::{self, Element};
-use crate::drops::{Samples, with_samples};
 use crate::firewall::{FAMILIES, Firewall, Plug, RefusedRule};
 use crate::sets::SetOp;
 
@@ -17,9 +16,8 @@ pub fn script(
     policy: &Policy,
     plugs: impl IntoIterator<Item = (PortId, Plug)>,
     permitted_ethertypes: &BTreeSet<u16>,
-    samples: &Samples,
 ) -> (String, Vec<RefusedRule>) {
-    let mut firewall = Firewall::<Iptables>::new(false, samples.admitted.as_ref());
+    let mut firewall = Firewall::<Iptables>::new(false, None);
     firewall.apply_policy(&Policy::diff(&Policy::default(), policy));
     for (port, plug) in plugs {
         firewall.plug(&port, Some(plug));
@@ -34,10 +32,10 @@ pub fn script(
         };
         _ = writeln!(text, "\n# {tool}-restore --noflush");
         for table in [Table::Raw, Table::Filter] {
-            put_table(&mut text, &firewall, (ethertype, table), samples.dropped);
+            put_table(&mut text, &firewall, (ethertype, table));
         }
     }
-    _ = writeln!(text, "\n# nft -f\n{}\n{}", bridge::ruleset(samples), ruleset(samples));
+    _ = writeln!(text, "\n# nft -f\n{}\n{RULESET}", bridge::ruleset());
     let permitted: Vec<Element> = bridge::permitted(permitted_ethertypes).collect();
     for element in firewall.elements().chain(&permitted) {
         _ = writeln!(text, "add element {} sgflow {} {{ {element} }}", element.family, element.set);
@@ -45,12 +43,7 @@ pub fn script(
     (text, firewall.refused().collect())
 }
 
-fn put_table(
-    text: &mut String,
-    firewall: &Firewall<Iptables>,
-    (ethertype, table): (Ethertype, Table),
-    samples: u32,
-) {
+fn put_table(text: &mut String, firewall: &Firewall<Iptables>, (ethertype, table): (Ethertype, Table)) {
     let is_here = |key: &ChainKey| (key.ethertype, key.table) == (ethertype, table);
     let chains: Vec<_> = firewall.chains().iter().filter(|(key, _)| is_here(key)).collect();
     _ = writeln!(text, "*{table}");
@@ -61,7 +54,7 @@ fn put_table(
         _ = writeln!(text, "-I {} 1 -j {PREFIX}{}", hook.chain, hook.to);
     }
     for (key, chain) in &chains {
-        for rule in with_samples(&key.name, (*chain).clone(), samples) {
+        for rule in *chain {
             _ = writeln!(text, "-A {} {rule}", key.name);
         }
     }

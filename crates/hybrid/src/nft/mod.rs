@@ -22,10 +22,9 @@ use policy::{Direction, Ethertype, MacAddr, Rule, Service};
 pub use rule::{Match, NftRule, Then};
 pub use script::{Draft, script};
 
-use crate::admitted;
 use crate::bridge::{Data, Element, Family, Key, zone_element};
 use crate::dialect::{Dialect, GroupRules, PortChains, RemoteEnd, Said};
-use crate::drops::{self, Samples};
+use crate::drops;
 use crate::firewall::{DIRECTIONS, FAMILIES};
 use crate::mark;
 use crate::sets::Sets;
@@ -34,9 +33,8 @@ use crate::sets::Sets;
 const RULESET: &str = include_str!("rules.nft");
 
 /// What does not depend on ports, in the words of nft(8): `table inet sgflow`.
-pub fn ruleset(samples: &Samples) -> String {
-    let drops = drops::chains(Family::Inet, samples.dropped);
-    format!("{drops}\n{RULESET}{}", admitted::chain(samples.admitted.as_ref()))
+pub fn ruleset() -> String {
+    format!("{}\n{RULESET}", drops::chains(Family::Inet))
 }
 
 /// Stands in the name of each chain that depends on ports, and in no other chain's.

@@ -8,7 +8,6 @@ use policy::{Ethertype, Policy, PortId};
 
 use super::{Nft, NftRule, narrow, ruleset, wide};
 use crate::bridge::{self, Element};
-use crate::drops::Samples;
 use crate::firewall::{Firewall, Plug, RefusedRule};
 use crate::sets::SetOp;
 
@@ -17,9 +16,8 @@ pub fn script(
     policy: &Policy,
     plugs: impl IntoIterator<Item = (PortId, Plug)>,
     permitted_ethertypes: &BTreeSet<u16>,
-    samples: &Samples,
 ) -> (String, Vec<RefusedRule>) {
-    let mut firewall = Firewall::<Nft>::new(false, samples.admitted.as_ref());
+    let mut firewall = Firewall::<Nft>::new(false, None);
     firewall.apply_policy(&Policy::diff(&Policy::default(), policy));
     for (port, plug) in plugs {
         firewall.plug(&port, Some(plug));
@@ -36,7 +34,7 @@ pub fn script(
     for element in firewall.elements().chain(&permitted) {
         draft.want(element, true);
     }
-    let text = format!("{}\n{}\n{draft}", bridge::ruleset(samples), ruleset(samples));
+    let text = format!("{}\n{}\n{draft}", bridge::ruleset(), ruleset());
     (text, firewall.refused().collect())
 }
 

@@ -44,6 +44,9 @@ pub(super) trait Backend {
     /// The kernel refuses: what it has is to be read back.
     fn put_in_force(&mut self) -> Result<Sent, Failure>;
 
+    /// Something of ours that is not its was changed in nftables.
+    fn note_own_change(&mut self);
+
     /// Looks whether somebody else changed something, thoroughly if that was long ago; whether what the kernel has is to be read back.
     fn look(&mut self, is_long_ago: bool) -> bool;
 

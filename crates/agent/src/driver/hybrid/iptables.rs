@@ -65,6 +65,7 @@ pub(super) struct Iptables {
     rules: usize,
     read: BTreeMap<Place, Read>,
     protocols: BTreeMap<String, u8>,
+    overlooks_samples: bool,
 }
 
 /// What else a table was found to hold.
@@ -79,7 +80,14 @@ struct Read {
 impl Iptables {
     /// Nothing is wanted, nothing known.
     pub(super) fn new(variant: Variant) -> Self {
-        Iptables { variant, chains: Tracker::new(), rules: 0, read: BTreeMap::new(), protocols: protocols() }
+        Iptables {
+            variant,
+            chains: Tracker::new(),
+            rules: 0,
+            read: BTreeMap::new(),
+            protocols: protocols(),
+            overlooks_samples: false,
+        }
     }
 
     /// A chain shall be so, or not be there.
@@ -92,17 +100,21 @@ impl Iptables {
         }
     }
 
+    /// It does not matter whether a chain samples what it drops.
+    pub(super) fn overlook_samples(&mut self) {
+        self.overlooks_samples = true;
+    }
+
     /// No chain shall sample what it drops.
     pub(super) fn want_no_samples(&mut self) {
-        let samples = |rule: &String| rule.contains("-j NFLOG ");
         let with: Vec<(ChainKey, Chain)> = self
             .chains
             .iter_desired()
-            .filter(|(_, chain)| chain.iter().any(samples))
+            .filter(|(_, chain)| chain.iter().any(|rule| is_sample(rule)))
             .map(|(key, chain)| (key.clone(), chain.clone()))
             .collect();
         for (key, mut chain) in with {
-            chain.retain(|rule| !samples(rule));
+            chain.retain(|rule| !is_sample(rule));
             self.want(key, Some(chain));
         }
     }
@@ -241,7 +253,10 @@ impl Iptables {
                 continue;
             };
             if name.starts_with(PREFIX) {
-                chains.entry(key(name)).or_default().push(self.usual(rule));
+                let chain = chains.entry(key(name)).or_default();
+                if !(self.overlooks_samples && is_sample(rule)) {
+                    chain.push(self.usual(rule));
+                }
             } else if name == hook.chain && rule == own && is_first {
                 read.is_hooked = true;
             } else if leads_to_ours(rule) {
@@ -293,6 +308,10 @@ impl Iptables {
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
+}
+
+fn is_sample(rule: &str) -> bool {
+    rule.contains("-j NFLOG ")
 }
 
 fn tool(ethertype: Ethertype, variant: Variant, what: &str) -> String {

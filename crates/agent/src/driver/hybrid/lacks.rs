@@ -27,7 +27,7 @@ pub(super) fn none() -> Result<(), HybridError> {
 pub(super) fn samples() -> Result<Option<String>, HybridError> {
     // `NFTA_LIMIT_RATE`, `NFTA_LIMIT_UNIT`, and `NFTA_LOG_GROUP`, as attributes.
     let limit = [[12, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 10], [12, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1]].concat();
-    let [group_high, group_low] = hybrid::drops::GROUP.to_be_bytes();
+    let [group_high, group_low] = hybrid::samples::GROUP.to_be_bytes();
     let log = vec![6, 0, 1, 0, group_high, group_low, 0, 0];
     let other = |name: &str, data: Vec<u8>| Expr::Other { name: name.to_owned(), data };
     let need = |name: &str, data| Need {

@@ -12,6 +12,7 @@ mod listing;
 mod once;
 mod program;
 mod revoke;
+mod samples;
 mod tables;
 mod with_iptables;
 mod with_nftables;
@@ -37,17 +38,19 @@ use super::{Driver, listing as listing_of_all};
 use crate::api::{
     Drops, DropsQuery, GroupPage, KernelSets, PortEntry, PortPage, PortState, Question, SetFill,
 };
-use crate::engine::{Engine, Facts, Health, Report, Status, Waiting};
+use crate::engine::{Engine, Facts, Fault, Health, Report, Status, Waiting};
 use crate::host::{ClosedInterface, HostView, HybridPorts, PortSight};
 use crate::observe::{self, HostObserver, RuleReader, Sources};
 use backend::Backend;
-use hybrid::drops::Samples;
-use hybrid::{Dialect, Firewall};
+use hybrid::Firewall;
+use hybrid::bridge::Family;
+use hybrid::samples::Samples;
 use iptables::Iptables;
 pub use iptables::Variant;
 use listing::Show;
 pub use once::{InForce, OnceError, converge_once, in_force, remove_all};
 pub use program::programs_started;
+use samples::SampleRules;
 pub(crate) use tables::SINCE;
 use with_iptables::WithIptables;
 use with_nftables::WithNftables;
@@ -85,15 +88,10 @@ struct Sampling {
 impl Sampling {
     fn of(setup: &HybridSetup) -> Result<Self, HybridError> {
         let samples = setup.observe.kernel_samples();
-        let not_sampled = if samples == Samples::default() { None } else { lacks::samples()? };
+        let not_sampled = if samples.is_none() { None } else { lacks::samples()? };
         let samples = if not_sampled.is_some() { Samples::default() } else { samples };
         Ok(Sampling { samples, not_sampled })
     }
-}
-
-/// Without a policy, yet.
-fn firewall<D: Dialect>(setup: &HybridSetup, samples: &Samples) -> Firewall<D> {
-    Firewall::new(setup.compress, samples.admitted.as_ref())
 }
 
 /// A driver that cannot be had.
@@ -190,7 +188,7 @@ impl Hybrid {
         let backend = WithIptables::open(
             &setup.permitted_ethertypes,
             setup.iptables,
-            &sampling.samples,
+            sampling.samples.dropped,
             Arc::clone(&unsampled),
         )?;
         let variant = setup.iptables;
@@ -202,8 +200,8 @@ impl Hybrid {
             unsampled,
             rules: Some(rules),
         })?;
-        let firewall = firewall(&setup, &sampling.samples);
-        Self::with("iptables_hybrid", (backend, firewall), setup, Some(observer))
+        let looks = SampleRules::open(&[Family::Bridge], sampling.samples)?;
+        Self::with("iptables_hybrid", backend, setup, Some((observer, looks)))
     }
 
     /// Starts, with everything in nftables; which iptables, and whether ipsets are compressed, does not matter. Must be called as
@@ -214,15 +212,15 @@ impl Hybrid {
     pub fn with_nftables(setup: HybridSetup) -> Result<Self, HybridError> {
         send_bridged_packets_to_netfilter()?;
         let sampling = Sampling::of(&setup)?;
-        let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables, &sampling.samples)?;
+        let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables)?;
         let observer = HostObserver::start(Sources {
             options: setup.observe.clone(),
             not_sampled: sampling.not_sampled.clone(),
             unsampled: Arc::default(),
             rules: None,
         })?;
-        let firewall = firewall(&setup, &sampling.samples);
-        Self::with("nftables", (backend, firewall), setup, Some(observer))
+        let looks = SampleRules::open(&[Family::Bridge, Family::Inet], sampling.samples)?;
+        Self::with("nftables", backend, setup, Some((observer, looks)))
     }
 
     /// Starts to look, and changes nothing: [`Hybrid::planned`] says what would be changed. With everything in nftables, or with rules in iptables.
@@ -231,16 +229,15 @@ impl Hybrid {
     /// # Errors
     /// There is no right to look.
     pub fn looking(setup: HybridSetup, has_nftables: bool) -> Result<Self, HybridError> {
-        let (samples, iptables) = (Sampling::of(&setup)?.samples, setup.iptables);
+        let iptables = setup.iptables;
         match has_nftables {
             true => {
-                let backend = WithNftables::open(&setup.permitted_ethertypes, iptables, &samples)?;
-                Self::with("nftables", (backend, firewall(&setup, &samples)), setup, None)
+                let backend = WithNftables::open(&setup.permitted_ethertypes, iptables)?;
+                Self::with("nftables", backend, setup, None)
             }
             false => {
-                let backend =
-                    WithIptables::open(&setup.permitted_ethertypes, iptables, &samples, Arc::default())?;
-                Self::with("iptables_hybrid", (backend, firewall(&setup, &samples)), setup, None)
+                let backend = WithIptables::looking(&setup.permitted_ethertypes, iptables)?;
+                Self::with("iptables_hybrid", backend, setup, None)
             }
         }
     }
@@ -253,16 +250,19 @@ impl Hybrid {
     /// Without an observer it only looks.
     fn with<B: Backend<Dialect: Send> + Send + 'static>(
         name: &'static str,
-        (backend, firewall): (B, Firewall<B::Dialect>),
+        backend: B,
         setup: HybridSetup,
-        observer: Option<HostObserver>,
+        watched: Option<(HostObserver, SampleRules)>,
     ) -> Result<Self, HybridError> {
-        let only_looks = observer.is_none();
+        let only_looks = watched.is_none();
+        let (observer, samples) = watched.unzip();
+        let admitted = samples.as_ref().and_then(SampleRules::admitted);
+        let firewall = Firewall::new(setup.compress, admitted);
         let HybridSetup { remote, tls, bridge, .. } = setup;
         let (orders, ordered) = channel();
         let (sender, reports) = unbounded_channel();
         let state = Arc::new(Mutex::new(State::default()));
-        let mut worker = Worker::new(backend, firewall, Arc::clone(&state), sender)?;
+        let mut worker = Worker::new(backend, firewall, samples, Arc::clone(&state), sender)?;
         if only_looks {
             worker.only_look();
         }
@@ -332,6 +332,9 @@ impl Hybrid {
         if self.may_write != may_write {
             self.may_write = may_write;
             self.order(if may_write { Order::Write } else { Order::Pause });
+            if let Some(observer) = &self.observer {
+                observer.look(may_write);
+            }
         }
         self.tell_waiting();
     }
@@ -418,7 +421,9 @@ impl Driver for Hybrid {
     fn health(&self) -> Health {
         let state = self.locked();
         let settled = state.settled && state.taken == self.ordered;
-        Health { waiting: self.waiting.clone(), settled, faults: state.faults.clone() }
+        let unseen = self.observer.iter().flat_map(HostObserver::troubles).map(Fault::unseen);
+        let faults = state.faults.iter().cloned().chain(unseen).collect();
+        Health { waiting: self.waiting.clone(), settled, faults }
     }
 
     fn status(&self) -> Status {

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hybrid::drops::Samples;
 use hybrid::{Devices, Firewall};
 use ipset::Ipset;
 use policy::{PolicyDelta, PortId};
@@ -19,7 +18,7 @@ use super::tables::Tables;
 use super::with_iptables::WithIptables;
 use super::with_nftables::WithNftables;
 use super::worker::{Order, State, Worker};
-use super::{Failure, HybridError, HybridSetup, Sampling, firewall, send_bridged_packets_to_netfilter};
+use super::{Failure, HybridError, HybridSetup, send_bridged_packets_to_netfilter};
 use crate::engine::Report;
 use crate::host::Plugging;
 use crate::mirror::Plan;
@@ -52,29 +51,29 @@ pub fn converge_once(
     plugs: &BTreeMap<PortId, Devices>,
 ) -> Result<(), OnceError> {
     send_bridged_packets_to_netfilter()?;
-    let samples = Sampling::of(setup)?.samples;
     match open(setup)?.hold_rules()? {
         true => {
-            let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables, &samples)?;
-            converge(backend, firewall(setup, &samples), policy, plugs)
+            let backend = WithNftables::open(&setup.permitted_ethertypes, setup.iptables)?;
+            converge(backend, setup, policy, plugs)
         }
         false => {
-            let backend =
-                WithIptables::open(&setup.permitted_ethertypes, setup.iptables, &samples, Arc::default())?;
-            converge(backend, firewall(setup, &samples), policy, plugs)
+            let backend = WithIptables::open(&setup.permitted_ethertypes, setup.iptables, 0, Arc::default())?;
+            converge(backend, setup, policy, plugs)
         }
     }
 }
 
 fn converge<B: Backend>(
     backend: B,
-    firewall: Firewall<B::Dialect>,
+    setup: &HybridSetup,
     policy: PolicyDelta,
     plugs: &BTreeMap<PortId, Devices>,
 ) -> Result<(), OnceError> {
     let (sender, mut reports) = unbounded_channel();
     let state = Arc::new(Mutex::new(State::default()));
-    let mut worker = Worker::new(backend, firewall, Arc::clone(&state), sender).map_err(HybridError::from)?;
+    let mut worker =
+        Worker::new(backend, Firewall::new(setup.compress, None), None, Arc::clone(&state), sender)
+            .map_err(HybridError::from)?;
     let (orders, ordered) = channel();
     let plugging = |devices: &Devices| Plugging { devices: Some(devices.clone()), elsewhere: None };
     let plugged = plugs.iter().map(|(port, devices)| Order::Plug(port.clone(), plugging(devices)));
@@ -134,6 +133,5 @@ pub fn in_force(setup: &HybridSetup) -> Result<InForce, OnceError> {
 
 /// Not to change anything: whose text it is does not matter.
 fn open(setup: &HybridSetup) -> Result<Tables, HybridError> {
-    let samples = Samples::default();
-    Ok(Tables::open(&hybrid::iptables::ruleset(&samples), &setup.permitted_ethertypes, &samples)?)
+    Ok(Tables::open(hybrid::iptables::RULESET, &setup.permitted_ethertypes)?)
 }

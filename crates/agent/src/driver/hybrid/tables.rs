@@ -12,10 +12,10 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use hybrid::SetOp;
-use hybrid::admitted;
 use hybrid::bridge::{Element, Family};
-use hybrid::drops::{By, COUNTED, Samples, reasons};
+use hybrid::drops::{By, COUNTED, reasons};
 use hybrid::nft::{DEPENDS, Draft, NftRule, narrow, wide};
+use hybrid::samples;
 use ipnet::IpNet;
 use nftables::{Batch, Chain, ChainId, Name, Nftables, Place as RulePlace, Rule, Set, SetId, TableId};
 use policy::Ethertype;
@@ -30,7 +30,7 @@ use crate::api::SetFill;
 const TABLE: &str = "sgflow";
 const FAMILIES: [Family; 2] = [Family::Bridge, Family::Inet];
 /// Begins the name of the chain that says what was made.
-const MADE: &str = "made-";
+pub(super) const MADE: &str = "made-";
 /// Begins the name of the chain that says when they were made, in seconds of Unix: since then they count.
 pub(crate) const SINCE: &str = "since-";
 /// Begin the names of sets of members, and of no others.
@@ -55,6 +55,8 @@ pub(super) struct Tables {
     /// How many sets of members, narrow and wide ones, there shall be, and how many members in all of them.
     member_sets: usize,
     members: usize,
+    /// Tables of ours are there, whatever they hold.
+    was_there: bool,
     /// The text's rules are there as they were made.
     is_made: bool,
     /// Of anybody's tables, as they are known.
@@ -79,20 +81,17 @@ impl Tables {
     ///
     /// # Errors
     /// There is no netlink, or no right to use it.
-    pub(super) fn open(
-        text: &str,
-        permitted_ethertypes: &BTreeSet<u16>,
-        samples: &Samples,
-    ) -> Result<Self, nftables::Error> {
+    pub(super) fn open(text: &str, permitted_ethertypes: &BTreeSet<u16>) -> Result<Self, nftables::Error> {
         let mut tables = Tables {
             nft: Nftables::open()?,
-            text: format!("{}\n{text}", hybrid::bridge::ruleset(samples)),
+            text: format!("{}\n{text}", hybrid::bridge::ruleset()),
             sets: BTreeMap::new(),
             dirty: BTreeSet::new(),
             chains: Tracker::new(),
             rules: 0,
             member_sets: 0,
             members: 0,
+            was_there: false,
             is_made: false,
             generation: None,
             is_just_read: false,
@@ -245,6 +244,7 @@ impl Tables {
 
     fn read_all(&mut self) -> Result<(), Failure> {
         let mut read = self.read()?;
+        self.was_there = read.iter().any(|read| !read.chains.is_empty());
         let made = self.made(&read)?;
         self.is_made = made.is_some_and(|made| {
             read.iter().flat_map(|read| &read.chains).any(|chain| chain.id.name.as_str() == made)
@@ -262,7 +262,7 @@ impl Tables {
         for set in read.iter().flat_map(|read| &read.sets) {
             let name = set.id.name.as_str();
             // What has been counted is nobody's wish.
-            if is_of_a_rule(name) || name.starts_with(COUNTED) || name == admitted::COUNTED {
+            if is_of_a_rule(name) || name.starts_with(COUNTED) {
                 continue;
             }
             let elements = self.nft.elements(&set.id)?;
@@ -522,7 +522,8 @@ impl Tables {
         }
         text.push_str(&self.text);
         if let Some(mut draft) = self.draft.take() {
-            if draft.members() > MEMBERS_IN_TEXT {
+            // While tables of before are in force, the text may take its time.
+            if draft.members() > MEMBERS_IN_TEXT && !self.was_there {
                 draft.leave_members_out();
             }
             _ = write!(text, "\n{draft}");
@@ -554,7 +555,9 @@ impl Tables {
                     _ = write!(said, "{name} {:?}", chain.base);
                 }
             }
-            for rule in rules.iter().filter(|rule| !depends(&rule.chain)) {
+            // How much is looked at is another matter.
+            let enforces = |rule: &&Rule| !rule.chain.name.as_str().starts_with(samples::CHAIN);
+            for rule in rules.iter().filter(|rule| !depends(&rule.chain)).filter(enforces) {
                 _ = write!(said, "{} {:?}", rule.chain.name, rule.expressions);
             }
             for set in sets.iter().filter(|set| is_of_a_rule(set.id.name.as_str())) {
@@ -633,11 +636,11 @@ fn set_id(family: Family, name: &str) -> SetId {
     table(family).set(name).expect("a short name")
 }
 
-fn chain_id(family: Family, name: &str) -> ChainId {
+pub(super) fn chain_id(family: Family, name: &str) -> ChainId {
     table(family).chain(name).expect("a short name")
 }
 
-fn nft(text: &str) -> Result<(), Failure> {
+pub(super) fn nft(text: &str) -> Result<(), Failure> {
     let failed = |reason: std::io::Error| Failure::other("nft", reason);
     let mut command = program::command("nft");
     command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -659,7 +662,7 @@ mod tests {
 
     #[test]
     fn sums_follow_what_is_wanted_of_sets() {
-        let mut tables = Tables::open("", &BTreeSet::new(), &Samples::default()).unwrap();
+        let mut tables = Tables::open("", &BTreeSet::new()).unwrap();
         let (set, ethertype) = ("NIPv4a".to_owned(), Ethertype::Ipv4);
         let create = || SetOp::Create { set: set.clone(), ethertype };
         let add = |net: &str| SetOp::Add { set: set.clone(), net: net.parse().unwrap() };

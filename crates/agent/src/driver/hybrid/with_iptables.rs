@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use hybrid::Changes;
-use hybrid::drops::{Samples, sample_rule, with_samples};
+use hybrid::drops::{sample_rule, with_samples};
 use ipset::Ipset;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::backend::Backend;
 use super::iptables::{Iptables, Variant};
@@ -37,25 +37,38 @@ pub(super) struct WithIptables {
 }
 
 impl WithIptables {
-    /// Nothing is known. Where iptables takes no rules that sample, `unsampled` is told why.
+    /// Nothing is known; so many dropped packets of each reason shall be sampled a second. Where iptables takes no rules that sample, `unsampled` is told why.
     ///
     /// # Errors
     /// There is no netlink, or no right to use it.
     pub(super) fn open(
         permitted_ethertypes: &BTreeSet<u16>,
         variant: Variant,
-        samples: &Samples,
+        samples: u32,
         unsampled: Arc<OnceLock<String>>,
     ) -> Result<Self, HybridError> {
         Ok(WithIptables {
             sets: Plan::new(),
             ipset: Ipset::open()?,
             iptables: Iptables::new(variant),
-            tables: Tables::open(&hybrid::iptables::ruleset(samples), permitted_ethertypes, samples)?,
-            samples: samples.dropped,
+            tables: Tables::open(hybrid::iptables::RULESET, permitted_ethertypes)?,
+            samples,
             are_samples_taken: false,
             unsampled,
         })
+    }
+
+    /// To look at what is in force; whether anything is sampled does not matter.
+    ///
+    /// # Errors
+    /// As of [`WithIptables::open`].
+    pub(super) fn looking(
+        permitted_ethertypes: &BTreeSet<u16>,
+        variant: Variant,
+    ) -> Result<Self, HybridError> {
+        let mut backend = WithIptables::open(permitted_ethertypes, variant, 0, Arc::default())?;
+        backend.iptables.overlook_samples();
+        Ok(backend)
     }
 
     /// Makes the chains as they shall be; without samples where it is they that iptables does not take.
@@ -139,6 +152,13 @@ impl Backend for WithIptables {
             sent += Sent { added, modified, deleted, bundles: 1 };
         }
         Ok(sent)
+    }
+
+    fn note_own_change(&mut self) {
+        // Otherwise everything is read again.
+        if let Err(error) = self.tables.note_generation() {
+            debug!(%error, "what has been changed until now is not known");
+        }
     }
 
     /// The old iptables alone has no number that says so.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use hybrid::Changes;
-use hybrid::drops::Samples;
 use ipset::Ipset;
 use tracing::debug;
 
@@ -30,14 +29,9 @@ impl WithNftables {
     ///
     /// # Errors
     /// There is no netlink, no right to use it, or the kernel lacks something that rules are made of.
-    pub(super) fn open(
-        permitted_ethertypes: &BTreeSet<u16>,
-        iptables: Variant,
-        samples: &Samples,
-    ) -> Result<Self, HybridError> {
+    pub(super) fn open(permitted_ethertypes: &BTreeSet<u16>, iptables: Variant) -> Result<Self, HybridError> {
         lacks::none()?;
-        let text = hybrid::nft::ruleset(samples);
-        let tables = Tables::open(&text, permitted_ethertypes, samples)?;
+        let tables = Tables::open(&hybrid::nft::ruleset(), permitted_ethertypes)?;
         Ok(WithNftables { tables, iptables, is_alone: false })
     }
 
@@ -98,6 +92,13 @@ impl Backend for WithNftables {
             self.be_alone()?;
         }
         Ok(sent)
+    }
+
+    fn note_own_change(&mut self) {
+        // Otherwise everything is read again.
+        if let Err(error) = self.tables.note_generation() {
+            debug!(%error, "what has been changed until now is not known");
+        }
     }
 
     fn look(&mut self, _is_long_ago: bool) -> bool {

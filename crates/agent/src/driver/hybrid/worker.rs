@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hybrid::{Devices, Firewall, Plug};
+use hybrid::admitted::CHOSEN;
+use hybrid::{Changes, Devices, Firewall, Plug};
 use policy::{PolicyDelta, PortId};
 use rustix::thread::{MembarrierCommand, membarrier};
 use tokio::sync::mpsc::UnboundedSender;
@@ -18,6 +19,7 @@ use super::Failure;
 use super::backend::Backend;
 use super::listing::{Show, Standing, complete_port, group_page};
 use super::revoke::Revocation;
+use super::samples::SampleRules;
 use super::zones::PortZones;
 use crate::api::{KernelSets, SetFill};
 use crate::engine::{Facts, Fault, Report, SecurityEffect, Sent, Stage, Status};
@@ -73,6 +75,8 @@ pub(super) struct State {
 /// See the module's documentation.
 pub(super) struct Worker<B: Backend> {
     firewall: Firewall<B::Dialect>,
+    /// What looks, if something does.
+    samples: Option<SampleRules>,
     backend: B,
     revocation: Revocation,
     zones: PortZones,
@@ -126,18 +130,20 @@ struct Told {
 }
 
 impl<B: Backend> Worker<B> {
-    /// Nothing is known, nobody has given orders; `firewall` has no policy yet.
+    /// Nothing is known, nobody has given orders; `firewall` has no policy yet. Without `samples` it does not matter what looks.
     ///
     /// # Errors
     /// The kernel's connections cannot be reached.
     pub(super) fn new(
         backend: B,
         firewall: Firewall<B::Dialect>,
+        samples: Option<SampleRules>,
         state: Arc<Mutex<State>>,
         reports: UnboundedSender<Report>,
     ) -> Result<Self, conntrack::Error> {
         Ok(Worker {
             firewall,
+            samples,
             backend,
             revocation: Revocation::open()?,
             zones: PortZones::default(),
@@ -325,10 +331,12 @@ impl<B: Backend> Worker<B> {
             self.counts.read_backs += 1;
             let plugged_in = self.plugs.values().flatten().map(Devices::end).collect();
             self.zones.read_back(self.backend.zones(), &plugged_in);
+            self.samples.iter_mut().for_each(SampleRules::doubt);
             self.is_read = true;
         }
         self.plug_in()?;
-        let changes = self.firewall.take();
+        let mut changes = self.firewall.take();
+        self.choose(&mut changes);
         if self.only_looks {
             self.backend.want(changes);
             self.planned = self.backend.pending()?;
@@ -348,6 +356,7 @@ impl<B: Backend> Worker<B> {
                 since.iter().for_each(|since| self.note(Stage::Acknowledged, *since));
                 self.counts.revived += revived.len() as u64;
                 self.cut()?;
+                self.sample();
                 if !revived.is_empty() {
                     debug!(connections = revived.len(), "pass again");
                 }
@@ -357,6 +366,24 @@ impl<B: Backend> Worker<B> {
                 self.revocation.cut_again(&revived)?;
                 Err(failure)
             }
+        }
+    }
+
+    /// Whose connections are sampled is no matter of what enforces.
+    fn choose(&mut self, changes: &mut Changes<B::Dialect>) {
+        let chosen = changes.elements.extract_if(.., |element, _| element.set == CHOSEN);
+        for (element, is_wanted) in chosen {
+            if let Some(samples) = &mut self.samples {
+                samples.choose(element, is_wanted);
+            }
+        }
+    }
+
+    /// What looks comes behind what enforces, and is in nobody's way.
+    fn sample(&mut self) {
+        let Some(samples) = &mut self.samples else { return };
+        if samples.put_in_force() {
+            self.backend.note_own_change();
         }
     }
 
@@ -469,6 +496,8 @@ impl<B: Backend> Worker<B> {
         }
         let kept = |(object, reason)| Fault { object, reason, effect: SecurityEffect::Kept };
         faults.extend(self.backend.faults().into_iter().map(kept));
+        let unseen = self.samples.iter().filter_map(SampleRules::trouble);
+        faults.extend(unseen.map(|reason| Fault::unseen(("samples".to_owned(), reason.to_owned()))));
         faults.extend(self.failure.iter().map(|reason| kept(("this host".to_owned(), reason.clone()))));
         let (sets, flows) = self.backend.counts();
         let status = Status {

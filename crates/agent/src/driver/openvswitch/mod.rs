@@ -29,8 +29,8 @@ use verify::symbolic::LocalPort;
 use super::Driver;
 use crate::api::{Drops, DropsQuery, GroupPage, KernelSets, PortPage, Question, SetFill};
 use crate::engine::{
-    DatabaseEvent, Effect, Engine, Event, Facts, FlowChange, Health, LinkId, Options, Report, Revalidation,
-    Status, SwitchEvent,
+    DatabaseEvent, Effect, Engine, Event, Facts, Fault, FlowChange, Health, LinkId, Options, Report,
+    Revalidation, Status, SwitchEvent,
 };
 use crate::host::{ClosedInterface, Spot};
 use crate::mirror::Mirror;
@@ -421,6 +421,7 @@ impl Driver for OpenvSwitch {
         let mut health = self.engine.health();
         health.settled &= self.inbox.is_empty();
         health.faults.extend(self.mirror.iter().flat_map(Mirror::faults));
+        health.faults.extend(self.observer.iter().flat_map(Observer::troubles).map(Fault::unseen));
         health
     }
 

@@ -87,7 +87,7 @@ fn trouble(status: &Status) -> Line<'static> {
         return Line::from(vec![Span::styled(" waiting for ", ALARM), Span::raw(waiting.clone())]);
     }
     let worst = |fault: &&FaultDocument| {
-        ["open", "closed", "left-out", "kept"].iter().position(|effect| fault.effect == *effect)
+        ["open", "closed", "left-out", "kept", "unseen"].iter().position(|effect| fault.effect == *effect)
     };
     let Some(FaultDocument { object, reason, effect }) = status.faults.iter().min_by_key(worst) else {
         return Line::styled(" no faults", DIM);

@@ -14,7 +14,7 @@ const CONDITIONS = {
   degraded: ["bad", "The datapath is as the policy says but for what is named here."],
   disconnected: ["bad", "What it takes to enforce a change is not there; what was in force stays."],
 };
-const EFFECTS = { closed: "bad", open: "bad", kept: "warn", "left-out": "warn" };
+const EFFECTS = { closed: "bad", open: "bad", kept: "warn", "left-out": "warn", unseen: "warn" };
 
 /** The view and what follows it: `#walk?from=p-1`. */
 function place() {

@@ -3,7 +3,7 @@
 use nftables::Batch;
 
 use super::{FAMILIES, Family, Tables, table};
-use crate::driver::hybrid::Failure;
+use crate::driver::hybrid::{Failure, samples};
 
 /// The chain of `nftables` that all packets come to (crates/hybrid/src/nft/rules.nft).
 const FORWARD: &str = "forward";
@@ -25,6 +25,10 @@ impl Tables {
         let mut batch = Batch::new();
         for family in self.there()? {
             batch.delete_table(&table(family));
+        }
+        let looks = samples::table();
+        if self.nft.tables()?.iter().any(|held| held.id == looks) {
+            batch.delete_table(&looks);
         }
         if !batch.is_empty() {
             self.nft.commit(&batch)?;
