@@ -15,7 +15,7 @@ use policy::{Direction, Policy, PortId};
 use rust_openflow::{Flow, FlowKey};
 use serde_json::{Value, json};
 use verify::Tables;
-use verify::symbolic::{Difference, Fault, State, differences};
+use verify::symbolic::{Difference, Fault, State, changes, differences};
 
 use crate::apply::{converge, seconds};
 use crate::connections::{Judges, Listed, Seen, zone_in};
@@ -136,12 +136,8 @@ async fn of_switch(config: &Config, policy: &Policy, within: Duration) -> anyhow
 
 /// How packets would be treated otherwise than now. What flows of others do is left out where it would stay so.
 fn reach(config: &Config, held: &Held) -> anyhow::Result<Vec<Reach>> {
-    let compare = |tables: &Tables| {
-        let joints = joints(held.found.hook);
-        let ethertypes = &config.permitted_ethertypes;
-        let found = differences(tables, joints, &held.policy, ethertypes, &held.found.ports)?;
-        anyhow::Ok(reach_of(found))
-    };
+    let (joints, ethertypes) = (joints(held.found.hook), &config.permitted_ethertypes);
+    let (policy, ports) = (&held.policy, held.found.ports.as_slice());
     let of = |flows: BTreeMap<FlowKey, Flow>| {
         let tables = Tables::new(flows.into_values().map(Flow::canonical));
         tables.map_err(|refused| anyhow::anyhow!("{refused}"))
@@ -149,7 +145,7 @@ fn reach(config: &Config, held: &Held) -> anyhow::Result<Vec<Reach>> {
     // What only looks, no proof follows: packets go the same way without it.
     let judging = held.tables.flows().iter().filter(|flow| Observed::read(flow).is_none());
     let mut then: BTreeMap<FlowKey, Flow> = judging.map(|flow| (flow.key(), flow.clone())).collect();
-    let now = compare(&of(then.clone())?)?;
+    let now = reach_of(changes(&of(then.clone())?, joints, policy, ethertypes, ports)?);
     if now.is_empty() {
         return Ok(now);
     }
@@ -159,7 +155,7 @@ fn reach(config: &Config, held: &Held) -> anyhow::Result<Vec<Reach>> {
             None => _ = then.remove(change.key()),
         }
     }
-    let stays = compare(&of(then)?)?;
+    let stays = reach_of(differences(&of(then)?, joints, policy, ethertypes, ports)?);
     let is_same = |one: &Reach, other: &Reach| {
         (&one.port, one.direction, one.opens) == (&other.port, other.direction, other.opens)
     };

@@ -167,3 +167,49 @@ fn a_change_is_told_before_it_is_made() {
     let done = run(&ovs, &proposed(&ovs), &["diff"]);
     assert_eq!(stdout(&done), "nothing would change\n");
 }
+
+/// Both ports serve names.
+const OF_ONE_GROUP: &str = r#"
+security_groups:
+- {id: names, security_group_rules: [
+    {id: names-out, direction: egress, ethertype: IPv4},
+    {id: dns, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 53, port_range_max: 53}]}
+- {id: clocks, security_group_rules: [
+    {id: clocks-out, direction: egress, ethertype: IPv4},
+    {id: time, direction: ingress, ethertype: IPv4, protocol: udp, port_range_min: 123, port_range_max: 123}]}
+ports:
+- {id: p-1, network_id: n, mac_address: "fa:16:3e:00:00:01", fixed_ips: [{ip_address: 10.0.0.1}], security_groups: [names]}
+- {id: p-2, network_id: n, mac_address: "fa:16:3e:00:00:02", fixed_ips: [{ip_address: 10.0.0.2}], security_groups: [names]}
+"#;
+
+/// Ports of one group share the marks of their connections; that one leaves it is nothing to the other.
+#[test]
+fn a_port_that_moves_between_groups_is_the_only_one_named() {
+    let ovs = ovs();
+    let (sender, receiver) = ends(&ovs);
+    let applied = apply(&ovs, &document(&ovs, OF_ONE_GROUP), &[]);
+    assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
+    sender.receive_all(&[datagram([10, 0, 0, 1], 4000, 53)]).expect("the switch takes it");
+    common::eventually("it arrived", || receiver.take_sent().expect("what arrived").len() == 1);
+    let (stays, leaves) = OF_ONE_GROUP.split_once("- {id: p-2").expect("p-2");
+    let moved = ovs.rundir().join("moved.yaml");
+    fs::write(&moved, format!("{stays}- {{id: p-2{}", leaves.replace("[names]", "[clocks]")))
+        .expect("a document");
+    let diff = run(&ovs, &moved, &["diff"]);
+    assert_eq!(diff.status.code(), Some(4), "{}", stderr(&diff));
+    expect![[r#"
+        flows: 25 added, 3 modified, 0 deleted
+        packets that would be treated otherwise, one for each port and direction:
+          - dropped: p-2 ingress
+              New: udp,dl_dst=01:00:00:00:00:00,tp_dst=53
+          + passes: p-2 ingress (rule time)
+              New: udp,dl_dst=01:00:00:00:00:00,tp_dst=123
+          - dropped: p-2 egress
+              Reply: udp,dl_src=fa:16:3e:00:00:02,nw_src=10.0.0.2,tp_src=53
+          + passes: p-2 egress (rule time)
+              Reply: udp,dl_src=fa:16:3e:00:00:02,nw_src=10.0.0.2,tp_src=123
+        connections that would be cut: 1
+          p-2: udp 10.0.0.1:4000 -> 10.0.0.2:53
+            ingress: not admitted: nearest is rule time of clocks, which allows IPv4 udp/123 from anywhere; the port is 53
+    "#]].assert_eq(&stdout(&diff));
+}

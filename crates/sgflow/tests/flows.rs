@@ -8,8 +8,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use common::{POLICY, apply, bridge, document, flows, ovs, sgflow, stderr, stdout};
-use expect_test::expect_file;
+use common::{
+    Agent, POLICY, apply, bridge, document, eventually, flows, ovs, sgflow, socket, status, stderr, stdout,
+};
+use expect_test::{expect, expect_file};
+use lab::Ovs;
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../../docs/flows-command.md");
@@ -245,6 +248,13 @@ fn what_is_not_there_is_named() {
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
 }
 
+/// `sgflow flows` of a switch, and of the agent that answers beside it, if one does.
+fn live(ovs: &Ovs, more: &[&str]) -> Output {
+    let mut command = sgflow();
+    command.arg("flows").arg("--ovsdb").arg(ovs.db_remote()).arg("--api-socket").arg(socket(ovs));
+    command.args(more).output().expect("sgflow runs")
+}
+
 /// A real switch: all of it is named, by what the switch and its database say alone, and nothing is changed there.
 #[test]
 fn a_switch_is_read_and_left_as_it_is() {
@@ -255,13 +265,7 @@ fn a_switch_is_read_and_left_as_it_is() {
     assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
     let before = flows(&ovs);
     let live = |more: &[&str]| {
-        let output = sgflow()
-            .arg("flows")
-            .arg("--ovsdb")
-            .arg(ovs.db_remote())
-            .args(more)
-            .output()
-            .expect("sgflow runs");
+        let output = live(&ovs, more);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         stdout(&output)
     };
@@ -299,6 +303,70 @@ fn a_switch_is_read_and_left_as_it_is() {
     assert_eq!(flows(&ovs), before);
 }
 
+/// A rule by its id and a group by its name, as the agent has them that put the flows there: not the settings' document, and
+/// not where flows are those of a dump.
+#[test]
+fn rules_and_groups_are_named_as_the_agent_has_them() {
+    let ovs = ovs();
+    bridge(&ovs);
+    document(&ovs, &POLICY.replace("{id: g, ", "{id: g, name: friends, "));
+    let agent = Agent::start(&ovs);
+    eventually("converged", || stdout(&status(&ovs, &[])).starts_with("converged"));
+    // What the daemon was started with is no concern of who looks: these settings name a document that says less.
+    let (settings, other) = (ovs.rundir().join("sgflow.toml"), ovs.rundir().join("other.yaml"));
+    std::fs::write(&other, "security_groups: []\nports: []\n").expect("a document");
+    std::fs::write(&settings, format!("[policy]\npath = {other:?}\n")).expect("settings");
+    let settings = settings.to_str().expect("UTF-8");
+    let rule = live(&ovs, &["i4", "--brief", "--by", "rule", "--config", settings]);
+    assert_eq!(rule.status.code(), Some(0), "{}", stderr(&rule));
+    expect![[r#"
+        rule i4: ingress IPv4 from friends: 11 flows, 0 packets
+               0  121: ingress rule of set 1 (friends), packet by packet: IPv4 from
+                  remote 1 (friends)
+               0  121: ingress rules about remote 1 (friends): both clauses hold,
+                  admitted
+               0  121: ingress: 10.0.0.1 is a member of remote 1 (friends)
+               0  121: ingress: 10.0.0.2 is a member of remote 1 (friends)
+               0  121: ingress: 10.1.0.3 is a member of remote 1 (friends)
+               0  123: ingress rule of set 1 (friends): IPv4 from remote 1 (friends)
+               0  123: ingress rules about remote 1 (friends): both clauses hold,
+                  admitted
+               0  123: ingress: 10.0.0.1 is a member of remote 1 (friends)
+               0  123: ingress: 10.0.0.2 is a member of remote 1 (friends)
+               0  123: ingress: 10.1.0.3 is a member of remote 1 (friends)
+               0  130: ingress rules of set 1 (friends) ask for IPv4
+    "#]]
+    .assert_eq(stdout(&rule).split_once("\nbr-int: 11 of ").expect("a sum").0);
+    let group: Value = serde_json::from_slice(&live(&ovs, &["friends", "--json"]).stdout).expect("JSON");
+    assert_eq!((&group["subject"]["id"], &group["subject"]["name"]), (&"g".into(), &"friends".into()));
+
+    // The document that is given is asked before the agent.
+    let given = live(&ovs, &["i4", "--policy", other.to_str().expect("UTF-8")]);
+    assert_eq!(given.status.code(), Some(1), "{}", stdout(&given));
+    let saved = ovs.rundir().join("dump");
+    let dump = ovs.ofctl(&["-O", "OpenFlow14", "dump-flows", "br-int"]).expect("a dump");
+    std::fs::write(&saved, dump).expect("a file");
+    let socket = socket(&ovs);
+    let of_file = of_dump(&saved, &["i4", "--api-socket", socket.to_str().expect("UTF-8")]);
+    assert_eq!((of_file.status.code(), stdout(&of_file)), (Some(1), String::new()));
+
+    drop(agent);
+    let output = live(&ovs, &["p-1", "--brief"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let unknown = live(&ovs, &["i4"]);
+    assert_eq!(unknown.status.code(), Some(1), "{}", stdout(&unknown));
+    let reason = stderr(&unknown).replace(socket.to_str().expect("UTF-8"), "SOCKET");
+    expect![[r#"
+        sgflow: br-int: there is no port, group or rule i4; groups by name and rules are known with --policy, or from the agent: no sgflow agent answers at SOCKET: Connection refused (os error 111)
+    "#]].assert_eq(&reason);
+    let unknown = live(&ovs, &["i4", "--config", settings]);
+    assert_eq!(unknown.status.code(), Some(1), "{}", stdout(&unknown));
+    expect![[r#"
+        sgflow: br-int: there is no port, group or rule i4
+    "#]]
+    .assert_eq(&stderr(&unknown));
+}
+
 /// Somebody else's flow on our bridge is told as such, and what of it is not known.
 #[test]
 fn flows_of_others_are_not_taken_for_ours() {
@@ -306,7 +374,7 @@ fn flows_of_others_are_not_taken_for_ours() {
     bridge(&ovs);
     ovs.ofctl(&["add-flow", "br-int", "cookie=0x77,table=7,priority=3,reg1=0x5 actions=output:1"])
         .expect("a flow");
-    let output = sgflow().args(["flows", "--ovsdb"]).arg(ovs.db_remote()).output().expect("sgflow runs");
+    let output = live(&ovs, &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
     for part in [

@@ -7,14 +7,18 @@ use std::collections::BTreeSet;
 
 use rust_openflow::{Field, Flow};
 use verify::Tables;
-use verify::symbolic::{Difference, Fault, ProofError, differences};
+use verify::symbolic::{Difference, Fault, ProofError, changes, differences};
 
 use two_ports::{Host, JOINTS, ports};
 
 impl Host {
     fn prove(&self, flows: Vec<Flow>) -> Result<Vec<Difference>, ProofError> {
         let tables = Tables::new(flows).unwrap();
-        differences(&tables, JOINTS, &self.policy, &BTreeSet::new(), &ports())
+        let found = differences(&tables, JOINTS, &self.policy, &BTreeSet::new(), &ports());
+        // Who stamps is told by the tables as well as by the policy.
+        let by_tables = changes(&tables, JOINTS, &self.policy, &BTreeSet::new(), &ports());
+        assert_eq!(by_tables, found);
+        found
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use agent::api::ClientError;
 use agent::config::{Config, FirewallDriver, SourceKind};
 use agent::source::{Documents, Feed};
 use anyhow::{Context as _, bail};
@@ -150,15 +151,18 @@ pub(crate) async fn policy_of(config: &Config, is_given: bool) -> anyhow::Result
     if is_given {
         return policy_at(&config.policy_path);
     }
-    match agent::api::policy(&config.api_socket).await {
-        Ok(document) => {
-            let files = vec![(AGENTS.to_owned(), document.to_string().into())];
-            policy_in(&Documents { files, written: None })
-        }
+    match of_agent(config).await {
+        Ok(documents) => policy_in(&documents),
         Err(_) if config.policy_source == SourceKind::File => policy_at(&config.policy_path),
         Err(reason) => Err(reason)
             .context("the policy is in no document, and the agent was asked for it (or --policy FILE)"),
     }
+}
+
+/// What the agent is to enforce.
+pub(crate) async fn of_agent(config: &Config) -> Result<Documents, ClientError> {
+    let document = agent::api::policy(&config.api_socket).await?;
+    Ok(Documents { files: vec![(AGENTS.to_owned(), document.to_string().into())], written: None })
 }
 
 /// The policy of documents.

@@ -17,7 +17,7 @@ use explain::decode::{Decoding, Sources, Subject, decode, subjects};
 use crate::apply::seconds;
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
-use source::Taken;
+use source::{Known, Taken};
 
 /// Columns where there is no terminal to ask.
 const COLUMNS: usize = 80;
@@ -26,7 +26,8 @@ const COLUMNS: usize = 80;
 /// conjunctions and cookies, and its counters
 ///
 /// Reads sgflow's flows and those of Neutron's own openvswitch driver and agent. Without `--from-dump` the switch and its
-/// database are asked, and nothing is changed; with it no switch, no daemon and no right is needed.
+/// database are asked, and sgflow's agent for the policy that it enforces, if it answers and no other is given; nothing is
+/// changed. With it no switch, no daemon and no right is needed.
 ///
 /// Exit codes: 0 all was decoded; 1 nothing was: no such file, port, group or rule; 2 all but some lines, or some
 /// objects of the policy, that could not be read; 3 switch or database not there, or no answer within the timeout.
@@ -83,12 +84,15 @@ impl FlowsCommand {
             None => {
                 let given = self.settings.policy_given().is_some();
                 let config = self.settings.config()?;
-                match tokio::time::timeout(timeout, source::from_switch(&config, given)).await {
+                match tokio::time::timeout(timeout, source::from_switch(&config)).await {
                     Ok(Err(error)) if source::is_away(&error) => {
                         eprintln!("sgflow: {error:#}");
                         return Ok(Exit::TimedOut);
                     }
-                    Ok(taken) => taken?,
+                    Ok(taken) => {
+                        let taken = taken?;
+                        Taken { known: source::known_here(&config, given).await?, ..taken }
+                    }
                     Err(_) => {
                         eprintln!(
                             "{}: no answer from the switch or its database within {} s",
@@ -100,7 +104,7 @@ impl FlowsCommand {
             }
         };
         let sources = Sources {
-            policy: taken.policy.as_ref(),
+            policy: taken.known.policy.as_ref(),
             interfaces: &taken.interfaces,
             named: Some(&taken.dump.interfaces),
         };
@@ -114,7 +118,7 @@ impl FlowsCommand {
             }
         };
         print(&output)?;
-        let is_complete = taken.dump.unread.is_empty() && taken.policy_is_complete;
+        let is_complete = taken.dump.unread.is_empty() && !taken.known.is_partial;
         Ok(if is_complete { Exit::Done } else { Exit::Refused })
     }
 }
@@ -127,9 +131,12 @@ fn find(word: &str, decoding: &Decoding, taken: &Taken) -> anyhow::Result<Subjec
         let words: Vec<String> = found.iter().map(|subject| subject.words(&decoding.names)).collect();
         bail!("{word} may be {}: say more of its id", words.join(", or "));
     }
-    let hint = match taken.policy {
-        Some(_) => "",
-        None => "; groups by name and rules are known with --policy",
+    let hint = match &taken.known {
+        Known { policy: Some(_), .. } => String::new(),
+        Known { unasked: None, .. } => "; groups by name and rules are known with --policy".to_owned(),
+        Known { unasked: Some(reason), .. } => {
+            format!("; groups by name and rules are known with --policy, or from the agent: {reason}")
+        }
     };
     found
         .pop_first()

@@ -1,4 +1,4 @@
-//! Where flows come from: a saved dump, or the switch and its database.
+//! Where flows come from, a saved dump, or the switch and its database; and the policy that they are of.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -15,6 +15,7 @@ use rust_openflow::FlowFilter;
 use rust_openflow::connection::ConnectionConfig;
 
 use crate::apply::print_refused;
+use crate::explain::of_agent;
 use crate::options::setup;
 
 /// The database of a switch.
@@ -27,9 +28,17 @@ pub(super) struct Taken {
     pub(super) dump: Dump,
     /// What the database says of the bridge.
     pub(super) interfaces: Vec<Interface>,
+    pub(super) known: Known,
+}
+
+/// What else there is to name things by.
+#[derive(Default)]
+pub(super) struct Known {
     pub(super) policy: Option<Policy>,
-    /// Whether nothing of the policy was refused.
-    pub(super) policy_is_complete: bool,
+    /// Whether something of it was refused.
+    pub(super) is_partial: bool,
+    /// Why it is not that of the agent.
+    pub(super) unasked: Option<String>,
 }
 
 /// The policy is of whoever took the dump: that of this host only where it is asked for.
@@ -42,13 +51,13 @@ pub(super) fn from_dump(path: &Path, policy: Option<&Path>) -> anyhow::Result<Ta
         bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     }
     let dump = Dump::read(&String::from_utf8_lossy(&bytes));
-    let (policy, policy_is_complete) = policy.map_or(Ok((None, true)), read_policy)?;
+    let known = policy.map_or(Ok(Known::default()), read_at)?;
     let place = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    Ok(Taken { place, dump, interfaces: Vec::new(), policy, policy_is_complete })
+    Ok(Taken { place, dump, interfaces: Vec::new(), known })
 }
 
 /// Asks the switch for its flows with their counters, and the database for the interfaces of the bridge.
-pub(super) async fn from_switch(config: &Config, is_policy_given: bool) -> anyhow::Result<Taken> {
+pub(super) async fn from_switch(config: &Config) -> anyhow::Result<Taken> {
     let bridge = &config.integration_bridge;
     let interfaces = interfaces(config).await?;
     let target = openflow_target(&setup(config, true))?;
@@ -61,13 +70,23 @@ pub(super) async fn from_switch(config: &Config, is_policy_given: bool) -> anyho
     let lines =
         entries.into_iter().enumerate().map(|(index, (flow, stats))| Line::of(index + 1, flow, stats));
     let dump = Dump { flows: lines.collect(), ..Dump::default() };
-    // A host whose policy comes from elsewhere has none to read.
-    let is_there = config.policy_source == SourceKind::File && config.policy_path.exists();
-    let (policy, policy_is_complete) = match is_policy_given || is_there {
-        true => read_policy(&config.policy_path)?,
-        false => (None, true),
-    };
-    Ok(Taken { place: bridge.clone(), dump, interfaces, policy, policy_is_complete })
+    Ok(Taken { place: bridge.clone(), dump, interfaces, known: Known::default() })
+}
+
+/// The policy of this host: the document that is given; else what the agent is to enforce, whose flows these are; where none
+/// answers, the settings' own document.
+pub(super) async fn known_here(config: &Config, is_given: bool) -> anyhow::Result<Known> {
+    if is_given {
+        return read_at(&config.policy_path);
+    }
+    match of_agent(config).await {
+        Ok(documents) => Ok(read(&documents)),
+        // A host whose policy comes from elsewhere has none to read.
+        Err(_) if config.policy_source == SourceKind::File && config.policy_path.exists() => {
+            read_at(&config.policy_path)
+        }
+        Err(reason) => Ok(Known { unasked: Some(reason.to_string()), ..Known::default() }),
+    }
 }
 
 /// Whether the switch or the database is not there, rather than something wrong with what was asked.
@@ -75,12 +94,16 @@ pub(super) fn is_away(error: &anyhow::Error) -> bool {
     error.is::<ovsdb::ClientError>() || error.is::<rust_openflow::client::ClientError>()
 }
 
-fn read_policy(path: &Path) -> anyhow::Result<(Option<Policy>, bool)> {
+fn read_at(path: &Path) -> anyhow::Result<Known> {
+    Ok(read(&Documents::read(path)?))
+}
+
+fn read(documents: &Documents) -> Known {
     let mut feed = Feed::default();
-    let update = feed.take(&Documents::read(path)?);
+    let update = feed.take(documents);
     print_refused(&update);
-    let is_complete = update.diagnostics.is_empty();
-    Ok((feed.policy().map(|policy| Policy::clone(policy)), is_complete))
+    let policy = feed.policy().map(|policy| Policy::clone(policy));
+    Known { policy, is_partial: !update.diagnostics.is_empty(), unasked: None }
 }
 
 async fn interfaces(config: &Config) -> anyhow::Result<Vec<Interface>> {

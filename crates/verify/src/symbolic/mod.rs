@@ -12,10 +12,12 @@
 //! A packet of a connection whose mark is a generation in force passes unjudged. That is right if nothing else holds such
 //! a mark: the proof is that a port's connections are stamped only if its rules admit them, from whatever MAC, and that no
 //! port with other groups stamps with a mark that passes here. That a policy which shrinks takes new generations is no
-//! matter of one table, but of its history.
+//! matter of one table, but of its history. Where tables were made for another policy ([`changes`]), the groups that it had
+//! for a port are seen only by the set that they give it.
 
 mod error;
 mod law;
+mod marks;
 mod partition;
 mod space;
 mod state;
@@ -28,7 +30,7 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use policy::{Direction, GroupId, Policy, PortId, RuleId};
+use policy::{Direction, Policy, PortId, RuleId};
 use rust_openflow::{Action, Field, Flow, PortNo};
 
 use crate::packet::{Packet, Tag};
@@ -38,6 +40,7 @@ pub use error::ProofError;
 pub use state::State;
 
 use law::{Law, Verdict};
+use marks::{MadeFor, Marks, SET, Sharers, StampedBy};
 use partition::Partitions;
 use space::{BLOCKS, Example, Region, Space};
 use view::{Source, View};
@@ -137,10 +140,14 @@ impl Prover {
         permitted_ethertypes: &BTreeSet<u16>,
         ports: &[LocalPort],
     ) -> Result<Vec<Difference>, ProofError> {
-        let question = Question { tables, joints, policy, permitted_ethertypes };
-        let mut proof = Proof::new(&self.space, &question)?;
+        let made_for = MadeFor::ThisPolicy;
+        self.answer(&Question { tables, joints, policy, permitted_ethertypes, made_for }, ports)
+    }
+
+    fn answer(&self, question: &Question<'_>, ports: &[LocalPort]) -> Result<Vec<Difference>, ProofError> {
+        let mut proof = Proof::new(&self.space, question)?;
         let walked = proof.walk_all(ports)?;
-        let marks = Marks { looked_for: marks_looked_for(tables), stamped_by: proof.stamped_by(&walked) };
+        let marks = Marks::new(question.tables, proof.stamped_by(&walked));
         proof.judge_all(&walked, &marks)
     }
 }
@@ -160,6 +167,27 @@ pub fn differences(
     Prover::new(tables.flows().len()).differences(tables, joints, policy, permitted_ethertypes, ports)
 }
 
+/// As [`differences`], for a policy that is not the one that the tables were made for: what would change if it came into
+/// force. A mark that ports share passes until then at each of them, also where one of them has other groups afterwards.
+///
+/// Connections that such a mark lets pass need no look of their own. What was stamped with it, the tables admit at that port
+/// without it as well, since a policy that shrinks takes new generations; so whatever the other policy would cut of them is
+/// found as packets without a mark.
+///
+/// # Errors
+/// As [`differences`].
+pub fn changes(
+    tables: &Tables,
+    joints: Joints,
+    policy: &Policy,
+    permitted_ethertypes: &BTreeSet<u16>,
+    ports: &[LocalPort],
+) -> Result<Vec<Difference>, ProofError> {
+    let made_for = MadeFor::Another;
+    let question = Question { tables, joints, policy, permitted_ethertypes, made_for };
+    Prover::new(tables.flows().len()).answer(&question, ports)
+}
+
 /// As [`differences`], with up to so many threads where there are ports enough for them. They are how it is worked out, and
 /// nothing of them is seen: what is found is the same, in the same order. How many cores there are, the caller knows.
 ///
@@ -175,7 +203,10 @@ pub fn differences_side_by_side(
 ) -> Result<Vec<Difference>, ProofError> {
     match (ports.len() / PORTS_A_THREAD).min(threads).min(MOST_THREADS) {
         0 | 1 => differences(tables, joints, policy, permitted_ethertypes, ports),
-        threads => Question { tables, joints, policy, permitted_ethertypes }.side_by_side(ports, threads),
+        threads => {
+            let made_for = MadeFor::ThisPolicy;
+            Question { tables, joints, policy, permitted_ethertypes, made_for }.side_by_side(ports, threads)
+        }
     }
 }
 
@@ -190,6 +221,7 @@ struct Question<'a> {
     joints: Joints,
     policy: &'a Policy,
     permitted_ethertypes: &'a BTreeSet<u16>,
+    made_for: MadeFor,
 }
 
 impl Question<'_> {
@@ -223,7 +255,7 @@ impl Question<'_> {
                     Err(mpsc::RecvError) => are_all_walked = false,
                 }
             }
-            let marks = Arc::new(Marks { looked_for: marks_looked_for(self.tables), stamped_by });
+            let marks = Arc::new(Marks::new(self.tables, stamped_by));
             let mut found = Vec::new();
             for (worker, _, to_worker) in workers {
                 if are_all_walked {
@@ -247,6 +279,7 @@ struct Proof<'a, 't> {
     possible: Region,
     joints: Joints,
     policy: &'a Policy,
+    made_for: MadeFor,
     partitions: Partitions<'t>,
     /// Some flow looks at the zone of a packet.
     zone_matters: bool,
@@ -294,38 +327,12 @@ fn stamps(leaves: &[Leaf]) -> Vec<(u32, Region)> {
     stamps.collect()
 }
 
-/// Marks that may let a packet pass unjudged.
-struct Marks {
-    /// Those that some flow looks for.
-    looked_for: BTreeSet<u32>,
-    stamped_by: StampedBy,
-}
-
-/// The marks that flows look for.
-fn marks_looked_for(tables: &Tables) -> BTreeSet<u32> {
-    let terms = tables.flows().iter().filter_map(|flow| flow.matches.get(Field::CtMark));
-    terms.filter_map(|(value, _)| u32::try_from(value).ok()).filter(|mark| *mark != 0).collect()
-}
-
-/// Who stamps with a mark, by their groups.
-type StampedBy = BTreeMap<u32, BTreeSet<BTreeSet<GroupId>>>;
-
-impl Marks {
-    /// Marks that nobody but ports of these groups stamps with.
-    fn of(&self, groups: &BTreeSet<GroupId>) -> impl Iterator<Item = u32> {
-        let others = move |mark: &&u32| {
-            self.stamped_by.get(mark).is_none_or(|by| by.iter().all(|stamping| stamping == groups))
-        };
-        self.looked_for.iter().filter(others).copied()
-    }
-}
-
 /// Where a delivery comes from: no local port.
 const NOBODY: u32 = PortNo::CONTROLLER.0;
 
 impl<'a> Proof<'a, 'a> {
     fn new(space: &'a Space, question: &Question<'a>) -> Result<Self, ProofError> {
-        let Question { tables, joints, policy, permitted_ethertypes } = *question;
+        let Question { tables, joints, policy, permitted_ethertypes, made_for } = *question;
         let law = Law::new(space, policy, permitted_ethertypes);
         Ok(Proof {
             space,
@@ -333,6 +340,7 @@ impl<'a> Proof<'a, 'a> {
             law,
             joints,
             policy,
+            made_for,
             partitions: Partitions::new(tables),
             zone_matters: tables.flows().iter().any(looks_at_zone),
             tracked: HashMap::new(),
@@ -342,8 +350,13 @@ impl<'a> Proof<'a, 'a> {
     }
 }
 
-/// A port and what its halves do.
-type Walked<'p> = (&'p LocalPort, Vec<Half>);
+/// A port and what it does.
+struct Walked<'p> {
+    port: &'p LocalPort,
+    halves: Vec<Half>,
+    /// The sets by which its packets are tracked.
+    sets: BTreeSet<Option<Source>>,
+}
 
 impl Proof<'_, '_> {
     /// What all ports do, one after the other.
@@ -355,7 +368,7 @@ impl Proof<'_, '_> {
                 Some(delivery) => delivery,
                 None => self.delivery(port.vlan)?,
             };
-            walked.push((port, self.halves(port, &delivery)?));
+            walked.push(self.walk_port(port, &delivery)?);
             deliveries.insert(port.vlan, delivery);
         }
         Ok(walked)
@@ -363,34 +376,47 @@ impl Proof<'_, '_> {
 
     fn stamped_by(&self, walked: &[Walked<'_>]) -> StampedBy {
         let mut stamped_by = StampedBy::new();
-        for (port, halves) in walked {
-            let Some(port) = self.policy.ports.get(&port.id) else { continue };
-            for (mark, _) in halves.iter().flat_map(|half| &half.stamps) {
-                stamped_by.entry(*mark).or_default().insert(port.security_groups.clone());
+        for walked in walked {
+            let Some(sharers) = self.sharers(walked) else { continue };
+            for (mark, _) in walked.halves.iter().flat_map(|half| &half.stamps) {
+                stamped_by.entry(*mark).or_default().insert(sharers.clone());
             }
         }
         stamped_by
     }
 
+    /// Whom a port shares its marks with; nobody if the policy is to say so, and does not know it.
+    fn sharers(&self, walked: &Walked<'_>) -> Option<Sharers> {
+        match self.made_for {
+            MadeFor::ThisPolicy => {
+                let port = self.policy.ports.get(&walked.port.id)?;
+                Some(Sharers::Groups(port.security_groups.clone()))
+            }
+            MadeFor::Another => Some(Sharers::Sets(walked.sets.clone())),
+        }
+    }
+
     /// Compares with the law.
     fn judge_all(mut self, walked: &[Walked<'_>], marks: &Marks) -> Result<Vec<Difference>, ProofError> {
-        let mut in_force_by_groups: BTreeMap<BTreeSet<GroupId>, Region> = BTreeMap::new();
-        for (port, halves) in walked {
-            let groups = self.groups_of(port);
-            let in_force = match in_force_by_groups.get(&groups) {
-                Some(known) => known.clone(),
-                None => self.is_any_of(marks.of(&groups))?,
+        let mut in_force_by_sharers: BTreeMap<Option<Sharers>, Region> = BTreeMap::new();
+        for walked in walked {
+            let sharers = self.sharers(walked);
+            let in_force = match (in_force_by_sharers.get(&sharers), &sharers) {
+                (Some(known), _) => known.clone(),
+                (None, Some(sharers)) => self.is_any_of(marks.of(sharers))?,
+                // It is closed, whatever the mark.
+                (None, None) => self.space.none(),
             };
-            in_force_by_groups.insert(groups, in_force.clone());
-            for half in halves {
-                self.judge(port, half, &in_force)?;
+            in_force_by_sharers.insert(sharers, in_force.clone());
+            for half in &walked.halves {
+                self.judge(walked.port, half, &in_force)?;
             }
         }
         Ok(self.found)
     }
 
     /// Walks both halves of a port in every state.
-    fn halves(&mut self, port: &LocalPort, delivery: &[Leaf]) -> Result<Vec<Half>, ProofError> {
+    fn walk_port<'p>(&mut self, port: &'p LocalPort, delivery: &[Leaf]) -> Result<Walked<'p>, ProofError> {
         let ofport = u32::from(port.ofport);
         let Joints { hook, deliver, ingress, output } = self.joints;
         let sent = [(self.space.all(), View::entering(ofport))];
@@ -416,7 +442,9 @@ impl Proof<'_, '_> {
             let through = through.and(&put_out)?.or(&unasked)?;
             halves.push(Half { direction: Direction::Ingress, state, through, stamps });
         }
-        Ok(halves)
+        let tracked = sent.iter().chain(&received).filter(|leaf| matches!(leaf.event, Event::Tracked { .. }));
+        let sets = tracked.map(|leaf| leaf.view.get(SET)).collect();
+        Ok(Walked { port, halves, sets })
     }
 
     /// What comes through to a table in a state, and what is stamped, of what was walked up to where it is tracked.
@@ -512,10 +540,6 @@ impl Proof<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    fn groups_of(&self, port: &LocalPort) -> BTreeSet<GroupId> {
-        self.policy.ports.get(&port.id).map(|port| port.security_groups.clone()).unwrap_or_default()
     }
 
     fn is_any_of(&self, marks: impl Iterator<Item = u32>) -> Result<Region, ProofError> {

@@ -1,4 +1,5 @@
 //! Two ports of two groups on one network, and a trunk: their policy and its flows.
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use pipeline::{Binding, Config, FlowOp, GenerationPool, Known, NetworkPort, OfPort, Renderer, Vlan, Zone};
 use policy::{Policy, document};
@@ -27,7 +28,12 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new() -> Self {
-        let policy = document::parse(&[("policy.yaml", POLICY)], None).policy;
+        Self::of(POLICY)
+    }
+
+    /// With another policy of its ports.
+    pub(crate) fn of(policy: &str) -> Self {
+        let policy = document::parse(&[("policy.yaml", policy)], None).policy;
         let mut renderer = Renderer::new(&Config::default(), Known::default());
         renderer.network_port(OfPort(9), Some(NetworkPort::Trunk));
         for (id, number) in [("p-1", 1), ("p-2", 2)] {
