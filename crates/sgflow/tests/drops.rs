@@ -148,12 +148,19 @@ fn what_looks_comes_back_and_goes_with_its_port_and_a_restart_sends_nothing() {
             && counters("priority=110").iter().all(young)
     });
     // And the flows.
+    let told = || {
+        let drops = drops_json(&ovs, &[]);
+        (counted(&drops, "", "spoofed-ip").0, drops["since"].clone())
+    };
+    let before = told();
+    assert_eq!(before.0, 3);
     ovs.ofctl(&["-O", "OpenFlow14", "del-flows", "br-int", "table=128"]).expect("flows go");
     eventually("all is back", || {
         _ = drops_json(&ovs, &[]);
         observers(&ovs) == held
     });
     is_exact(&ovs);
+    assert_eq!(told(), before, "what was counted is not forgotten");
     // The number of a port that is pulled out may be another's next.
     ovs.del_port("tap1").expect("the port goes");
     eventually("it is counted no more", || !observers(&ovs).iter().any(|flow| flow.contains("reg5=0x1,")));

@@ -7,13 +7,14 @@
 //! |---|---|
 //! | samples and counts by port | `book`, pure |
 //! | the log: what is new, what came again, which rule admits it | `log` and `judge`, pure |
-//! | the switch | `openflow` |
+//! | the switch | `openflow`; sums that never fall: `ledger`, pure |
 //! | hosts with hybrid bridges | `netfilter`; what iptables counts: `rule_counters`, pure |
 //! | files and the journal | `output` |
 
 mod book;
 mod frame;
 mod judge;
+mod ledger;
 mod log;
 mod netfilter;
 mod openflow;

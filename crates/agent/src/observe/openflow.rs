@@ -20,12 +20,13 @@ use rust_openflow::message::{
     DropBand, FragMode, METER_BURST, METER_PACKETS, METER_STATS, MeterCommand, MeterConfig, MeterMod,
     PacketIn,
 };
-use rust_openflow::{CT_NEW, Field, FlowEntry, FlowFilter, FlowMod};
+use rust_openflow::{CT_NEW, Field, FlowEntry, FlowFilter, FlowKey, FlowMod};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::book::{Book, Count, Fate, Sighting};
+use super::ledger::Ledger;
 use super::security_log::{SecurityLog, Unsampled};
 use super::troubles::Troubles;
 use super::{Options, Order, Place, frame, since_epoch};
@@ -73,29 +74,34 @@ pub(super) struct Eye {
     ports: HashMap<OfPort, PortId>,
     /// What is counted by port.
     pairs: BTreeMap<Pair, Counted>,
-    /// What flows had counted that are gone.
-    retired: BTreeMap<&'static str, Count>,
+    /// What flows have counted, also those that are gone.
+    ledger: Ledger<FlowKey, Class>,
     /// What the switch is to hold.
     wanted: BTreeSet<Observed>,
     /// What is to be sent for it.
     changes: Vec<FlowMod>,
-    /// What the sampling flows had counted when the connection came, less what those had that are gone.
+    /// What the sampling flows had counted before any sample came.
     base: Option<Sum>,
-    /// What they counted while connections lasted that are over.
-    before: Sum,
-    /// What they had counted when they were read last.
-    last: Sum,
     /// Of admitted first packets: counted by the flows when this began to look, and samples since.
     admitted: u64,
     asked_at: Option<Instant>,
     read_at: Option<Instant>,
 }
 
+/// What a flow counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Class {
+    /// Drops for a reason, of which samples are taken or not.
+    Dropped { reason: &'static str, is_sampled: bool },
+    /// First packets.
+    Admitted,
+}
+
 /// What flows of both purposes have counted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
-    drops: i64,
-    admitted: i64,
+    drops: u64,
+    admitted: u64,
 }
 
 /// A connection, and what the switch holds of ours.
@@ -114,12 +120,10 @@ impl Eye {
             places: BTreeMap::new(),
             ports: HashMap::new(),
             pairs: BTreeMap::new(),
-            retired: BTreeMap::new(),
+            ledger: Ledger::new(),
             wanted: BTreeSet::new(),
             changes: Vec::new(),
             base: None,
-            before: Sum::default(),
-            last: Sum::default(),
             admitted: 0,
             asked_at: None,
             read_at: None,
@@ -195,18 +199,14 @@ impl Eye {
         let mut held = sight.held(&entries);
         // Later what is not known is what was given up in between.
         if self.wants_dropped() && self.read_at.is_none() {
-            self.retired.clear();
             entries.iter().for_each(|entry| self.adopt(entry));
         }
+        self.reckon(&entries);
         if !is_bound {
             sight.forget(&mut held).await?;
         }
         self.mend(&held);
         self.settle(&sight).await?;
-        let counts = &self.book.counts;
-        self.before =
-            Sum { drops: signed(counts.could_be_sampled), admitted: signed(counts.could_be_logged) };
-        (self.base, self.last) = (None, Sum::default());
         self.reckon(&sight.read().await?);
         if let Some(log) = &mut self.log {
             log.unheard(None);
@@ -219,15 +219,12 @@ impl Eye {
     }
 
     /// Goes on with what a flow counts by port, unless another port has the number by now.
-    fn adopt(&mut self, FlowEntry { flow, stats }: &FlowEntry) {
+    fn adopt(&mut self, FlowEntry { flow, .. }: &FlowEntry) {
         let Some(observed @ Observed::PortDrops(port, owner, reason)) = Observed::read(flow) else { return };
         if owner == self.owner(port) {
             let counted = Counted { owner, count: Count::default(), grown_at: Instant::now() };
             self.pairs.entry((port, reason)).or_insert(counted);
             self.wanted.insert(observed);
-        } else {
-            *self.retired.entry(reason.name()).or_default() +=
-                Count { packets: stats.packets, bytes: stats.bytes };
         }
     }
 
@@ -425,12 +422,7 @@ impl Eye {
     fn retire(&mut self, is_gone: impl Fn(Pair) -> bool) {
         let gone: Vec<Pair> = self.pairs.keys().copied().filter(|pair| is_gone(*pair)).collect();
         for (ofport, reason) in gone {
-            let Some(Counted { owner, count, .. }) = self.pairs.remove(&(ofport, reason)) else { continue };
-            *self.retired.entry(reason.name()).or_default() += count;
-            if let Some(base) = &mut self.base {
-                base.drops -= signed(count.packets);
-                self.last.drops -= signed(count.packets);
-            }
+            let Some(Counted { owner, .. }) = self.pairs.remove(&(ofport, reason)) else { continue };
             self.forgo(Observed::PortDrops(ofport, owner, reason));
         }
     }
@@ -547,13 +539,13 @@ impl Eye {
     fn reckon(&mut self, entries: &[FlowEntry]) {
         let now = Instant::now();
         self.read_at = Some(now);
-        let (mut reasons, mut oldest, mut sum) = (self.retired.clone(), 0, Sum::default());
+        let (mut oldest, mut counted_now) = (0, Vec::new());
         let mut ports: BTreeMap<(PortId, &'static str), Count> = BTreeMap::new();
         for FlowEntry { flow, stats } in entries {
             let count = Count { packets: stats.packets, bytes: stats.bytes };
             let observed = Observed::read(flow);
             if let Some(Observed::Admitted(..)) = observed {
-                sum.admitted += signed(count.packets);
+                counted_now.push((flow.key(), Class::Admitted, count));
                 continue;
             }
             let number = flow.matches.get(layout::register::REASON).map(|(value, _)| value);
@@ -564,10 +556,8 @@ impl Eye {
                 continue;
             };
             oldest = oldest.max(u64::from(stats.duration_s));
-            *reasons.entry(reason.name()).or_default() += count;
-            if observed.is_some() {
-                sum.drops += signed(count.packets);
-            }
+            let class = Class::Dropped { reason: reason.name(), is_sampled: observed.is_some() };
+            counted_now.push((flow.key(), class, count));
             let Some(Observed::PortDrops(port, owner, reason)) = observed else { continue };
             let Some(counted) = self.pairs.get_mut(&(port, reason)).filter(|counted| counted.owner == owner)
             else {
@@ -581,30 +571,28 @@ impl Eye {
                 *ports.entry((id.clone(), reason.name())).or_default() += count;
             }
         }
-        let base = self.base.get_or_insert(sum);
-        // Flows that were taken away and came again count anew.
-        for (before, base, last, now) in [
-            (&mut self.before.drops, &mut base.drops, self.last.drops, sum.drops),
-            (&mut self.before.admitted, &mut base.admitted, self.last.admitted, sum.admitted),
-        ] {
-            if now < last {
-                *before += last - *base;
-                *base = 0;
+        self.ledger.read(counted_now);
+        let (mut reasons, mut sum) = (BTreeMap::<_, Count>::new(), Sum::default());
+        for (class, count) in self.ledger.sums() {
+            match class {
+                Class::Admitted => sum.admitted += count.packets,
+                Class::Dropped { reason, is_sampled } => {
+                    *reasons.entry(reason).or_default() += count;
+                    sum.drops += if is_sampled { count.packets } else { 0 };
+                }
             }
         }
-        let base = *base;
-        self.last = sum;
+        let base = *self.base.get_or_insert(sum);
+        let since = since_epoch().as_secs().saturating_sub(oldest);
         let counts = &mut self.book.counts;
         counts.reasons = reasons;
         counts.ports = ports;
-        let since = since_epoch().as_secs().saturating_sub(oldest);
-        // Two clocks that are cut to seconds.
-        if counts.since.abs_diff(since) > 2 {
+        // What was counted before the flows came anew is not forgotten; and two clocks are cut to seconds.
+        if counts.since == 0 || since + 2 < counts.since {
             counts.since = since;
         }
-        let unsigned = |sum: i64| u64::try_from(sum).unwrap_or(0);
-        counts.could_be_sampled = unsigned(self.before.drops + sum.drops - base.drops);
-        counts.could_be_logged = unsigned(self.before.admitted + sum.admitted - base.admitted);
+        counts.could_be_sampled = sum.drops - base.drops;
+        counts.could_be_logged = sum.admitted - base.admitted;
     }
 }
 
@@ -643,8 +631,4 @@ impl Sight {
             ClientError::Protocol(error.to_string())
         })
     }
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
