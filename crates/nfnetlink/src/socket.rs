@@ -92,12 +92,20 @@ impl Error {
         matches!(self, Error::Io(error) if error.raw_os_error() == Some(NO_ROOM))
     }
 
+    /// `EPERM`: there is no right to it, or of the packet log's groups ([`crate::Log`]) that another socket listens to it (Linux 6.18,
+    /// net/netfilter/nfnetlink_log.c: `nfulnl_recv_config`).
+    pub fn is_not_permitted(&self) -> bool {
+        matches!(self, Error::Refused(Refusal { code: NOT_PERMITTED, .. }))
+    }
+
     /// A batch was made for a generation that is over: somebody changed something meanwhile.
     pub fn is_stale(&self) -> bool {
         matches!(self, Error::BatchRefused(Refusal { code: STALE, .. }))
     }
 }
 
+/// `EPERM`.
+const NOT_PERMITTED: i32 = 1;
 /// `ERESTART` (net/netfilter/nfnetlink.c: `nfnetlink_rcv_batch`, where the generation is not valid).
 const STALE: i32 = 85;
 

@@ -4,8 +4,10 @@ mod common;
 
 use common::hybrid_pair::HybridPair;
 use common::security_log::{CASES, frames, log_path, logged, told, wanted};
-use common::traffic::{SERVICES, datagram, refused};
-use common::{Agent, document, eventually};
+use common::traffic::{SERVICES, counted, datagram, refused};
+use common::{Agent, document, eventually, status, stdout};
+use hybrid::samples::GROUP;
+use nfnetlink::Log;
 use serde_json::{Value, json};
 
 const KINDS: [&str; 3] = ["nftables", "nft", "legacy"];
@@ -150,4 +152,103 @@ fn what_is_admitted_and_limited_is_counted() {
     };
     eventually("each is told of, or counted", || told().0 + told().1 == SENT);
     assert!((5..SENT / 2).contains(&told().0), "{:?}", told());
+}
+
+/// What `sgflow status` says, in a line.
+fn standing(host: &HybridPair) -> String {
+    stdout(&status(&host.ovs, &[])).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What looks is no part of what enforces: whoever turns it on, off, or takes it away changes nothing else.
+#[test]
+fn what_looks_changes_nothing_that_enforces() {
+    for kind in ["nftables", "nft"] {
+        let (host, agent) = logging(kind, &[]);
+        // Handles are given anew to what is made anew.
+        let enforces = || {
+            let tables = "nft -a -s list table bridge sgflow; nft -a -s list table inet sgflow";
+            let all = host.run(&format!("{tables}; iptables-nft-save -t raw"));
+            let is_of_samples = |line: &&str| line.contains("limit rate") || line.starts_with('#');
+            all.lines().filter(|line| !is_of_samples(line)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        host.send(&frames());
+        let is_dropped = || counted(&host.drops(&[]), "p-2", "no-rule").1 == 1;
+        eventually("a drop", is_dropped);
+        let (held, since) = (enforces(), host.drops(&[])["since"].clone());
+        assert!(host.run("nft list table inet sgflow-samples").contains("log-admitted"));
+        host.run("nft delete chain inet sgflow-samples log-admitted");
+        eventually("it is back", || host.run("nft list table inet sgflow-samples").contains("log-admitted"));
+        assert_eq!(enforces(), held, "{kind}");
+        host.run("nft flush chain bridge sgflow sample-spoofed-ip");
+        eventually("it samples again", || {
+            host.run("nft list chain bridge sgflow sample-spoofed-ip").contains("limit rate")
+        });
+        assert_eq!((enforces(), agent.count("drift")), (held.clone(), 0), "{kind}: {}", agent.log());
+        drop(agent);
+        let agent = host.agent(&["--drops-samples", "0"]);
+        let tables = host.run("nft list ruleset");
+        assert!(!tables.contains("sgflow-samples") && !tables.contains("limit rate"), "{kind}: {tables}");
+        assert_eq!(enforces(), held, "{kind}");
+        assert!(
+            is_dropped() && host.drops(&[])["since"] == since,
+            "{kind}: counts go on: {since} {}",
+            host.drops(&[])
+        );
+        drop(agent);
+    }
+}
+
+/// Only one can listen, and whoever cannot says so.
+#[test]
+fn a_log_that_hears_nothing_is_a_fault() {
+    let host = HybridPair::start("nftables", SERVICES);
+    let other =
+        host.host.netns().enter(|| Log::listen(GROUP, 64).expect("nobody else listens")).expect("there");
+    let path = log_path(&host.ovs).display().to_string();
+    let agent = host.agent_with(&["--security-log-path", &path], &[]);
+    let told = "unseen security_log: group 21351 of the kernel's log: another program listens to it";
+    eventually("it is told", || standing(&host).contains(told));
+    assert_eq!(agent.count("the security-group log tells of nothing"), 1, "{}", agent.log());
+    drop(other);
+    eventually("all is well", || standing(&host).starts_with("converged"));
+    host.send(&frames());
+    eventually("it tells", || told_of(&host).contains(&("p-2".to_owned(), "drop".to_owned(), 54)));
+}
+
+fn told_of(host: &HybridPair) -> Vec<(String, String, u64)> {
+    told(&log_path(&host.ovs))
+}
+
+/// A log about what nobody knows would stay empty and say nothing.
+#[test]
+fn a_name_that_the_policy_does_not_know_is_a_fault() {
+    let host = HybridPair::start("nftables", SERVICES);
+    let path = log_path(&host.ovs).display().to_string();
+    let names = ["--security-log-groups", "sg-typo", "--security-log-ports", "p-2"];
+    let _agent = host.agent_with(&[&["--security-log-path", &path][..], &names].concat(), &[]);
+    let told = "unseen security_log: groups: the policy knows no security group sg-typo";
+    eventually("it is told", || standing(&host).contains(told));
+    document(
+        &host.ovs,
+        &format!("{}\n", SERVICES.replace("security_groups:\n", "security_groups:\n- {id: sg-typo}\n")),
+    );
+    eventually("it is known", || standing(&host).starts_with("converged"));
+}
+
+/// Whoever waits for its turn hears nothing and tells of nothing, and hears at once when it comes.
+#[test]
+fn an_agent_that_waits_tells_of_nothing() {
+    let (host, first) = logging("nftables", &[]);
+    let second = host.ovs.rundir().join("second.jsonl");
+    let (path, api) =
+        (second.display().to_string(), host.ovs.rundir().join("second.sock").display().to_string());
+    let waiting = host.agent_with(&["--security-log-path", &path, "--api-socket", &api], &[]);
+    waiting.wait_for("waiting", 1);
+    host.send(&frames());
+    eventually("the first tells", || told_of(&host).len() >= 5);
+    drop(first);
+    waiting.wait_for("applied", 2);
+    host.send(&[refused(4001)]);
+    eventually("the second tells", || !logged(&second).is_empty());
+    assert_eq!(told(&second), wanted(&[("p-1", "accept", 54), ("p-2", "drop", 54)]));
 }

@@ -118,6 +118,7 @@ impl HostObserver {
             ledger: BTreeMap::new(),
             retired: BTreeMap::new(),
             before: None,
+            since: None,
             limited: Unsampled::default(),
             looks: false,
             read_at: None,
@@ -182,6 +183,9 @@ impl Listening {
                 Ok(end) => {
                     self.end = Some(end);
                     None
+                }
+                Err(reason) if reason.is_not_permitted() => {
+                    Some(format!("group {GROUP} of the kernel's log: another program listens to it"))
                 }
                 Err(reason) => Some(format!("group {GROUP} of the kernel's log: {reason}")),
             };
@@ -315,6 +319,8 @@ struct Watcher {
     retired: BTreeMap<&'static str, Count>,
     /// What had been dropped before anything was sampled.
     before: Option<u64>,
+    /// When the eldest tables were made of those that have counted, in seconds of Unix.
+    since: Option<u64>,
     /// What was limited when the counters were read last but one: what they counted then has come by now, if it comes.
     limited: Unsampled,
     /// The host is ours.
@@ -456,9 +462,8 @@ impl Watcher {
         let since =
             chains.iter().filter_map(|chain| chain.id.name.as_str().strip_prefix(SINCE)?.parse().ok());
         // What was counted before they were made anew is not forgotten.
-        let since = since.max().unwrap_or_else(|| since_epoch().as_secs());
-        let counts = &mut self.book.counts;
-        counts.since = if counts.since == 0 { since } else { counts.since.min(since) };
+        self.since = self.since.into_iter().chain(since.max()).min();
+        self.book.counts.since = self.since.unwrap_or_else(|| since_epoch().as_secs());
         Ok(())
     }
 

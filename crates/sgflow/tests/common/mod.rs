@@ -223,7 +223,9 @@ impl Agent {
         command.args(["--pdeathsig", "KILL"]).args(by).arg(sgflow().get_program()).arg("agent");
         command.arg("--policy").arg(policy);
         command.args(["--ovsdb", &ovs.db_remote()]).args(more);
-        command.args(["--api-socket", &socket(ovs).display().to_string()]);
+        if !more.contains(&"--api-socket") {
+            command.args(["--api-socket", &socket(ovs).display().to_string()]);
+        }
         command.envs(environment.iter().copied());
         let child = command.stderr(out).stdout(Stdio::null()).spawn().expect("the agent starts");
         Agent { child, log }

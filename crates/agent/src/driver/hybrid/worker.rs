@@ -371,7 +371,10 @@ impl<B: Backend> Worker<B> {
 
     /// Whose connections are sampled is no matter of what enforces.
     fn choose(&mut self, changes: &mut Changes<B::Dialect>) {
-        let chosen = changes.elements.extract_if(.., |element, _| element.set == CHOSEN);
+        let (chosen, others) =
+            std::mem::take(&mut changes.elements).into_iter().partition(|(element, _)| element.set == CHOSEN);
+        changes.elements = others;
+        let chosen: BTreeMap<_, _> = chosen;
         for (element, is_wanted) in chosen {
             if let Some(samples) = &mut self.samples {
                 samples.choose(element, is_wanted);
