@@ -48,7 +48,7 @@ fn rendered(policy: &Policy, found: &Snapshot) -> Snapshot {
         (port.into(), Plug { devices, zone })
     });
     let netns = NetNs::new().expect("a namespace");
-    nft(&netns, &hybrid::nft::script(policy, plugs, &[0x88cc].into(), 10).0);
+    nft(&netns, &hybrid::nft::script(policy, plugs, &[0x88cc].into()).0);
     Snapshot::of(&netns)
 }
 

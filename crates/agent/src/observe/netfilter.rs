@@ -458,11 +458,16 @@ impl Watcher {
             };
             self.admitted.read(Count { packets, bytes: 0 });
         }
-        let chains = self.nft.chains(&table(Family::Bridge))?;
-        let since =
-            chains.iter().filter_map(|chain| chain.id.name.as_str().strip_prefix(SINCE)?.parse().ok());
+        let mut since = Vec::new();
+        for family in [Family::Bridge, Family::Inet] {
+            let chains = self.nft.chains(&table(family))?;
+            let made = chains
+                .iter()
+                .filter_map(|chain| chain.id.name.as_str().strip_prefix(SINCE)?.parse::<u64>().ok());
+            since.extend(made);
+        }
         // What was counted before they were made anew is not forgotten.
-        self.since = self.since.into_iter().chain(since.max()).min();
+        self.since = self.since.into_iter().chain(since.into_iter().max()).min();
         self.book.counts.since = self.since.unwrap_or_else(|| since_epoch().as_secs());
         Ok(())
     }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use policy::{Ethertype, Policy, PortId};
 
 use super::{Nft, NftRule, narrow, ruleset, wide};
-use crate::bridge::{self, Element};
+use crate::bridge::{self, Element, Family};
 use crate::firewall::{Firewall, Plug, RefusedRule};
 use crate::sets::SetOp;
 
@@ -83,6 +83,15 @@ impl Draft {
     /// How many members all sets have.
     pub fn members(&self) -> usize {
         self.sets.values().map(|(_, members)| members.len()).sum()
+    }
+
+    /// What is in other tables than those of these families is not said.
+    pub fn leave_others_out(&mut self, families: &BTreeSet<Family>) {
+        self.elements.retain(|element| families.contains(&element.family));
+        if !families.contains(&Family::Inet) {
+            self.sets.clear();
+            self.chains.clear();
+        }
     }
 
     /// The sets are there, and nobody in them.

@@ -46,7 +46,8 @@ type SetChanges = (SetId, Vec<Change<Place, Option<nftables::Data>>>);
 #[derive(Debug)]
 pub(super) struct Tables {
     nft: Nftables,
-    text: String,
+    /// What does not depend on ports.
+    texts: [(Family, String); 2],
     sets: BTreeMap<SetId, HeldSet>,
     /// Sets of which something may be to be changed.
     dirty: BTreeSet<SetId>,
@@ -57,8 +58,8 @@ pub(super) struct Tables {
     members: usize,
     /// Tables of ours are there, whatever they hold.
     was_there: bool,
-    /// The text's rules are there as they were made.
-    is_made: bool,
+    /// Tables whose text's rules are not there as they were made.
+    unmade: BTreeSet<Family>,
     /// Of anybody's tables, as they are known.
     generation: Option<u32>,
     /// Nothing has been told since they were read.
@@ -71,6 +72,7 @@ pub(super) struct Tables {
 
 /// What a table holds, less elements.
 struct Read {
+    family: Family,
     chains: Vec<Chain>,
     rules: Vec<Rule>,
     sets: Vec<Set>,
@@ -84,7 +86,7 @@ impl Tables {
     pub(super) fn open(text: &str, permitted_ethertypes: &BTreeSet<u16>) -> Result<Self, nftables::Error> {
         let mut tables = Tables {
             nft: Nftables::open()?,
-            text: format!("{}\n{text}", hybrid::bridge::ruleset()),
+            texts: [(Family::Bridge, hybrid::bridge::ruleset()), (Family::Inet, text.to_owned())],
             sets: BTreeMap::new(),
             dirty: BTreeSet::new(),
             chains: Tracker::new(),
@@ -92,7 +94,7 @@ impl Tables {
             member_sets: 0,
             members: 0,
             was_there: false,
-            is_made: false,
+            unmade: FAMILIES.into(),
             generation: None,
             is_just_read: false,
             draft: Some(Draft::default()),
@@ -245,21 +247,26 @@ impl Tables {
     fn read_all(&mut self) -> Result<(), Failure> {
         let mut read = self.read()?;
         self.was_there = read.iter().any(|read| !read.chains.is_empty());
-        let made = self.made(&read)?;
-        self.is_made = made.is_some_and(|made| {
-            read.iter().flat_map(|read| &read.chains).any(|chain| chain.id.name.as_str() == made)
-        });
+        self.unmade.clear();
+        for read in &read {
+            let made = self.made(read)?;
+            let is_made = |made: String| read.chains.iter().any(|chain| chain.id.name.as_str() == made);
+            if !made.is_some_and(is_made) {
+                self.unmade.insert(read.family);
+            }
+        }
         let marks = set_id(Family::Bridge, "marks");
         let has_marks = read.iter().flat_map(|read| &read.sets).any(|set| set.id == marks);
         let marks = if has_marks { self.nft.elements(&marks)? } else { Vec::new() };
         self.zones = marks.iter().filter_map(zone).collect();
-        if !self.is_made {
-            self.forget();
-            return Ok(());
+        for family in self.unmade.clone() {
+            self.forget(family);
         }
-        self.draft = None;
         let mut gone: BTreeSet<SetId> = self.sets.keys().cloned().collect();
-        for set in read.iter().flat_map(|read| &read.sets) {
+        for (family, set) in read.iter().flat_map(|read| read.sets.iter().map(|set| (read.family, set))) {
+            if self.unmade.contains(&family) {
+                continue;
+            }
             let name = set.id.name.as_str();
             // What has been counted is nobody's wish.
             if is_of_a_rule(name) || name.starts_with(COUNTED) {
@@ -272,15 +279,15 @@ impl Tables {
             });
             if !held.is_as(set) {
                 // It cannot be changed as long as rules refer to it.
-                self.is_made = false;
-                self.forget();
-                return Ok(());
+                self.unmade.insert(family);
+                self.forget(family);
+                continue;
             }
             held.read(set, elements);
             gone.remove(&set.id);
             self.dirty.insert(set.id.clone());
         }
-        for id in gone {
+        for id in gone.into_iter().filter(|id| !self.unmade.contains(&family_of(id))).collect::<Vec<_>>() {
             if let Some(held) = self.sets.get_mut(&id) {
                 held.elements.replace_actual([]);
                 held.is_there &= of_members(id.name.as_str()).is_none();
@@ -288,9 +295,9 @@ impl Tables {
             self.dirty.insert(id);
         }
         let mut chains: BTreeMap<Name, Vec<Encoded>> = BTreeMap::new();
-        let inet = table(Family::Inet);
-        for Read { chains: found, rules, .. } in &mut read {
-            let depends = |id: &ChainId| id.table == inet && id.name.as_str().contains(DEPENDS);
+        for Read { family, chains: found, rules, .. } in &mut read {
+            let is_read = *family == Family::Inet && !self.unmade.contains(family);
+            let depends = |id: &ChainId| is_read && id.name.as_str().contains(DEPENDS);
             for chain in found.iter().filter(|chain| depends(&chain.id)) {
                 chains.entry(chain.id.name.clone()).or_default();
             }
@@ -299,6 +306,9 @@ impl Tables {
             }
         }
         self.chains.replace_actual(chains);
+        if self.unmade.is_empty() {
+            self.draft = None;
+        }
         Ok(())
     }
 
@@ -309,16 +319,18 @@ impl Tables {
             let chains = self.nft.chains(&table)?;
             let rules = self.nft.rules_of_table(&table)?;
             let sets = if chains.is_empty() { Vec::new() } else { self.nft.sets(&table)? };
-            all.push(Read { chains, rules, sets });
+            all.push(Read { family, chains, rules, sets });
         }
         Ok(all)
     }
 
-    /// The kernel has nothing of ours.
-    fn forget(&mut self) {
-        self.chains.replace_actual([]);
-        self.sets.retain(|_, held| held.is_wanted);
-        for (id, held) in &mut self.sets {
+    /// The kernel has nothing of a table of ours.
+    fn forget(&mut self, family: Family) {
+        if family == Family::Inet {
+            self.chains.replace_actual([]);
+        }
+        self.sets.retain(|id, held| held.is_wanted || family_of(id) != family);
+        for (id, held) in self.sets.iter_mut().filter(|(id, _)| family_of(id) == family) {
             held.elements.replace_actual([]);
             held.is_there = of_members(id.name.as_str()).is_none();
             self.dirty.insert(id.clone());
@@ -369,14 +381,15 @@ impl Tables {
                 held.is_wanted != held.is_there || held.is_wanted && !held.elements.is_converged()
             })
         };
-        !self.is_made || !self.chains.is_converged() || self.dirty.iter().any(is_other)
+        !self.unmade.is_empty() || !self.chains.is_converged() || self.dirty.iter().any(is_other)
     }
 
     /// What of the kernel's tables is not as it shall be, in words.
     pub(super) fn pending(&self) -> Vec<String> {
-        if !self.is_made {
+        if !self.unmade.is_empty() {
             let reason = "its rules are not there, or not as nft(8) makes them of this version's text";
-            return FAMILIES.map(|family| format!("nft: table {family} {TABLE}: {reason}")).into();
+            let line = |family: &Family| format!("nft: table {family} {TABLE}: {reason}");
+            return self.unmade.iter().map(line).collect();
         }
         let mut lines = Vec::new();
         for (id, changes) in self.set_changes().into_iter().filter(|(_, changes)| !changes.is_empty()) {
@@ -404,9 +417,10 @@ impl Tables {
     pub(super) fn put_in_force(&mut self) -> Result<[usize; 3], Failure> {
         let mut made = 0;
         for _ in 0..TRIES {
-            if !self.is_made {
+            if !self.unmade.is_empty() {
+                let families = self.unmade.clone();
                 self.make()?;
-                made = self.held_count();
+                made = self.held_count(&families);
             }
             let (sets, chains) = (self.set_changes(), self.chains.pending());
             let batch = self.batch(&sets, &chains);
@@ -436,10 +450,12 @@ impl Tables {
         Err(Failure::other("nftables", "others change it all the time"))
     }
 
-    /// How many elements and chains that depend on ports the kernel has.
-    fn held_count(&self) -> usize {
-        let elements = self.sets.values().map(|held| held.elements.actual_count());
-        elements.sum::<usize>() + self.chains.actual_count()
+    /// How many elements and chains that depend on ports the kernel has in these tables.
+    fn held_count(&self, families: &BTreeSet<Family>) -> usize {
+        let is_in = |id: &SetId| families.contains(&family_of(id));
+        let held = self.sets.iter().filter(|(id, _)| is_in(id));
+        let elements = held.map(|(_, held)| held.elements.actual_count()).sum::<usize>();
+        elements + if families.contains(&Family::Inet) { self.chains.actual_count() } else { 0 }
     }
 
     fn set_changes(&self) -> Vec<SetChanges> {
@@ -511,58 +527,62 @@ impl Tables {
         self.chains.confirm(chains);
     }
 
-    /// Has nft(8) make the text's rules, in one transaction, whatever was there before; the first time with all that depends on ports, so
-    /// that a driver that takes over from another one, or from another version, loses no frame. The second transaction that says what was
-    /// made changes nothing for any frame.
+    /// Has nft(8) make the text's rules where they are not as they were made, in one transaction; the first time with all that depends on
+    /// ports. A table that is made anew may cost the frame that is just then between its old chains and its new ones, so one that is as it
+    /// should be stays: a driver that takes over from the other one keeps the bridges' (docs/decisions/0013). The second transaction that
+    /// says what was made changes nothing for any frame.
     fn make(&mut self) -> Result<(), Failure> {
         let mut text = String::new();
-        for family in FAMILIES {
+        for (family, rules) in self.texts.iter().filter(|(family, _)| self.unmade.contains(family)) {
             // So that it is there to be deleted.
-            _ = writeln!(text, "add table {family} {TABLE}\ndelete table {family} {TABLE}");
+            _ = writeln!(text, "add table {family} {TABLE}\ndelete table {family} {TABLE}\n{rules}");
         }
-        text.push_str(&self.text);
         if let Some(mut draft) = self.draft.take() {
             // While tables of before are in force, the text may take its time.
             if draft.members() > MEMBERS_IN_TEXT && !self.was_there {
                 draft.leave_members_out();
             }
+            draft.leave_others_out(&self.unmade);
             _ = write!(text, "\n{draft}");
         }
         nft(&text)?;
-        let read = self.read()?;
-        let made =
-            self.made(&read)?.ok_or_else(|| Failure::other("nft", "it made no rules of what it was told"))?;
         let since = format!("{SINCE}{}", crate::observe::since_epoch().as_secs());
         let mut batch = Batch::new();
-        for name in [made, since] {
-            batch.add_chain(&Chain::regular(chain_id(Family::Bridge, &name)));
+        for read in self.read()? {
+            if !self.unmade.contains(&read.family) {
+                continue;
+            }
+            let made = self.made(&read)?;
+            let made = made.ok_or_else(|| Failure::other("nft", "it made no rules of what it was told"))?;
+            for name in [&made, &since] {
+                batch.add_chain(&Chain::regular(chain_id(read.family, name)));
+            }
         }
         self.nft.commit(&batch)?;
         self.read_back()
     }
 
-    /// The name of the chain that says of what text these rules were made, and that they are as they were then; none without rules.
-    fn made(&mut self, read: &[Read]) -> Result<Option<String>, Failure> {
-        let mut said = self.text.clone();
+    /// The name of the chain that says of what text a table's rules were made, and that they are as they were then; none without rules.
+    fn made(&mut self, Read { family, chains, rules, sets }: &Read) -> Result<Option<String>, Failure> {
+        let text = self.texts.iter().find(|(of, _)| of == family);
+        let mut said = text.map(|(_, text)| text.clone()).unwrap_or_default();
         let depends = |id: &ChainId| id.name.as_str().contains(DEPENDS);
-        for Read { chains, rules, sets } in read {
-            if rules.is_empty() {
-                return Ok(None);
+        if rules.is_empty() {
+            return Ok(None);
+        }
+        for chain in chains.iter().filter(|chain| !depends(&chain.id)) {
+            let name = chain.id.name.as_str();
+            if !name.starts_with(MADE) && !name.starts_with(SINCE) {
+                _ = write!(said, "{name} {:?}", chain.base);
             }
-            for chain in chains.iter().filter(|chain| !depends(&chain.id)) {
-                let name = chain.id.name.as_str();
-                if !name.starts_with(MADE) && !name.starts_with(SINCE) {
-                    _ = write!(said, "{name} {:?}", chain.base);
-                }
-            }
-            // How much is looked at is another matter.
-            let enforces = |rule: &&Rule| !rule.chain.name.as_str().starts_with(samples::CHAIN);
-            for rule in rules.iter().filter(|rule| !depends(&rule.chain)).filter(enforces) {
-                _ = write!(said, "{} {:?}", rule.chain.name, rule.expressions);
-            }
-            for set in sets.iter().filter(|set| is_of_a_rule(set.id.name.as_str())) {
-                _ = write!(said, "{} {:?}", set.id.name, self.nft.elements(&set.id)?);
-            }
+        }
+        // How much is looked at is another matter.
+        let enforces = |rule: &&Rule| !rule.chain.name.as_str().starts_with(samples::CHAIN);
+        for rule in rules.iter().filter(|rule| !depends(&rule.chain)).filter(enforces) {
+            _ = write!(said, "{} {:?}", rule.chain.name, rule.expressions);
+        }
+        for set in sets.iter().filter(|set| is_of_a_rule(set.id.name.as_str())) {
+            _ = write!(said, "{} {:?}", set.id.name, self.nft.elements(&set.id)?);
         }
         Ok(Some(format!("{MADE}{}", hybrid::digest(&said))))
     }
@@ -618,6 +638,14 @@ fn is_of_a_rule(name: &str) -> bool {
 /// Of which family the members are that a set of this name holds; none of others.
 fn of_members(name: &str) -> Option<Ethertype> {
     OF_MEMBERS.into_iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, ethertype)| ethertype)
+}
+
+/// Of which table.
+fn family_of(set: &SetId) -> Family {
+    match set.table.family {
+        nftables::Family::Bridge => Family::Bridge,
+        _ => Family::Inet,
+    }
 }
 
 fn set_for(set: &str, net: IpNet) -> String {
