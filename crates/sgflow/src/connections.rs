@@ -24,6 +24,7 @@ use crate::exit::Exit;
 use crate::explain::{ID_IN_NAME, find_port, judged_by, policy_at, policy_of};
 use crate::held::Held;
 use crate::options::{SettingsOptions, hybrid_setup};
+use crate::text::printable;
 use crate::tracked::{self, Entry};
 
 /// List the connections of a port, each with the rule that admits it now, or with what keeps the rules from it
@@ -279,10 +280,10 @@ impl fmt::Display for Listed {
         }
         let stamped = if self.is_stamped { "" } else { ", not stamped as admitted" };
         let word = if self.now.accepted { "admitted" } else { "not admitted" };
-        write!(f, "\n    {}: {word}{stamped}: {}", self.direction, self.now.why)?;
+        write!(f, "\n    {}: {word}{stamped}: {}", self.direction, printable(&self.now.why))?;
         if let Some(then) = self.then.as_ref().filter(|_| self.now.accepted) {
             let word = if then.accepted { "goes on" } else { "WOULD BE CUT" };
-            write!(f, "\n    then {word}: {}", then.why)?;
+            write!(f, "\n    then {word}: {}", printable(&then.why))?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
-use crate::text::wrap;
+use crate::text::{printable, wrap};
 
 /// How often the agent is asked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ fn text(drops: &Drops) -> String {
     let mut last = None;
     for port in &drops.ports {
         if last != Some(&port.port) {
-            text += &format!("port {}\n", port.port);
+            text += &format!("port {}\n", printable(&port.port));
         }
         last = Some(&port.port);
         text += &count(&port.reason, port.packets, port.bytes);
@@ -133,7 +133,8 @@ fn sample_text(sample: &DropSample) -> String {
         sample.time.split_once('T').map_or(sample.time.as_str(), |(_, time)| time.trim_end_matches('Z'));
     let port = sample.port.as_deref().unwrap_or("no port of this host");
     let direction = sample.direction.as_deref().unwrap_or("");
-    format!("{time}  {port} {direction}: {}\n    {}", sample.reason, sample.packet)
+    let first = format!("{time}  {port} {direction}: {}", sample.reason);
+    format!("{}\n    {}", printable(&first), printable(&sample.packet))
 }
 
 #[cfg(test)]

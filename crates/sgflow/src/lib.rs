@@ -4,6 +4,10 @@
 //! the command line itself.
 #![forbid(unsafe_code)]
 
+// First: what it has for printing takes the place of the standard library's in all that follows.
+#[macro_use]
+mod text;
+
 mod agent_command;
 mod apply;
 mod bench;
@@ -24,7 +28,6 @@ mod ports;
 mod render;
 mod status;
 mod support_bundle;
-mod text;
 mod top;
 mod tracked;
 mod verify;

@@ -50,6 +50,33 @@ fn check(ovs: &Ovs, line: &str, code: i32, expected: &Expect) {
     expected.assert_eq(&stdout(&output));
 }
 
+/// A tenant names a group as it likes, and who looks is root at a terminal.
+#[test]
+fn a_name_gives_no_orders_to_a_terminal() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let name = r#"name: "web\e[2J\e[31mRED\nsgflow: forged line""#;
+    let applied = apply(&ovs, &document(&ovs, &POLICY.replace("name: web", name)), &[]);
+    assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
+    let arguments = ["p-1", "--from", "10.9.0.1", "--proto", "tcp", "--dport", "22"];
+    let text = stdout(&explain(&ovs, &arguments));
+    assert!(text.contains(r"rule ssh of web\u001b[2J\u001b[31mRED\nsgflow: forged line allows"), "{text:?}");
+    let json = stdout(&explain(&ovs, &[&arguments[..], &["--json"]].concat()));
+    assert!(json.contains(r"web\u001b[2J\u001b[31mRED\nsgflow: forged line"), "{json:?}");
+    let mut flows = sgflow();
+    flows
+        .args(["flows", "--policy"])
+        .arg(ovs.rundir().join("policy.yaml"))
+        .arg("--ovsdb")
+        .arg(ovs.db_remote());
+    let flows = stdout(&flows.output().expect("sgflow runs"));
+    assert!(flows.contains(r"web\u001b[2J"), "{flows:?}");
+    for text in [text, json, flows] {
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        assert!(!text.lines().any(|line| line.trim_start().starts_with("sgflow: forged")), "{text}");
+    }
+}
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "what is printed is long")]
 fn it_answers_in_a_line_and_shows_the_way() {

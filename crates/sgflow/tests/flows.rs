@@ -54,6 +54,26 @@ fn json(dump: &Path, more: &[&str]) -> Value {
 }
 
 #[test]
+fn what_is_no_dump_neither_fills_the_terminal_nor_gives_it_orders() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("some.file");
+    let long = "x".repeat(1 << 20);
+    std::fs::write(&file, format!(" table=0, \u{1b}[31mred\u{7f}\u{9b}2J actions=drop\n{long}\n"))
+        .expect("a file");
+    let output = of_dump(&file, &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.contains(r"\u001b[31mred\u007f\u009b2J") && text.len() < 2000,
+        "{}: {text:.2000}",
+        text.len()
+    );
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    let unread: Value = serde_json::from_slice(&of_dump(&file, &["--json"]).stdout).expect("JSON");
+    assert_eq!(unread["unread"][0]["text"], "table=0, \u{1b}[31mred\u{7f}\u{9b}2J actions=drop");
+}
+
+#[test]
 fn a_port_of_ours() {
     expect_file!["flows/demo-web-1.txt"].assert_eq(&page(&example("demo.flows"), &["web-1"]));
 }

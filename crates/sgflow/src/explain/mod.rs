@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::apply::{print_refused, seconds};
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
+use crate::text::printable;
 
 pub(crate) use asked::{ID_IN_NAME, PacketOptions, State, find_port};
 
@@ -204,7 +205,7 @@ impl Told {
     fn text(&self, config: &Config) -> String {
         let mut text = String::new();
         for half in &self.halves {
-            _ = writeln!(text, "{}", half.answer);
+            _ = writeln!(text, "{}", printable(&half.answer.to_string()));
         }
         if let Some(Half { answer, .. }) = self.halves.first() {
             let state = format!("{:?}", answer.state).to_lowercase();

@@ -6,7 +6,7 @@ mod text;
 mod view;
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ impl FlowsCommand {
                 page.of(&taken, &decoding, subject.as_ref())
             }
         };
-        print(&output)?;
+        print!("{output}");
         let is_complete = taken.dump.unread.is_empty() && !taken.known.is_partial;
         Ok(if is_complete { Exit::Done } else { Exit::Refused })
     }
@@ -150,13 +150,5 @@ fn columns() -> usize {
     match size {
         Some(Ok(size)) if size.ws_col >= 40 => usize::from(size.ws_col),
         _ => COLUMNS,
-    }
-}
-
-/// To whoever reads: one who has seen enough, as `head` has, is no error.
-fn print(output: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(output.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
-        _ => Ok(()),
     }
 }
