@@ -9,7 +9,7 @@ use std::process::Output;
 use common::{apply, bridge, document, ovs, sgflow, stderr, stdout};
 use documented::is_printed_as;
 use expect_test::{Expect, expect};
-use lab::Ovs;
+use lab::{DummySpec, Ovs};
 
 /// Two web servers that administrators and each other may reach; a database for web servers only.
 const POLICY: &str = r#"
@@ -311,7 +311,8 @@ fn programs_read_it_too() {
           ],
           "agree": true,
           "not_asked": null
-        }"#]].assert_eq(&serde_json::to_string_pretty(&pretty).unwrap());
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&pretty).unwrap());
 }
 
 /// What a hand did to the switch.
@@ -345,14 +346,6 @@ fn what_makes_no_sense_is_said() {
         stderr(&output)
     };
     expect![[r#"
-        sgflow: port p-9: the policy does not know it; if it is plugged in, it is closed (no-policy)
-    "#]]
-    .assert_eq(&refused("p-9 --from 10.0.0.1 --proto tcp --dport 1"));
-    expect![[r#"
-        sgflow: --from p-99: it is no address, nor a port: port p-99: the policy does not know it; if it is plugged in, it is closed (no-policy)
-    "#]]
-    .assert_eq(&refused("p-1 --from p-99 --proto tcp --dport 1"));
-    expect![[r#"
         sgflow: --proto tcp needs a destination port, --dport
     "#]]
     .assert_eq(&refused("p-1 --from 10.0.0.1 --proto tcp"));
@@ -368,6 +361,57 @@ fn what_makes_no_sense_is_said() {
         sgflow: port p-1: it has no IPv6 address; say which one it uses (--address)
     "#]]
     .assert_eq(&refused("p-1 --from fd00::1 --proto tcp --dport 1"));
+}
+
+/// By what an operator sees in other commands; and "closed" is said only of what is plugged in.
+#[test]
+fn a_port_is_meant_by_its_id_or_the_name_of_its_interface() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let ids = [("p-1", "web-1"), ("p-2", "web-2"), ("p-3", "bastion")];
+    let policy = ids.iter().fold(POLICY.to_owned(), |text, (old, new)| {
+        text.replace(&format!("id: {old},"), &format!("id: {new},"))
+    });
+    for (name, id) in [("eth-web", "web-1"), ("db0", "web-2"), ("stranger", "p-9")] {
+        let spec = DummySpec { port_id: Some(id.into()), tag: Some(10), ..DummySpec::new(name) };
+        ovs.add_dummy_port("br-int", spec).expect("a port");
+    }
+    document(&ovs, &policy);
+    let asked = |port: &str| {
+        let output =
+            explain(&ovs, &[port, "--from", "db0", "--proto", "tcp", "--dport", "80", "--policy-only"]);
+        let said = stdout(&output).lines().last().unwrap_or_default().to_owned() + &stderr(&output);
+        (output.status.code(), said)
+    };
+    for called in ["web-1", "eth-web"] {
+        assert_eq!(asked(called), (Some(0), "  packet: tcp 10.0.0.2:49152 -> 10.0.0.1:80, new".to_owned()));
+    }
+    assert_eq!(asked("bast").0, Some(0));
+    let refusals = ["bas", "web-", "nobody", "stranger", "p-9"].map(|port| {
+        let (code, said) = asked(port);
+        assert_eq!(code, Some(1), "{port}: {said}");
+        said
+    });
+    expect![[r#"
+        sgflow: port bas: the policy does not know it (of the beginning of an id give at least 4 characters), nor is an interface of br-int its or called so
+        sgflow: port web-: 2 ports begin so: web-1, web-2
+        sgflow: port nobody: the policy does not know it, nor is an interface of br-int its or called so
+        sgflow: port p-9: the policy does not know it, and interface stranger of br-int is its: it is closed (no-policy)
+        sgflow: port p-9: the policy does not know it, and interface stranger of br-int is its: it is closed (no-policy)
+    "#]]
+    .assert_eq(&refusals.concat());
+    let from = explain(&ovs, &["web-1", "--from", "p-9", "--proto", "tcp", "--dport", "80"]);
+    expect![[r#"
+        sgflow: --from p-9: it is no address, nor a port: port p-9: the policy does not know it, and interface stranger of br-int is its: it is closed (no-policy)
+    "#]]
+    .assert_eq(&stderr(&from));
+    let mut away = sgflow();
+    away.args(["explain", "nobody", "--from", "10.0.0.1", "--proto", "icmp", "--ovsdb", "unix:/nonexistent"]);
+    let away = away.arg("--policy").arg(ovs.rundir().join("policy.yaml")).output().expect("sgflow runs");
+    expect![[r#"
+        sgflow: port nobody: the policy does not know it; the interfaces of br-int were not looked at: cannot connect to unix:/nonexistent: No such file or directory (os error 2)
+    "#]]
+    .assert_eq(&stderr(&away));
 }
 
 /// A rule that the switch cannot have admits nothing, whatever the document says.
@@ -406,7 +450,7 @@ fn who_is_asked_about_is_who_sends_and_who_receives() {
     );
     // Two interfaces say that they are one port.
     common::plug(&ovs, 3);
-    let spec = lab::DummySpec { port_id: Some("p-3".into()), tag: Some(10), ..lab::DummySpec::new("tap3b") };
+    let spec = DummySpec { port_id: Some("p-3".into()), tag: Some(10), ..DummySpec::new("tap3b") };
     ovs.add_dummy_port("br-int", spec).expect("a port");
     let closed = explain(&ovs, &["p-3", "--from", "10.0.0.9", "--proto", "tcp", "--dport", "80"]);
     assert_eq!(closed.status.code(), Some(4), "{}{}", stdout(&closed), stderr(&closed));

@@ -1,6 +1,7 @@
 //! `sgflow explain`: may this packet pass, which rule says so, and does the switch agree?
 
 mod asked;
+mod called;
 mod switch;
 
 use std::fmt::Write as _;
@@ -24,7 +25,8 @@ use crate::exit::Exit;
 use crate::options::SettingsOptions;
 use crate::text::printable;
 
-pub(crate) use asked::{ID_IN_NAME, PacketOptions, State, find_port};
+pub(crate) use asked::{PacketOptions, State};
+pub(crate) use called::{Host, ID_IN_NAME, find_port};
 
 use switch::{Looked, Switch};
 
@@ -41,7 +43,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// policy, and the switch was not there to be asked; 4 policy and switch disagree, also at a second look.
 #[derive(Args, Debug)]
 pub(crate) struct ExplainCommand {
-    /// The port: its id, the beginning of its id, or its interface by Neutron's name (tap…, qvo…)
+    /// The port: its id, the beginning of its id (four characters or more), or the name of its interface
     port: String,
 
     #[command(flatten)]
@@ -75,7 +77,9 @@ impl ExplainCommand {
         let is_given = self.settings.policy_given().is_some();
         let config = self.settings.config()?;
         let (policy, is_read) = policy_of(&config, is_given).await?;
-        let questions = self.packet.questions(&policy, &self.port)?;
+        let host = Host { config: &config, within: Duration::from_secs_f64(self.timeout) };
+        let port = host.port_called(&policy, &self.port).await?;
+        let questions = self.packet.called(&policy, host).await?.questions(&policy, port.as_str())?;
         let asked = Asked { config: &config, policy: &policy, questions: &questions, timeout: self.timeout };
         let told = asked.told(!self.policy_only).await?;
         match self.json {

@@ -19,6 +19,8 @@ use crate::exit::Exit;
 use crate::options::SettingsOptions;
 use source::{Known, Taken};
 
+pub(crate) use source::interfaces;
+
 /// Columns where there is no terminal to ask.
 const COLUMNS: usize = 80;
 

@@ -106,7 +106,8 @@ fn read(documents: &Documents) -> Known {
     Known { policy, is_partial: !update.diagnostics.is_empty(), unasked: None }
 }
 
-async fn interfaces(config: &Config) -> anyhow::Result<Vec<Interface>> {
+/// What is plugged into the bridge, as far as the switch has opened it.
+pub(crate) async fn interfaces(config: &Config) -> anyhow::Result<Vec<Interface>> {
     let bridge = config.integration_bridge.as_str();
     let options = ConnectOptions { tls: config.ovsdb.tls.clone(), ..ConnectOptions::default() };
     let mut client = Client::connect(&config.ovsdb.remote, &options).await?;
