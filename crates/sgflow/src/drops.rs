@@ -19,7 +19,7 @@ const LATEST: usize = 10;
 /// What is dropped, by reason and by port, and the latest dropped packets
 #[derive(Args, Debug)]
 pub(crate) struct DropsCommand {
-    /// Of this port alone, by its id or the name of its interface
+    /// Of this port alone, by its id, the beginning of its id (four characters or more) or the name of its interface
     #[arg(long)]
     port: Option<String>,
 
@@ -45,7 +45,7 @@ impl DropsCommand {
         }
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&drops).context("drops")?),
-            false => print!("{}", text(&drops)),
+            false => print!("{}", text(&drops, self.port.as_deref())),
         }
         Ok(Exit::Done)
     }
@@ -86,9 +86,11 @@ async fn follow(socket: &Path, query: DropsQuery, first: Drops, as_json: bool) -
     }
 }
 
-fn text(drops: &Drops) -> String {
+/// `port` is who is asked about; else it is all.
+fn text(drops: &Drops, port: Option<&str>) -> String {
     let packets: u64 = drops.reasons.iter().map(|reason| reason.packets).sum();
-    let mut text = format!("{packets} packets dropped since {}\n", drops.since);
+    let at = port.map(|port| format!(" at {}", printable(port))).unwrap_or_default();
+    let mut text = format!("{packets} packets dropped{at} since {}\n", drops.since);
     let count = |what: &str, packets: u64, bytes: u64| {
         format!("  {what:22} {packets:>12} packets {bytes:>14} bytes\n")
     };
@@ -96,7 +98,8 @@ fn text(drops: &Drops) -> String {
         text += &count(&reason.reason, reason.packets, reason.bytes);
     }
     let mut last = None;
-    for port in &drops.ports {
+    // Of one port alone the reasons say it.
+    for port in drops.ports.iter().filter(|_| port.is_none()) {
         if last != Some(&port.port) {
             text += &format!("port {}\n", printable(&port.port));
         }
@@ -118,8 +121,9 @@ fn text(drops: &Drops) -> String {
         text += &format!("  {}\n", sample_text(sample));
     }
     if drops.limited > 0 {
+        let whose = if port.is_some() { "all that this host dropped" } else { "them" };
         let line = format!(
-            "{} of them were sampled, {} were not: more are dropped than drops.samples lets through",
+            "{} of {whose} were sampled, {} were not: more are dropped than drops.samples lets through",
             drops.sampled, drops.limited
         );
         text += &wrap(&line, 2);
@@ -184,7 +188,7 @@ mod tests {
 
     #[test]
     fn drops_by_reason_and_port_in_80_columns() {
-        let text = text(&drops());
+        let text = text(&drops(), None);
         expect_test::expect![[r#"
             10003 packets dropped since 2026-11-29T05:00:00Z
               no-rule                       10000 packets         740000 bytes
@@ -206,6 +210,26 @@ mod tests {
     }
 
     #[test]
+    fn of_one_port_nothing_of_others_is_told() {
+        let own = Drops {
+            reasons: vec![drops().reasons.remove(1)],
+            ports: vec![drops().ports.remove(1)],
+            samples: vec![drops().samples.remove(0)],
+            ..drops()
+        };
+        expect_test::expect![[r#"
+            3 packets dropped at tap1a2b3c4d-5e since 2026-11-29T05:00:00Z
+              router-advertisement              3 packets            222 bytes
+            the latest
+              05:18:45  1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d ingress: router-advertisement
+                icmpv6 type 134 code 0 fe80::1 -> ff02::1
+            2 of all that this host dropped were sampled, 10001 were not: more are dropped
+              than drops.samples lets through
+        "#]]
+        .assert_eq(&text(&own, Some("tap1a2b3c4d-5e")));
+    }
+
+    #[test]
     fn without_samples_it_is_said_why() {
         let reason = "the switch: OFPMMFC_UNKNOWN_METER".to_owned();
         let blind =
@@ -216,10 +240,10 @@ mod tests {
               router-advertisement              3 packets            222 bytes
             not counted by port, and no samples: the switch: OFPMMFC_UNKNOWN_METER
         "#]]
-        .assert_eq(&text(&blind));
+        .assert_eq(&text(&blind, None));
         expect_test::expect![[r#"
             0 packets dropped since 2026-11-29T05:00:00Z
         "#]]
-        .assert_eq(&text(&Drops { since: blind.since.clone(), ..Drops::default() }));
+        .assert_eq(&text(&Drops { since: blind.since.clone(), ..Drops::default() }, None));
     }
 }

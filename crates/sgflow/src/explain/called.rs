@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use agent::api::ID_BEGINS;
 use agent::config::Config;
 use anyhow::{Context as _, bail};
 use policy::{Policy, Port, PortId};
@@ -11,8 +12,6 @@ use crate::flows::interfaces;
 
 /// Interfaces carry so many characters of the id (Neutron: `DEVICE_NAME_MAX_LEN` 14, `tap` and its like before it).
 pub(crate) const ID_IN_NAME: usize = 11;
-/// Fewer characters are no beginning of an id.
-const ID_BEGINS: usize = 4;
 /// Prefixes of interface names by which Neutron plugs a port.
 const PLUGS: [&str; 4] = ["tap", "qvo", "qvb", "vhu"];
 /// So many ports are named that may be meant.
