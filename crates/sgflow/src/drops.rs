@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agent::api::{self, DropSample, Drops, DropsQuery};
+use agent::api::{self, ClientError, DropSample, Drops, DropsQuery};
 use anyhow::Context as _;
 use clap::Args;
 
@@ -23,7 +23,8 @@ pub(crate) struct DropsCommand {
     #[arg(long)]
     port: Option<String>,
 
-    /// Go on with each sample as it comes, until interrupted; how many more were dropped is told every second in which there were some
+    /// Go on with each sample as it comes, until interrupted, also over restarts of the agent; how many more were dropped is told every
+    /// second in which there were some
     #[arg(long)]
     follow: bool,
 
@@ -51,19 +52,34 @@ impl DropsCommand {
     }
 }
 
-/// Prints what is new, again and again. What was before is not: who wants it asks without `--follow`.
+/// Prints what is new, again and again, also of an agent that comes after this one. What was before is not: who wants it asks without `--follow`.
 async fn follow(socket: &Path, query: DropsQuery, first: Drops, as_json: bool) -> anyhow::Result<Exit> {
     if let Some(reason) = &first.not_sampled {
         eprintln!("sgflow: no samples: {reason}");
     }
     let mut after = first.samples.last().map_or(0, |sample| sample.number);
     let mut limited = first.limited;
+    let mut is_away = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             ended = tokio::signal::ctrl_c() => return ended.map(|()| Exit::Done).context("signals"),
         }
-        let drops = api::drops(socket, &DropsQuery { after: Some(after), ..query.clone() }).await?;
+        let drops = match api::drops(socket, &DropsQuery { after: Some(after), ..query.clone() }).await {
+            Ok(drops) => drops,
+            // It is upgraded, or the port is plugged in elsewhere and may come back.
+            Err(error) => {
+                if !is_away {
+                    eprintln!("sgflow: {error}; it is asked again each second");
+                }
+                is_away = true;
+                if matches!(error, ClientError::Unreachable { .. }) {
+                    (after, limited) = (0, 0);
+                }
+                continue;
+            }
+        };
+        is_away = false;
         // An agent that was started anew counts from 1.
         if drops.sampled < after {
             (after, limited) = (0, 0);
