@@ -136,7 +136,8 @@ fn init_log(cli: &Cli) -> anyhow::Result<Arc<LogFilter>> {
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(Arc::new(LogFilter::new(text, move |text| {
         let filter = EnvFilter::builder().parse(text).map_err(|reason| reason.to_string())?;
-        handle.reload(filter).map_err(|reason| reason.to_string())
+        let handle = handle.clone();
+        Ok(move || handle.reload(filter).map_err(|reason| reason.to_string()))
     })))
 }
 

@@ -26,14 +26,16 @@ pub struct LogChange {
     pub filter: Option<String>,
 }
 
-/// Takes a filter over, or says what is wrong with it.
-type Set = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+/// Puts a filter in force, or says why it cannot be.
+type Put = Box<dyn FnOnce() -> Result<(), String>>;
+/// Reads a filter and gives what puts it in force, or says what is wrong with it.
+type Read = dyn Fn(&str) -> Result<Put, String> + Send + Sync;
 
 /// The filter that is in force, and the way to another one.
 pub struct LogFilter {
     begun_with: String,
     current: Mutex<String>,
-    set: Box<Set>,
+    read: Box<Read>,
 }
 
 impl fmt::Debug for LogFilter {
@@ -43,10 +45,14 @@ impl fmt::Debug for LogFilter {
 }
 
 impl LogFilter {
-    /// `filter` is in force; `set` puts another one in its place.
-    pub fn new(filter: &str, set: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) -> Self {
+    /// `filter` is in force; `read` reads another one, and what it gives puts that in its place.
+    pub fn new<P>(filter: &str, read: impl Fn(&str) -> Result<P, String> + Send + Sync + 'static) -> Self
+    where
+        P: FnOnce() -> Result<(), String> + 'static,
+    {
         let current = Mutex::new(filter.to_owned());
-        LogFilter { begun_with: filter.to_owned(), current, set: Box::new(set) }
+        let read = move |text: &str| read(text).map(|put| Box::new(put) as Put);
+        LogFilter { begun_with: filter.to_owned(), current, read: Box::new(read) }
     }
 
     /// What is logged.
@@ -55,7 +61,7 @@ impl LogFilter {
         LogState { filter, begun_with: self.begun_with.clone() }
     }
 
-    /// Logs something else from now on, what `user` wants; both filters may let through that it is told.
+    /// Logs something else from now on, what `user` wants; that is told under the filter that goes.
     ///
     /// # Errors
     /// It is no filter; nothing is changed.
@@ -65,9 +71,11 @@ impl LogFilter {
             return Err(format!("more than {LONGEST} bytes"));
         }
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let put = (self.read)(filter)?;
         let before = current.clone();
+        // The new one may not let it through.
         warn!(filter, before, user, "what is logged is changed");
-        (self.set)(filter)?;
+        put()?;
         filter.clone_into(&mut current);
         drop(current);
         Ok(self.state())
@@ -85,8 +93,13 @@ mod tests {
         let taken = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&taken);
         let filter = LogFilter::new("info", move |filter| {
-            seen.lock().unwrap().push(filter.to_owned());
-            (filter != "nonsense=").then_some(()).ok_or_else(|| "no filter".to_owned())
+            let (seen, filter) = (Arc::clone(&seen), filter.to_owned());
+            let is_read = filter != "nonsense=";
+            let put = move || {
+                seen.lock().unwrap().push(filter);
+                Ok(())
+            };
+            is_read.then_some(put).ok_or_else(|| "no filter".to_owned())
         });
         let change = |text: Option<&str>| filter.change(&LogChange { filter: text.map(str::to_owned) }, 0);
         assert_eq!(change(Some("debug")).unwrap().filter, "debug");
@@ -94,6 +107,6 @@ mod tests {
         assert_eq!(filter.state(), LogState { filter: "debug".into(), begun_with: "info".into() });
         assert!(change(Some(&"x".repeat(5000))).is_err());
         assert_eq!(change(None).unwrap().filter, "info");
-        assert_eq!(*taken.lock().unwrap(), ["debug", "nonsense=", "info"]);
+        assert_eq!(*taken.lock().unwrap(), ["debug", "info"]);
     }
 }

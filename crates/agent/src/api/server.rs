@@ -473,7 +473,7 @@ mod tests {
         let path = directory.path().join("api.sock");
         let server = Server::bind(&path).await.unwrap();
         let (requests, mut asked) = mpsc::channel(16);
-        tokio::spawn(server.serve(requests, Arc::new(LogFilter::new("info", |_| Ok(())))));
+        tokio::spawn(server.serve(requests, Arc::new(LogFilter::new("info", |_| Ok(|| Ok(()))))));
         let clients: Vec<_> = (0..POLICIES + 3)
             .map(|_| {
                 let path = path.clone();
