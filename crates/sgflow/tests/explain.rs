@@ -10,6 +10,7 @@ use common::{apply, bridge, document, ovs, sgflow, stderr, stdout};
 use documented::is_printed_as;
 use expect_test::{Expect, expect};
 use lab::{DummySpec, Ovs};
+use serde_json::{Value, json};
 
 /// Two web servers that administrators and each other may reach; a database for web servers only.
 const POLICY: &str = r#"
@@ -216,13 +217,13 @@ fn it_answers_in_a_line_and_shows_the_way() {
 fn programs_read_it_too() {
     let ovs = enforced();
     let output = explain(&ovs, &["p-2", "--from", "p-1", "--proto", "tcp", "--dport", "22", "--json"]);
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     is_printed_as("Explain", &answer);
     for half in answer["answers"].as_array().expect("answers") {
         is_printed_as("Way", &half["switch"]);
     }
     let elsewhere = explain(&ovs, &["p-3", "--from", "p-1", "--proto", "tcp", "--dport", "22", "--json"]);
-    let elsewhere: serde_json::Value = serde_json::from_slice(&elsewhere.stdout).expect("JSON");
+    let elsewhere: Value = serde_json::from_slice(&elsewhere.stdout).expect("JSON");
     is_printed_as("Elsewhere", &elsewhere["answers"][1]["switch"]);
     let mut pretty = answer.clone();
     for half in pretty["answers"].as_array_mut().unwrap() {
@@ -310,7 +311,8 @@ fn programs_read_it_too() {
             }
           ],
           "agree": true,
-          "not_asked": null
+          "not_asked": null,
+          "networks": null
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&pretty).unwrap());
 }
@@ -414,6 +416,30 @@ fn a_port_is_meant_by_its_id_or_the_name_of_its_interface() {
     .assert_eq(&stderr(&away));
 }
 
+/// The rules may let a packet pass that no switch carries from the one to the other.
+#[test]
+fn ports_of_different_networks_are_said_to_be() {
+    let ovs = ovs();
+    document(&ovs, &POLICY.replace("id: p-3, network_id: n", "id: p-3, network_id: m"));
+    let asked = |from: &str, more: &[&str]| {
+        let line = ["p-1", "--from", from, "--proto", "tcp", "--dport", "80", "--policy-only"];
+        stdout(&explain(&ovs, &[&line[..], more].concat()))
+    };
+    expect![[r#"
+        p-3 egress: accepted (rule): rule out of web allows IPv4 everything to anywhere
+        p-1 ingress: accepted (rule): rule http of web allows IPv4 tcp/80 from anywhere
+          packet: tcp 10.0.0.3:49152 -> 10.0.0.1:80, new
+          p-3 is on network m, p-1 on n: only a router joins them
+    "#]]
+    .assert_eq(&asked("p-3", &[]));
+    assert!(!asked("p-2", &[]).contains("router") && !asked("10.0.0.3", &[]).contains("router"));
+    for (from, networks) in [("p-3", json!(["m", "n"])), ("p-2", json!(null)), ("10.0.0.3", json!(null))] {
+        let told: Value = serde_json::from_str(&asked(from, &["--json"])).expect("JSON");
+        is_printed_as("Explain", &told);
+        assert_eq!(told["networks"], networks);
+    }
+}
+
 /// A rule that the switch cannot have admits nothing, whatever the document says.
 #[test]
 fn a_rule_that_is_refused_admits_nothing() {
@@ -468,10 +494,7 @@ fn without_a_switch_the_policy_answers_and_says_so() {
     let line = ["p-1", "--from", "11.0.0.5", "--proto", "tcp", "--dport", "80", "--timeout", "1", "--json"];
     let output = explain(&ovs, &line);
     assert_eq!(output.status.code(), Some(3), "{}{}", stdout(&output), stderr(&output));
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(
-        (&answer["agree"], &answer["answers"][0]["accepted"]),
-        (&serde_json::Value::Null, &true.into())
-    );
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&answer["agree"], &answer["answers"][0]["accepted"]), (&Value::Null, &true.into()));
     assert!(answer["not_asked"].is_string());
 }

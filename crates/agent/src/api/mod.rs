@@ -45,7 +45,7 @@ pub use log::{LogChange, LogFilter, LogState};
 pub use page::{LARGEST_PAGE, PAGE, PageQuery, Question};
 pub use peer::{GROUP, POLICY_GROUP};
 pub use ports::{ID_BEGINS, PortEntry, PortPage, PortState, port_called};
-pub use server::{Server, ServerError};
+pub use server::{ELSEWHERE, Server, ServerError};
 pub use status::{
     Changes, Condition, Drift, FaultDocument, KernelSets, LatencyBucket, SourceStatus, StageLatency, Status,
     Totals,

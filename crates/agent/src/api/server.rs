@@ -404,8 +404,8 @@ fn document_of(policy: &policy::Policy) -> Value {
     document
 }
 
-/// The network of those.
-const ELSEWHERE: &str = "elsewhere";
+/// The network of those, in `GET /v1/policy`: it may be any.
+pub const ELSEWHERE: &str = "elsewhere";
 
 async fn driver_state(
     State(requests): State<mpsc::Sender<Request>>,

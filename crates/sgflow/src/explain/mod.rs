@@ -8,15 +8,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use agent::api::ClientError;
+use agent::api::{ClientError, ELSEWHERE};
 use agent::config::{Config, FirewallDriver, SourceKind};
 use agent::source::{Documents, Feed};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use explain::answer::{Answer, answer};
 use explain::question::Question;
-use policy::Policy;
 use policy::evaluator::{Datapath, Evaluator, Settings};
+use policy::{NetworkId, Policy, PortId};
 use rust_openflow::Flow;
 use serde_json::{Value, json};
 
@@ -125,6 +125,18 @@ impl Asked<'_> {
         self.answered(looks_at_all).await
     }
 
+    fn apart(&self) -> Option<Apart> {
+        let [sender, receiver] = self.questions else { return None };
+        let end = |question: &Question| {
+            let port = self.policy.ports.get(&question.port)?;
+            // Of a member on another host it is not known.
+            let is_known = !["", ELSEWHERE].contains(&port.network_id.as_str());
+            is_known.then(|| (port.id.clone(), port.network_id.clone()))
+        };
+        let ends = [end(sender)?, end(receiver)?];
+        (ends[0].1 != ends[1].1).then_some(ends)
+    }
+
     async fn answered(&self, looks_at_all: bool) -> anyhow::Result<Told> {
         let looked = match looks_at_all {
             true => Some(Switch::look(self.config, self.policy, self.timeout).await),
@@ -146,7 +158,7 @@ impl Asked<'_> {
             };
             halves.push(Half { answer, looked });
         }
-        Ok(Told { halves, unasked, is_complete })
+        Ok(Told { apart: self.apart(), halves, unasked, is_complete })
     }
 }
 
@@ -190,8 +202,13 @@ fn policy_in(documents: &Documents) -> anyhow::Result<(Policy, bool)> {
 /// What the agent's policy is called where something is wrong with it.
 const AGENTS: &str = "the agent's policy";
 
+/// Two ports that no switch joins, and their networks; the sender's first.
+type Apart = [(PortId, NetworkId); 2];
+
 /// What is told.
 pub(crate) struct Told {
+    /// Where both ends are ports and on different networks.
+    apart: Option<Apart>,
     halves: Vec<Half>,
     /// Why the datapath was not asked.
     unasked: Option<String>,
@@ -214,6 +231,11 @@ impl Told {
         if let Some(Half { answer, .. }) = self.halves.first() {
             let state = format!("{:?}", answer.state).to_lowercase();
             _ = writeln!(text, "  packet: {}, {state}", answer.packet);
+        }
+        if let Some([(sender, its), (receiver, other)]) = &self.apart {
+            let line =
+                format!("{sender} is on network {its}, {receiver} on {other}: only a router joins them");
+            _ = writeln!(text, "  {}", printable(&line));
         }
         let of = match config.firewall_driver {
             FirewallDriver::OpenvSwitch | FirewallDriver::Noop => config.integration_bridge.clone(),
@@ -245,6 +267,7 @@ impl Told {
             "answers": self.halves.iter().map(half).collect::<Vec<_>>(),
             "agree": self.agree(),
             "not_asked": self.unasked,
+            "networks": self.apart.as_ref().map(|ends| ends.each_ref().map(|(_, network)| network.as_str())),
         })
     }
 }
