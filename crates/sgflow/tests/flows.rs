@@ -53,6 +53,26 @@ fn json(dump: &Path, more: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+/// What an ovs-ofctl that failed leaves is not a switch without flows.
+#[test]
+fn what_has_no_flow_in_it_is_no_dump() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let refused = |content: &[u8]| {
+        let file = directory.path().join("some.file");
+        std::fs::write(&file, content).expect("a file");
+        let output = of_dump(&file, &[]);
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+        stderr(&output)
+    };
+    for nothing in ["", "\n# nothing\n", "NXST_FLOW reply (xid=0x4):\n"] {
+        assert_eq!(refused(nothing.as_bytes()), "sgflow: standard input: there is no flow in it\n");
+    }
+    assert_eq!(
+        refused(b"\x1f\x8b\x08\x00some"),
+        "sgflow: standard input: it is compressed (gzip): zcat FILE | sgflow flows --from-dump -\n"
+    );
+}
+
 #[test]
 fn what_is_no_dump_neither_fills_the_terminal_nor_gives_it_orders() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -31,7 +31,7 @@ const COLUMNS: usize = 80;
 /// database are asked, and sgflow's agent for the policy that it enforces, if it answers and no other is given; nothing is
 /// changed. With it no switch, no daemon and no right is needed.
 ///
-/// Exit codes: 0 all was decoded; 1 nothing was: no such file, port, group or rule; 2 all but some lines, or some
+/// Exit codes: 0 all was decoded; 1 nothing was: no such file, port, group or rule, or no flow in the file; 2 all but some lines, or some
 /// objects of the policy, that could not be read; 3 switch or database not there, or no answer within the timeout.
 #[derive(Args, Debug)]
 pub(crate) struct FlowsCommand {
