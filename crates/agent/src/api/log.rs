@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tracing::level_filters::LevelFilter;
 use tracing::warn;
 
 /// A filter is not longer.
@@ -22,7 +23,7 @@ pub struct LogState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogChange {
-    /// What is to be logged; null: what was logged when the daemon began.
+    /// What is to be logged; null: what was logged when the daemon began. Where it names modules alone, that is logged besides.
     pub filter: Option<String>,
 }
 
@@ -66,10 +67,12 @@ impl LogFilter {
     /// # Errors
     /// It is no filter; nothing is changed.
     pub fn change(&self, change: &LogChange, user: u32) -> Result<LogState, String> {
-        let filter = change.filter.as_deref().unwrap_or(&self.begun_with);
-        if filter.len() > LONGEST {
-            return Err(format!("more than {LONGEST} bytes"));
-        }
+        let filter = match &change.filter {
+            None => &self.begun_with,
+            Some(filter) if filter.len() > LONGEST => return Err(format!("more than {LONGEST} bytes")),
+            Some(filter) if has_level_for_all(filter) => filter,
+            Some(filter) => &format!("{},{filter}", self.begun_with),
+        };
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let put = (self.read)(filter)?;
         let before = current.clone();
@@ -80,6 +83,12 @@ impl LogFilter {
         drop(current);
         Ok(self.state())
     }
+}
+
+/// Whether a filter says of everything how much of it is logged, rather than of single modules.
+fn has_level_for_all(filter: &str) -> bool {
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    filter.split(',').any(|directive| is_level(directive.trim()))
 }
 
 #[cfg(test)]
@@ -94,7 +103,7 @@ mod tests {
         let seen = Arc::clone(&taken);
         let filter = LogFilter::new("info", move |filter| {
             let (seen, filter) = (Arc::clone(&seen), filter.to_owned());
-            let is_read = filter != "nonsense=";
+            let is_read = !filter.contains("nonsense=");
             let put = move || {
                 seen.lock().unwrap().push(filter);
                 Ok(())
@@ -106,7 +115,9 @@ mod tests {
         assert_eq!(change(Some("nonsense=")), Err("no filter".to_owned()));
         assert_eq!(filter.state(), LogState { filter: "debug".into(), begun_with: "info".into() });
         assert!(change(Some(&"x".repeat(5000))).is_err());
+        assert_eq!(change(Some("agent::engine=trace")).unwrap().filter, "info,agent::engine=trace");
+        assert_eq!(change(Some("agent=trace,WARN")).unwrap().filter, "agent=trace,WARN");
         assert_eq!(change(None).unwrap().filter, "info");
-        assert_eq!(*taken.lock().unwrap(), ["debug", "info"]);
+        assert_eq!(*taken.lock().unwrap(), ["debug", "info,agent::engine=trace", "agent=trace,WARN", "info"]);
     }
 }
