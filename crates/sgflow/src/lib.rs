@@ -87,6 +87,7 @@ pub fn command() -> clap::Command {
 
 /// The program: reads the command line, does what it says, and returns how that ended (`exit`).
 pub fn main() -> ExitCode {
+    text::look();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -1,11 +1,12 @@
-//! Text for people on a terminal of 80 columns, which does nothing but show it.
+//! Text for people: lines as wide as their terminal, which does nothing but show them.
 //!
 //! Names of groups come from tenants, lines of a dump from anybody, and a terminal obeys what is in them. So all that this crate prints goes through
 //! the macros below, which take the place of the standard library's. What has to be one line is made so by [`printable`], before it is wrapped or cut.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::OnceLock;
 
 /// As the standard library's, of [`shown`] text.
 macro_rules! print {
@@ -61,18 +62,42 @@ fn spelled(text: &str, is_spelled: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(spell).collect())
 }
 
-/// So many characters a line at most, where words allow it.
+/// So many characters a line at most, where words allow it and nobody has looked how many there are.
 pub(crate) const COLUMNS: usize = 80;
+/// A terminal that says that it has fewer does not know.
+const FEWEST: usize = 40;
+
+/// How many there are; once for a run of the program.
+static FOUND: OnceLock<usize> = OnceLock::new();
+
+/// Looks how wide lines may be: as `COLUMNS` says, else as wide as the terminal, else without end, since a program that reads them wants them whole.
+pub(crate) fn look() {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let stdout = io::stdout();
+    let of_terminal = || match stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout)) {
+        Some(Ok(size)) if usize::from(size.ws_col) >= FEWEST => usize::from(size.ws_col),
+        Some(_) => COLUMNS,
+        None => usize::MAX,
+    };
+    let found = told.filter(|columns| *columns >= FEWEST).unwrap_or_else(of_terminal);
+    // Who looks again finds the same.
+    _ = FOUND.set(found);
+}
+
+/// So many characters a line at most, where words allow it; without end: as many as there are.
+pub(crate) fn columns() -> usize {
+    *FOUND.get().unwrap_or(&COLUMNS)
+}
 
 /// A line as lines that fit, all but the first begun with `indent` spaces. It is broken at spaces; a word that does not fit is a line of its own.
 pub(crate) fn wrap(line: &str, indent: usize) -> String {
-    let line = &*printable(line);
+    let (line, columns) = (&*printable(line), columns());
     let begin = line.len() - line.trim_start().len();
     let (mut text, mut used) = (line[..begin].to_owned(), begin);
     let mut is_first = true;
     for word in line[begin..].split(' ') {
         let length = word.chars().count();
-        if !is_first && used + 1 + length > COLUMNS {
+        if !is_first && used + 1 + length > columns {
             text.truncate(text.trim_end().len());
             text.push('\n');
             text.push_str(&" ".repeat(indent));
@@ -98,10 +123,15 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     kept + "…"
 }
 
-/// An id in so many columns; a longer one is a line of its own, with as many spaces behind.
+/// The same where lines have an end.
+pub(crate) fn fitted(text: &str, columns: usize) -> String {
+    cut(text, if self::columns() == usize::MAX { usize::MAX } else { columns })
+}
+
+/// An id in so many columns; where lines have an end, a longer one is a line of its own, with as many spaces behind.
 pub(crate) fn id(text: &str, columns: usize) -> String {
     let text = printable(text);
-    match text.chars().count() <= columns {
+    match text.chars().count() <= columns || self::columns() == usize::MAX {
         true => format!("{text:columns$}"),
         false => format!("{text}\n{:columns$}", ""),
     }

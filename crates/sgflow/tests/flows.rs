@@ -93,6 +93,24 @@ fn what_is_no_dump_neither_fills_the_terminal_nor_gives_it_orders() {
     assert_eq!(unread["unread"][0]["text"], "table=0, \u{1b}[31mred\u{7f}\u{9b}2J actions=drop");
 }
 
+/// Lines in a pipe are for programs: grep finds all of what is said of a flow.
+#[test]
+fn without_a_terminal_lines_are_whole() {
+    let brief = |columns: Option<&str>| {
+        let mut command = sgflow();
+        command.args(["flows", "--brief", "--from-dump"]).arg(example("demo.flows")).env_remove("COLUMNS");
+        command.envs(columns.map(|columns| ("COLUMNS", columns)));
+        stdout(&command.output().expect("sgflow runs"))
+    };
+    assert!(brief(Some("60")).lines().all(|line| line.chars().count() <= 60));
+    let whole = brief(None);
+    assert!(whole.lines().any(|line| line.chars().count() > 80), "{whole}");
+    // That is no width.
+    assert_eq!(brief(Some("5")), whole);
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&brief(Some("60"))), words(&whole));
+}
+
 #[test]
 fn a_port_of_ours() {
     expect_file!["flows/demo-web-1.txt"].assert_eq(&page(&example("demo.flows"), &["web-1"]));

@@ -6,7 +6,6 @@ mod text;
 mod view;
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,9 +19,6 @@ use crate::options::SettingsOptions;
 use source::{Known, Taken};
 
 pub(crate) use source::interfaces;
-
-/// Columns where there is no terminal to ask.
-const COLUMNS: usize = 80;
 
 /// The flows of the switch, or of a saved dump, decoded: what each is for, with names for its tables, registers, marks,
 /// conjunctions and cookies, and its counters
@@ -115,7 +111,7 @@ impl FlowsCommand {
         let output = match self.json {
             true => format!("{}\n", json::of(&taken, &decoding, subject.as_ref())),
             false => {
-                let page = text::Page { columns: columns(), by: self.by, is_brief: self.brief };
+                let page = text::Page { columns: crate::text::columns(), by: self.by, is_brief: self.brief };
                 page.of(&taken, &decoding, subject.as_ref())
             }
         };
@@ -143,14 +139,4 @@ fn find(word: &str, decoding: &Decoding, taken: &Taken) -> anyhow::Result<Subjec
     found
         .pop_first()
         .with_context(|| format!("{}: there is no port, group or rule {word}{hint}", taken.place))
-}
-
-/// Of the terminal.
-fn columns() -> usize {
-    let stdout = std::io::stdout();
-    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(stdout));
-    match size {
-        Some(Ok(size)) if size.ws_col >= 40 => usize::from(size.ws_col),
-        _ => COLUMNS,
-    }
 }
