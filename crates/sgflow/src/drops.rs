@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
-use crate::text::{printable, wrap};
+use crate::text::{is_read, printable, wrap};
 
 /// How often the agent is asked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -64,6 +64,9 @@ async fn follow(socket: &Path, query: DropsQuery, first: Drops, as_json: bool) -
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             ended = tokio::signal::ctrl_c() => return ended.map(|()| Exit::Done).context("signals"),
+        }
+        if !is_read() {
+            return Ok(Exit::Done);
         }
         let drops = match api::drops(socket, &DropsQuery { after: Some(after), ..query.clone() }).await {
             Ok(drops) => drops,

@@ -8,6 +8,8 @@ use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// As the standard library's, of [`shown`] text.
 macro_rules! print {
     ($($what:tt)*) => { $crate::text::tell(std::io::stdout().lock(), format_args!($($what)*)) };
@@ -38,6 +40,15 @@ pub(crate) fn tell(mut out: impl Write, what: fmt::Arguments<'_>) {
         }
         _ => {}
     }
+}
+
+/// Whether somebody may still read what is printed; a pipe says when nobody does (poll(2): `POLLERR`).
+pub(crate) fn is_read() -> bool {
+    let stdout = io::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // Who cannot say goes on until it writes.
+    poll(&mut asked, Some(&none)).is_err() || !asked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Lines in which no character is an order to a terminal. Each is spelled as JSON spells it, so that JSON stays what it was.

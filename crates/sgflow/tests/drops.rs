@@ -482,3 +482,20 @@ fn drops_are_followed_over_a_restart_of_the_agent() {
     child.kill().expect("it runs");
     child.wait().expect("it ends");
 }
+
+/// `sgflow drops --follow | head -1`, on a host where nothing more is dropped.
+#[test]
+fn who_has_seen_enough_ends_it() {
+    let (ovs, _sender, _receiver, _agent) = looked_at(&[]);
+    let mut child = sgflow()
+        .args(["drops", "--follow", "--api-socket"])
+        .arg(socket(&ovs))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sgflow runs");
+    drop(child.stdout.take());
+    eventually("it ends", || child.try_wait().expect("its state").is_some());
+    let ended = child.wait_with_output().expect("it has ended");
+    assert_eq!((ended.status.code(), stderr(&ended).as_str()), (Some(0), ""));
+}
