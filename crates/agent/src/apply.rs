@@ -20,7 +20,7 @@ pub struct Applied {
     pub notes: Vec<Report>,
 }
 
-/// Not applied. What the switch holds is as it was, or partly new after a timeout.
+/// Not done: policy that was to be applied is not, or what only looks has not seen all. What the switch holds is as it was, or partly new after a timeout.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ApplyError {
     /// Another sgflow has the bridge.
@@ -33,7 +33,7 @@ pub enum ApplyError {
     #[error("{0}")]
     FlowRefused(FlowRefused),
     /// Not within the time given.
-    #[error("not applied within {} s: still waiting for {}", .after.as_secs_f32(), .waiting.as_deref().unwrap_or("an answer"))]
+    #[error("not done within {} s: still waiting for {}", .after.as_secs_f32(), .waiting.as_deref().unwrap_or("an answer"))]
     TimedOut {
         /// The time given.
         after: Duration,
@@ -159,6 +159,6 @@ mod tests {
         let applied = outcome(vec![vec![tap(None)], vec![failed.clone()]]).await.unwrap();
         assert_eq!(applied.refused, [Report::Closed(failed)]);
         let late = outcome(vec![vec![tap(None)]]).await.unwrap_err().to_string();
-        assert_eq!(late, "not applied within 1 s: still waiting for ovs-vswitchd to open tap1");
+        assert_eq!(late, "not done within 1 s: still waiting for ovs-vswitchd to open tap1");
     }
 }

@@ -21,9 +21,10 @@ use serde_json::{Value, json};
 
 use crate::apply::seconds;
 use crate::exit::Exit;
-use crate::explain::{ID_IN_NAME, find_port, judged_by, policy_at, policy_of};
+use crate::explain::{Host, ID_IN_NAME, judged_by, policy_at, policy_of};
 use crate::held::Held;
 use crate::options::{SettingsOptions, hybrid_setup};
+use crate::text::printable;
 use crate::tracked::{self, Entry};
 
 /// List the connections of a port, each with the rule that admits it now, or with what keeps the rules from it
@@ -31,7 +32,7 @@ use crate::tracked::{self, Entry};
 /// With --proposed, also which of them would be cut if that document were the policy. Nothing is changed.
 #[derive(Args, Debug)]
 pub(crate) struct ConnectionsCommand {
-    /// The port: its id, the beginning of its id, or its interface by Neutron's name (tap…, qvo…)
+    /// The port: its id, the beginning of its id (four characters or more), or the name of its interface
     port: String,
 
     /// A policy that is not in force: say which connections it would cut
@@ -67,12 +68,13 @@ impl ConnectionsCommand {
         let is_given = self.settings.policy_given().is_some();
         let config = self.settings.config()?;
         let (policy, is_read) = policy_of(&config, is_given).await?;
-        let port = find_port(&policy, &self.port)?;
+        let within = Duration::from_secs_f64(self.timeout);
+        let id = Host { config: &config, within }.port_called(&policy, &self.port).await?;
+        let port = policy.ports.get(&id).context("the policy has what it was asked for")?;
         let (proposed, is_proposed_whole) = match &self.proposed {
             Some(path) => policy_at(path).map(|(policy, is_whole)| (Some(policy), is_whole))?,
             None => (None, true),
         };
-        let within = Duration::from_secs_f64(self.timeout);
         let seen = Seen::of(&config, &policy, within).await?;
         let zone = seen.zone_of(port)?;
         let entries = match seen {
@@ -279,10 +281,10 @@ impl fmt::Display for Listed {
         }
         let stamped = if self.is_stamped { "" } else { ", not stamped as admitted" };
         let word = if self.now.accepted { "admitted" } else { "not admitted" };
-        write!(f, "\n    {}: {word}{stamped}: {}", self.direction, self.now.why)?;
+        write!(f, "\n    {}: {word}{stamped}: {}", self.direction, printable(&self.now.why))?;
         if let Some(then) = self.then.as_ref().filter(|_| self.now.accepted) {
             let word = if then.accepted { "goes on" } else { "WOULD BE CUT" };
-            write!(f, "\n    then {word}: {}", then.why)?;
+            write!(f, "\n    then {word}: {}", printable(&then.why))?;
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use crate::exit::Exit;
 use crate::explain::policy_of;
 use crate::held::{Held, enforceable};
 use crate::options::{SettingsOptions, hybrid_setup};
+use crate::text::printable;
 use crate::tracked;
 
 /// Say what a policy would change if it were put in force now: flows, which packets would pass or stop passing, connections cut
@@ -267,7 +268,7 @@ impl Diff {
             }
         };
         if with_flows {
-            self.lines.iter().for_each(|line| _ = writeln!(text, "  {line}"));
+            self.lines.iter().for_each(|line| _ = writeln!(text, "  {}", printable(line)));
         }
         match &self.unproven {
             Some(reason) => _ = writeln!(text, "packets: not compared: {reason}"),

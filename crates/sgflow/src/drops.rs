@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agent::api::{self, DropSample, Drops, DropsQuery};
+use agent::api::{self, ClientError, DropSample, Drops, DropsQuery};
 use anyhow::Context as _;
 use clap::Args;
 
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
-use crate::text::wrap;
+use crate::text::{is_read, printable, wrap};
 
 /// How often the agent is asked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -19,11 +19,12 @@ const LATEST: usize = 10;
 /// What is dropped, by reason and by port, and the latest dropped packets
 #[derive(Args, Debug)]
 pub(crate) struct DropsCommand {
-    /// Of this port alone, by its id or the name of its interface
+    /// Of this port alone, by its id, the beginning of its id (four characters or more) or the name of its interface
     #[arg(long)]
     port: Option<String>,
 
-    /// Go on with each sample as it comes, until interrupted; how many more were dropped is told every second in which there were some
+    /// Go on with each sample as it comes, until interrupted, also over restarts of the agent; how many more were dropped is told every
+    /// second in which there were some
     #[arg(long)]
     follow: bool,
 
@@ -45,25 +46,43 @@ impl DropsCommand {
         }
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&drops).context("drops")?),
-            false => print!("{}", text(&drops)),
+            false => print!("{}", text(&drops, self.port.as_deref())),
         }
         Ok(Exit::Done)
     }
 }
 
-/// Prints what is new, again and again. What was before is not: who wants it asks without `--follow`.
+/// Prints what is new, again and again, also of an agent that comes after this one. What was before is not: who wants it asks without `--follow`.
 async fn follow(socket: &Path, query: DropsQuery, first: Drops, as_json: bool) -> anyhow::Result<Exit> {
     if let Some(reason) = &first.not_sampled {
         eprintln!("sgflow: no samples: {reason}");
     }
     let mut after = first.samples.last().map_or(0, |sample| sample.number);
     let mut limited = first.limited;
+    let mut is_away = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             ended = tokio::signal::ctrl_c() => return ended.map(|()| Exit::Done).context("signals"),
         }
-        let drops = api::drops(socket, &DropsQuery { after: Some(after), ..query.clone() }).await?;
+        if !is_read() {
+            return Ok(Exit::Done);
+        }
+        let drops = match api::drops(socket, &DropsQuery { after: Some(after), ..query.clone() }).await {
+            Ok(drops) => drops,
+            // It is upgraded, or the port is plugged in elsewhere and may come back.
+            Err(error) => {
+                if !is_away {
+                    eprintln!("sgflow: {error}; it is asked again each second");
+                }
+                is_away = true;
+                if matches!(error, ClientError::Unreachable { .. }) {
+                    (after, limited) = (0, 0);
+                }
+                continue;
+            }
+        };
+        is_away = false;
         // An agent that was started anew counts from 1.
         if drops.sampled < after {
             (after, limited) = (0, 0);
@@ -86,9 +105,11 @@ async fn follow(socket: &Path, query: DropsQuery, first: Drops, as_json: bool) -
     }
 }
 
-fn text(drops: &Drops) -> String {
+/// `port` is who is asked about; else it is all.
+fn text(drops: &Drops, port: Option<&str>) -> String {
     let packets: u64 = drops.reasons.iter().map(|reason| reason.packets).sum();
-    let mut text = format!("{packets} packets dropped since {}\n", drops.since);
+    let at = port.map(|port| format!(" at {}", printable(port))).unwrap_or_default();
+    let mut text = format!("{packets} packets dropped{at} since {}\n", drops.since);
     let count = |what: &str, packets: u64, bytes: u64| {
         format!("  {what:22} {packets:>12} packets {bytes:>14} bytes\n")
     };
@@ -96,9 +117,10 @@ fn text(drops: &Drops) -> String {
         text += &count(&reason.reason, reason.packets, reason.bytes);
     }
     let mut last = None;
-    for port in &drops.ports {
+    // Of one port alone the reasons say it.
+    for port in drops.ports.iter().filter(|_| port.is_none()) {
         if last != Some(&port.port) {
-            text += &format!("port {}\n", port.port);
+            text += &format!("port {}\n", printable(&port.port));
         }
         last = Some(&port.port);
         text += &count(&port.reason, port.packets, port.bytes);
@@ -118,8 +140,9 @@ fn text(drops: &Drops) -> String {
         text += &format!("  {}\n", sample_text(sample));
     }
     if drops.limited > 0 {
+        let whose = if port.is_some() { "all that this host dropped" } else { "them" };
         let line = format!(
-            "{} of them were sampled, {} were not: more are dropped than drops.samples lets through",
+            "{} of {whose} were sampled, {} were not: more are dropped than drops.samples lets through",
             drops.sampled, drops.limited
         );
         text += &wrap(&line, 2);
@@ -133,7 +156,8 @@ fn sample_text(sample: &DropSample) -> String {
         sample.time.split_once('T').map_or(sample.time.as_str(), |(_, time)| time.trim_end_matches('Z'));
     let port = sample.port.as_deref().unwrap_or("no port of this host");
     let direction = sample.direction.as_deref().unwrap_or("");
-    format!("{time}  {port} {direction}: {}\n    {}", sample.reason, sample.packet)
+    let first = format!("{time}  {port} {direction}: {}", sample.reason);
+    format!("{}\n    {}", printable(&first), printable(&sample.packet))
 }
 
 #[cfg(test)]
@@ -183,7 +207,7 @@ mod tests {
 
     #[test]
     fn drops_by_reason_and_port_in_80_columns() {
-        let text = text(&drops());
+        let text = text(&drops(), None);
         expect_test::expect![[r#"
             10003 packets dropped since 2026-11-29T05:00:00Z
               no-rule                       10000 packets         740000 bytes
@@ -205,6 +229,26 @@ mod tests {
     }
 
     #[test]
+    fn of_one_port_nothing_of_others_is_told() {
+        let own = Drops {
+            reasons: vec![drops().reasons.remove(1)],
+            ports: vec![drops().ports.remove(1)],
+            samples: vec![drops().samples.remove(0)],
+            ..drops()
+        };
+        expect_test::expect![[r#"
+            3 packets dropped at tap1a2b3c4d-5e since 2026-11-29T05:00:00Z
+              router-advertisement              3 packets            222 bytes
+            the latest
+              05:18:45  1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d ingress: router-advertisement
+                icmpv6 type 134 code 0 fe80::1 -> ff02::1
+            2 of all that this host dropped were sampled, 10001 were not: more are dropped
+              than drops.samples lets through
+        "#]]
+        .assert_eq(&text(&own, Some("tap1a2b3c4d-5e")));
+    }
+
+    #[test]
     fn without_samples_it_is_said_why() {
         let reason = "the switch: OFPMMFC_UNKNOWN_METER".to_owned();
         let blind =
@@ -215,10 +259,10 @@ mod tests {
               router-advertisement              3 packets            222 bytes
             not counted by port, and no samples: the switch: OFPMMFC_UNKNOWN_METER
         "#]]
-        .assert_eq(&text(&blind));
+        .assert_eq(&text(&blind, None));
         expect_test::expect![[r#"
             0 packets dropped since 2026-11-29T05:00:00Z
         "#]]
-        .assert_eq(&text(&Drops { since: blind.since.clone(), ..Drops::default() }));
+        .assert_eq(&text(&Drops { since: blind.since.clone(), ..Drops::default() }, None));
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
-use crate::text::{Sheet, cut, id, number};
+use crate::text::{Sheet, fitted, id, number};
 
 /// The security groups and address groups of the policy: rules, members, the ports here that carry them, sets of the kernel
 #[derive(Args, Debug)]
@@ -51,7 +51,7 @@ fn table(groups: &[GroupEntry]) -> String {
             number(group.members_ipv6),
             of_ports(group.local_ports.len()),
         ];
-        text += &line(&id(&group.id, 36), &cut(&group.name, 14), counts.each_ref().map(String::as_str));
+        text += &line(&id(&group.id, 36), &fitted(&group.name, 14), counts.each_ref().map(String::as_str));
     }
     text
 }

@@ -4,6 +4,10 @@
 //! the command line itself.
 #![forbid(unsafe_code)]
 
+// First: what it has for printing takes the place of the standard library's in all that follows.
+#[macro_use]
+mod text;
+
 mod agent_command;
 mod apply;
 mod bench;
@@ -24,7 +28,6 @@ mod ports;
 mod render;
 mod status;
 mod support_bundle;
-mod text;
 mod top;
 mod tracked;
 mod verify;
@@ -84,6 +87,7 @@ pub fn command() -> clap::Command {
 
 /// The program: reads the command line, does what it says, and returns how that ended (`exit`).
 pub fn main() -> ExitCode {
+    text::look();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -133,7 +137,8 @@ fn init_log(cli: &Cli) -> anyhow::Result<Arc<LogFilter>> {
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(Arc::new(LogFilter::new(text, move |text| {
         let filter = EnvFilter::builder().parse(text).map_err(|reason| reason.to_string())?;
-        handle.reload(filter).map_err(|reason| reason.to_string())
+        let handle = handle.clone();
+        Ok(move || handle.reload(filter).map_err(|reason| reason.to_string()))
     })))
 }
 

@@ -10,7 +10,8 @@ use crate::options::SettingsOptions;
 /// What the agent on this host logs; with a filter, what it logs from now on until it ends
 #[derive(Args, Debug)]
 pub(crate) struct LogLevelCommand {
-    /// error, warn, info, debug, trace, off, or a filter by module such as info,agent::engine=debug
+    /// error, warn, info, debug, trace, off, or a filter by module such as warn,agent::engine=debug; where it names modules alone, the
+    /// rest is logged as when the agent began
     #[arg(conflicts_with = "reset")]
     filter: Option<String>,
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
-use crate::text::{Sheet, cut, id, number, wrap};
+use crate::text::{Sheet, fitted, id, number, wrap};
 
 /// The ports of this host as they are enforced: filtered, trusted or closed, and why
 #[derive(Args, Debug)]
@@ -44,7 +44,7 @@ fn table(ports: &[PortEntry]) -> String {
     };
     let mut text = line(&id("PORT", 36), "INTERFACE", "OFPORT", "VLAN", "STATE");
     for port in ports {
-        let interface = cut(port.interface.as_deref().unwrap_or("-"), 15);
+        let interface = fitted(port.interface.as_deref().unwrap_or("-"), 15);
         let (ofport, vlan) = (number(port.ofport), number(port.vlan));
         text += &line(&id(&port.id, 36), &interface, &ofport, &vlan, &port.state.to_string());
         for reason in port.reason.iter().chain(&port.refused) {

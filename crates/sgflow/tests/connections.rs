@@ -145,9 +145,9 @@ fn a_change_is_told_before_it_is_made() {
         flows: 3 added, 0 modified, 8 deleted
         packets that would be treated otherwise, one for each port and direction:
           - dropped: p-2 ingress
-              New: udp,dl_dst=01:00:00:00:00:00,nw_src=10.0.0.1,tp_dst=514
+              New: udp,dl_dst=fa:16:3e:00:00:02,nw_src=10.0.0.1,nw_dst=10.0.0.2,tp_dst=514
           + passes: p-2 ingress (rule time)
-              New: udp,dl_dst=01:00:00:00:00:00,tp_dst=123
+              New: udp,dl_dst=fa:16:3e:00:00:02,nw_dst=10.0.0.2,tp_dst=123
           - dropped: p-2 egress
               Reply: udp,dl_src=fa:16:3e:00:00:02,nw_src=10.0.0.2,nw_dst=10.0.0.1,tp_src=514
           + passes: p-2 egress (rule time)
@@ -201,9 +201,9 @@ fn a_port_that_moves_between_groups_is_the_only_one_named() {
         flows: 25 added, 3 modified, 0 deleted
         packets that would be treated otherwise, one for each port and direction:
           - dropped: p-2 ingress
-              New: udp,dl_dst=01:00:00:00:00:00,tp_dst=53
+              New: udp,dl_dst=fa:16:3e:00:00:02,nw_dst=10.0.0.2,tp_dst=53
           + passes: p-2 ingress (rule time)
-              New: udp,dl_dst=01:00:00:00:00:00,tp_dst=123
+              New: udp,dl_dst=fa:16:3e:00:00:02,nw_dst=10.0.0.2,tp_dst=123
           - dropped: p-2 egress
               Reply: udp,dl_src=fa:16:3e:00:00:02,nw_src=10.0.0.2,tp_src=53
           + passes: p-2 egress (rule time)

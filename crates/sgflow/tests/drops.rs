@@ -4,9 +4,12 @@
 mod common;
 mod documented;
 
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use common::security_log::{CASES, frames, log_path, logged, told, wanted};
 use common::traffic::{SERVICES as POLICY, counted, datagram, ends, refused, spoofed};
@@ -82,8 +85,24 @@ fn drops_are_counted_by_port_and_reason_and_shown_by_samples() {
         (counted(&drops, "p-1", "spoofed-ip"), counted(&drops, "p-2", "no-rule")) == ((8, 7), (6, 5))
     });
     let of_one = drops_json(&ovs, &["--port", "tap1"]);
-    assert_eq!((counted(&of_one, "p-1", "spoofed-ip").1, counted(&of_one, "p-2", "no-rule").1), (7, 0));
+    // What is a port's alone: its first sample, of which there was no counter yet, is not in it.
+    assert_eq!((counted(&of_one, "p-1", "spoofed-ip"), counted(&of_one, "p-2", "no-rule")), ((7, 7), (0, 0)));
+    let text = drops(&ovs, &["--port", "p-1"]);
+    assert!(text.starts_with("7 packets dropped at p-1 since 20") && !text.contains("no-rule"), "{text}");
     assert!(of_one["samples"].as_array().unwrap().iter().all(|sample| sample["port"] == "p-1"), "{of_one}");
+    for nobody in ["nope", "p-", "tap1x"] {
+        for more in [&[][..], &["--json"], &["--follow"]] {
+            let mut command = sgflow();
+            command.args(["drops", "--port", nobody]).args(more).arg("--api-socket").arg(socket(&ovs));
+            let output = command.output().expect("sgflow runs");
+            let said = format!("no interface of the bridge says that it is port {nobody}, or is called so");
+            assert!(
+                output.status.code() == Some(1) && stderr(&output).contains(&said),
+                "{}",
+                stderr(&output)
+            );
+        }
+    }
     let text = drops(&ovs, &[]);
     assert!(
         text.contains("14 packets dropped since 20") && text.contains("\nport p-1\n  spoofed-ip"),
@@ -270,11 +289,11 @@ fn drops_are_followed_as_they_happen() {
         .expect("sgflow runs");
     let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
     // It tells of what comes after it began, which is known when it tells of something.
-    let sent = std::sync::atomic::AtomicBool::new(false);
+    let sent = AtomicBool::new(false);
     let line = std::thread::scope(|scope| {
         scope.spawn(|| {
             for source_port in 5000..6000 {
-                if sent.load(std::sync::atomic::Ordering::Relaxed) {
+                if sent.load(Relaxed) {
                     return;
                 }
                 sender.receive_all(&[spoofed(), refused(source_port)]).expect("the switch takes them");
@@ -282,7 +301,7 @@ fn drops_are_followed_as_they_happen() {
             }
         });
         let line = lines.next();
-        sent.store(true, std::sync::atomic::Ordering::Relaxed);
+        sent.store(true, Relaxed);
         line
     });
     child.kill().expect("it runs");
@@ -377,7 +396,7 @@ fn a_disk_that_is_full_leaves_no_half_of_a_line() {
         number += 1;
         agent.count("cannot be written") > 0
     });
-    let text = std::fs::read_to_string(&seen).expect("a log");
+    let text = fs::read_to_string(&seen).expect("a log");
     assert!(text.len() > 3000 && text.ends_with('\n'), "{text}");
     let lines = u16::try_from(logged(&seen).len()).expect("few");
     let wider = ["--mount", "--target", &agent.child.id().to_string(), "mount", "-o", "remount,size=1m"];
@@ -421,4 +440,62 @@ fn a_port_that_joins_a_logged_group_is_logged_from_then_on() {
     assert_eq!(logged(&log_path(&ovs))[0]["port"], "p-2");
     document(&ovs, POLICY);
     eventually("none looks any more", || admits(&ovs) == 0);
+}
+
+/// Who follows what a host drops sees the agent upgraded, and goes on.
+#[test]
+fn drops_are_followed_over_a_restart_of_the_agent() {
+    let (ovs, sender, _receiver, agent) = looked_at(&[]);
+    let said = ovs.rundir().join("follow.err");
+    let mut child = sgflow()
+        .args(["drops", "--follow", "--json", "--port", "p-2", "--api-socket"])
+        .arg(socket(&ovs))
+        .stdout(Stdio::piped())
+        .stderr(File::create(&said).expect("a file"))
+        .spawn()
+        .expect("sgflow runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    // It has asked before the agent goes when it tells of something.
+    let told = |lines: &mut dyn Iterator<Item = std::io::Result<String>>| {
+        let is_told = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for source_port in (5000..6000).take_while(|_| !is_told.load(Relaxed)) {
+                    sender.receive_all(&[refused(source_port)]).expect("the switch takes it");
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
+            });
+            let line = lines.next();
+            is_told.store(true, Relaxed);
+            line.expect("a line").expect("text")
+        })
+    };
+    told(&mut lines);
+    drop(agent);
+    let said = || fs::read_to_string(&said).expect("what it says");
+    eventually("it says so", || said().contains("no sgflow agent answers"));
+    let _agent = Agent::start(&ovs);
+    is_exact(&ovs);
+    let sample: Value = serde_json::from_str(&told(&mut lines)).expect("JSON");
+    assert_eq!(sample["reason"], "no-rule");
+    assert_eq!((said().lines().count(), child.try_wait().expect("its state")), (1, None), "{}", said());
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+}
+
+/// `sgflow drops --follow | head -1`, on a host where nothing more is dropped.
+#[test]
+fn who_has_seen_enough_ends_it() {
+    let (ovs, _sender, _receiver, _agent) = looked_at(&[]);
+    let mut child = sgflow()
+        .args(["drops", "--follow", "--api-socket"])
+        .arg(socket(&ovs))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sgflow runs");
+    drop(child.stdout.take());
+    eventually("it ends", || child.try_wait().expect("its state").is_some());
+    let ended = child.wait_with_output().expect("it has ended");
+    assert_eq!((ended.status.code(), stderr(&ended).as_str()), (Some(0), ""));
 }

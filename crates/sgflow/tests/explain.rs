@@ -9,7 +9,8 @@ use std::process::Output;
 use common::{apply, bridge, document, ovs, sgflow, stderr, stdout};
 use documented::is_printed_as;
 use expect_test::{Expect, expect};
-use lab::Ovs;
+use lab::{DummySpec, Ovs};
+use serde_json::{Value, json};
 
 /// Two web servers that administrators and each other may reach; a database for web servers only.
 const POLICY: &str = r#"
@@ -48,6 +49,33 @@ fn check(ovs: &Ovs, line: &str, code: i32, expected: &Expect) {
     let output = explain(ovs, &arguments);
     assert_eq!(output.status.code(), Some(code), "{line}: {}{}", stdout(&output), stderr(&output));
     expected.assert_eq(&stdout(&output));
+}
+
+/// A tenant names a group as it likes, and who looks is root at a terminal.
+#[test]
+fn a_name_gives_no_orders_to_a_terminal() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let name = r#"name: "web\e[2J\e[31mRED\nsgflow: forged line""#;
+    let applied = apply(&ovs, &document(&ovs, &POLICY.replace("name: web", name)), &[]);
+    assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
+    let arguments = ["p-1", "--from", "10.9.0.1", "--proto", "tcp", "--dport", "22"];
+    let text = stdout(&explain(&ovs, &arguments));
+    assert!(text.contains(r"rule ssh of web\u001b[2J\u001b[31mRED\nsgflow: forged line allows"), "{text:?}");
+    let json = stdout(&explain(&ovs, &[&arguments[..], &["--json"]].concat()));
+    assert!(json.contains(r"web\u001b[2J\u001b[31mRED\nsgflow: forged line"), "{json:?}");
+    let mut flows = sgflow();
+    flows
+        .args(["flows", "--policy"])
+        .arg(ovs.rundir().join("policy.yaml"))
+        .arg("--ovsdb")
+        .arg(ovs.db_remote());
+    let flows = stdout(&flows.output().expect("sgflow runs"));
+    assert!(flows.contains(r"web\u001b[2J"), "{flows:?}");
+    for text in [text, json, flows] {
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        assert!(!text.lines().any(|line| line.trim_start().starts_with("sgflow: forged")), "{text}");
+    }
 }
 
 #[test]
@@ -189,13 +217,13 @@ fn it_answers_in_a_line_and_shows_the_way() {
 fn programs_read_it_too() {
     let ovs = enforced();
     let output = explain(&ovs, &["p-2", "--from", "p-1", "--proto", "tcp", "--dport", "22", "--json"]);
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     is_printed_as("Explain", &answer);
     for half in answer["answers"].as_array().expect("answers") {
         is_printed_as("Way", &half["switch"]);
     }
     let elsewhere = explain(&ovs, &["p-3", "--from", "p-1", "--proto", "tcp", "--dport", "22", "--json"]);
-    let elsewhere: serde_json::Value = serde_json::from_slice(&elsewhere.stdout).expect("JSON");
+    let elsewhere: Value = serde_json::from_slice(&elsewhere.stdout).expect("JSON");
     is_printed_as("Elsewhere", &elsewhere["answers"][1]["switch"]);
     let mut pretty = answer.clone();
     for half in pretty["answers"].as_array_mut().unwrap() {
@@ -283,8 +311,10 @@ fn programs_read_it_too() {
             }
           ],
           "agree": true,
-          "not_asked": null
-        }"#]].assert_eq(&serde_json::to_string_pretty(&pretty).unwrap());
+          "not_asked": null,
+          "networks": null
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&pretty).unwrap());
 }
 
 /// What a hand did to the switch.
@@ -318,14 +348,6 @@ fn what_makes_no_sense_is_said() {
         stderr(&output)
     };
     expect![[r#"
-        sgflow: port p-9: the policy does not know it; if it is plugged in, it is closed (no-policy)
-    "#]]
-    .assert_eq(&refused("p-9 --from 10.0.0.1 --proto tcp --dport 1"));
-    expect![[r#"
-        sgflow: --from p-99: it is no address, nor a port: port p-99: the policy does not know it; if it is plugged in, it is closed (no-policy)
-    "#]]
-    .assert_eq(&refused("p-1 --from p-99 --proto tcp --dport 1"));
-    expect![[r#"
         sgflow: --proto tcp needs a destination port, --dport
     "#]]
     .assert_eq(&refused("p-1 --from 10.0.0.1 --proto tcp"));
@@ -341,6 +363,81 @@ fn what_makes_no_sense_is_said() {
         sgflow: port p-1: it has no IPv6 address; say which one it uses (--address)
     "#]]
     .assert_eq(&refused("p-1 --from fd00::1 --proto tcp --dport 1"));
+}
+
+/// By what an operator sees in other commands; and "closed" is said only of what is plugged in.
+#[test]
+fn a_port_is_meant_by_its_id_or_the_name_of_its_interface() {
+    let ovs = ovs();
+    bridge(&ovs);
+    let ids = [("p-1", "web-1"), ("p-2", "web-2"), ("p-3", "bastion")];
+    let policy = ids.iter().fold(POLICY.to_owned(), |text, (old, new)| {
+        text.replace(&format!("id: {old},"), &format!("id: {new},"))
+    });
+    for (name, id) in [("eth-web", "web-1"), ("db0", "web-2"), ("stranger", "p-9")] {
+        let spec = DummySpec { port_id: Some(id.into()), tag: Some(10), ..DummySpec::new(name) };
+        ovs.add_dummy_port("br-int", spec).expect("a port");
+    }
+    document(&ovs, &policy);
+    let asked = |port: &str| {
+        let output =
+            explain(&ovs, &[port, "--from", "db0", "--proto", "tcp", "--dport", "80", "--policy-only"]);
+        let said = stdout(&output).lines().last().unwrap_or_default().to_owned() + &stderr(&output);
+        (output.status.code(), said)
+    };
+    for called in ["web-1", "eth-web"] {
+        assert_eq!(asked(called), (Some(0), "  packet: tcp 10.0.0.2:49152 -> 10.0.0.1:80, new".to_owned()));
+    }
+    assert_eq!(asked("bast").0, Some(0));
+    let refusals = ["bas", "web-", "nobody", "stranger", "p-9"].map(|port| {
+        let (code, said) = asked(port);
+        assert_eq!(code, Some(1), "{port}: {said}");
+        said
+    });
+    expect![[r#"
+        sgflow: port bas: the policy does not know it (of the beginning of an id give at least 4 characters), nor is an interface of br-int its or called so
+        sgflow: port web-: 2 ports begin so: web-1, web-2
+        sgflow: port nobody: the policy does not know it, nor is an interface of br-int its or called so
+        sgflow: port p-9: the policy does not know it, and interface stranger of br-int is its: it is closed (no-policy)
+        sgflow: port p-9: the policy does not know it, and interface stranger of br-int is its: it is closed (no-policy)
+    "#]]
+    .assert_eq(&refusals.concat());
+    let from = explain(&ovs, &["web-1", "--from", "p-9", "--proto", "tcp", "--dport", "80"]);
+    expect![[r#"
+        sgflow: --from p-9: it is no address, nor a port: port p-9: the policy does not know it, and interface stranger of br-int is its: it is closed (no-policy)
+    "#]]
+    .assert_eq(&stderr(&from));
+    let mut away = sgflow();
+    away.args(["explain", "nobody", "--from", "10.0.0.1", "--proto", "icmp", "--ovsdb", "unix:/nonexistent"]);
+    let away = away.arg("--policy").arg(ovs.rundir().join("policy.yaml")).output().expect("sgflow runs");
+    expect![[r#"
+        sgflow: port nobody: the policy does not know it; the interfaces of br-int were not looked at: cannot connect to unix:/nonexistent: No such file or directory (os error 2)
+    "#]]
+    .assert_eq(&stderr(&away));
+}
+
+/// The rules may let a packet pass that no switch carries from the one to the other.
+#[test]
+fn ports_of_different_networks_are_said_to_be() {
+    let ovs = ovs();
+    document(&ovs, &POLICY.replace("id: p-3, network_id: n", "id: p-3, network_id: m"));
+    let asked = |from: &str, more: &[&str]| {
+        let line = ["p-1", "--from", from, "--proto", "tcp", "--dport", "80", "--policy-only"];
+        stdout(&explain(&ovs, &[&line[..], more].concat()))
+    };
+    expect![[r#"
+        p-3 egress: accepted (rule): rule out of web allows IPv4 everything to anywhere
+        p-1 ingress: accepted (rule): rule http of web allows IPv4 tcp/80 from anywhere
+          packet: tcp 10.0.0.3:49152 -> 10.0.0.1:80, new
+          p-3 is on network m, p-1 on n: only a router joins them
+    "#]]
+    .assert_eq(&asked("p-3", &[]));
+    assert!(!asked("p-2", &[]).contains("router") && !asked("10.0.0.3", &[]).contains("router"));
+    for (from, networks) in [("p-3", json!(["m", "n"])), ("p-2", json!(null)), ("10.0.0.3", json!(null))] {
+        let told: Value = serde_json::from_str(&asked(from, &["--json"])).expect("JSON");
+        is_printed_as("Explain", &told);
+        assert_eq!(told["networks"], networks);
+    }
 }
 
 /// A rule that the switch cannot have admits nothing, whatever the document says.
@@ -379,7 +476,7 @@ fn who_is_asked_about_is_who_sends_and_who_receives() {
     );
     // Two interfaces say that they are one port.
     common::plug(&ovs, 3);
-    let spec = lab::DummySpec { port_id: Some("p-3".into()), tag: Some(10), ..lab::DummySpec::new("tap3b") };
+    let spec = DummySpec { port_id: Some("p-3".into()), tag: Some(10), ..DummySpec::new("tap3b") };
     ovs.add_dummy_port("br-int", spec).expect("a port");
     let closed = explain(&ovs, &["p-3", "--from", "10.0.0.9", "--proto", "tcp", "--dport", "80"]);
     assert_eq!(closed.status.code(), Some(4), "{}{}", stdout(&closed), stderr(&closed));
@@ -397,10 +494,7 @@ fn without_a_switch_the_policy_answers_and_says_so() {
     let line = ["p-1", "--from", "11.0.0.5", "--proto", "tcp", "--dport", "80", "--timeout", "1", "--json"];
     let output = explain(&ovs, &line);
     assert_eq!(output.status.code(), Some(3), "{}{}", stdout(&output), stderr(&output));
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(
-        (&answer["agree"], &answer["answers"][0]["accepted"]),
-        (&serde_json::Value::Null, &true.into())
-    );
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&answer["agree"], &answer["answers"][0]["accepted"]), (&Value::Null, &true.into()));
     assert!(answer["not_asked"].is_string());
 }

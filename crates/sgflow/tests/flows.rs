@@ -53,6 +53,64 @@ fn json(dump: &Path, more: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+/// What an ovs-ofctl that failed leaves is not a switch without flows.
+#[test]
+fn what_has_no_flow_in_it_is_no_dump() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let refused = |content: &[u8]| {
+        let file = directory.path().join("some.file");
+        std::fs::write(&file, content).expect("a file");
+        let output = of_dump(&file, &[]);
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+        stderr(&output)
+    };
+    for nothing in ["", "\n# nothing\n", "NXST_FLOW reply (xid=0x4):\n"] {
+        assert_eq!(refused(nothing.as_bytes()), "sgflow: standard input: there is no flow in it\n");
+    }
+    assert_eq!(
+        refused(b"\x1f\x8b\x08\x00some"),
+        "sgflow: standard input: it is compressed (gzip): zcat FILE | sgflow flows --from-dump -\n"
+    );
+}
+
+#[test]
+fn what_is_no_dump_neither_fills_the_terminal_nor_gives_it_orders() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("some.file");
+    let long = "x".repeat(1 << 20);
+    std::fs::write(&file, format!(" table=0, \u{1b}[31mred\u{7f}\u{9b}2J actions=drop\n{long}\n"))
+        .expect("a file");
+    let output = of_dump(&file, &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.contains(r"\u001b[31mred\u007f\u009b2J") && text.len() < 2000,
+        "{}: {text:.2000}",
+        text.len()
+    );
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    let unread: Value = serde_json::from_slice(&of_dump(&file, &["--json"]).stdout).expect("JSON");
+    assert_eq!(unread["unread"][0]["text"], "table=0, \u{1b}[31mred\u{7f}\u{9b}2J actions=drop");
+}
+
+/// Lines in a pipe are for programs: grep finds all of what is said of a flow.
+#[test]
+fn without_a_terminal_lines_are_whole() {
+    let brief = |columns: Option<&str>| {
+        let mut command = sgflow();
+        command.args(["flows", "--brief", "--from-dump"]).arg(example("demo.flows")).env_remove("COLUMNS");
+        command.envs(columns.map(|columns| ("COLUMNS", columns)));
+        stdout(&command.output().expect("sgflow runs"))
+    };
+    assert!(brief(Some("60")).lines().all(|line| line.chars().count() <= 60));
+    let whole = brief(None);
+    assert!(whole.lines().any(|line| line.chars().count() > 80), "{whole}");
+    // That is no width.
+    assert_eq!(brief(Some("5")), whole);
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&brief(Some("60"))), words(&whole));
+}
+
 #[test]
 fn a_port_of_ours() {
     expect_file!["flows/demo-web-1.txt"].assert_eq(&page(&example("demo.flows"), &["web-1"]));

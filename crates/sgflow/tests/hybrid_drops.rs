@@ -81,7 +81,10 @@ fn are_counted_and_shown(kind: &'static str) {
         "a device that is gone does not stay: {held}"
     );
     let of_one = host.drops(&["--port", "tapp-1"]);
-    assert_eq!(counts(&of_one), ((3, 3), (2, 0)));
+    assert_eq!(counts(&of_one), ((3, 3), (0, 0)));
+    for called in ["p-1", "qvop-1", "qvbp-1"] {
+        assert_eq!(counts(&host.drops(&["--port", called])), ((3, 3), (0, 0)), "{called}");
+    }
 }
 
 #[test]

@@ -98,6 +98,15 @@ fn ports_and_groups_on_open_vswitch() {
     assert_eq!(known, json!(["ag", "address-group", 1, 1, null]), "no rule names it");
     assert_eq!(as_json(&ovs, &["groups", "offices"]), std::slice::from_ref(offices), "by its name");
 
+    let wide = |words: &[&str]| {
+        let mut command = sgflow();
+        command.args(words).arg("--api-socket").arg(socket(&ovs)).env_remove("COLUMNS");
+        stdout(&command.output().expect("sgflow runs"))
+    };
+    assert!(
+        wide(&["ports", "p-8"])
+            .contains("the same external_ids:iface-id p-8; both are closed until one of them goes\n")
+    );
     for words in [&["ports"][..], &["ports", "p-8"], &["groups"], &["groups", "g"]] {
         fits(&list(&ovs, words));
     }

@@ -284,9 +284,22 @@ fn what_is_logged_is_changed_while_the_agent_runs() {
     document(&ovs, &POLICY.replace("10.1.0.3", "10.1.0.4"));
     agent.wait_for("the switch has taken a bundle", 1);
 
+    // What is asked for besides is besides.
+    let output = log_level(&ovs, &["agent::observe=trace"]);
+    assert_eq!(stdout(&output), "info,lapin=off,agent::observe=trace (begun with info,lapin=off)\n");
+    let changed = agent.count("what is logged is changed");
     let output = log_level(&ovs, &["agent=loud"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("refuses (400 Bad Request)"), "{}", stderr(&output));
+    assert_eq!(
+        agent.count("what is logged is changed"),
+        changed,
+        "what is refused changes nothing: {}",
+        agent.log()
+    );
+    // Told before it is so: the new one lets through nothing.
+    assert_eq!(stdout(&log_level(&ovs, &["off"])), "off (begun with info,lapin=off)\n");
+    assert_eq!(agent.count("what is logged is changed"), changed + 1);
     assert_eq!(stdout(&log_level(&ovs, &["--reset"])), "info,lapin=off\n");
     let applied = agent.count("applied added");
     let taken = agent.count("the switch has taken a bundle");

@@ -42,12 +42,13 @@ fn settings(ovs: &Ovs) -> std::path::PathBuf {
     fs::write(&key, format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n")).expect("a key");
     let path = ovs.rundir().join("sgflow.toml");
     let text = format!(
-        "# {SECRET}\n[ovsdb]\nconnection = \"{db}\"\n[policy]\nsource = \"neutron-rpc\"\n[api]\nsocket = \"{socket}\"\n\
+        "# {SECRET}\n[ovsdb]\nconnection = \"{db}\"\n[policy]\nsource = \"neutron-rpc\"\n[security_log]\npath = \"{log}\"\n[api]\nsocket = \"{socket}\"\n\
          [store]\nconnection = \"ssl:store:6642\"\nca_certificate = \"/ca\"\ncertificate = \"/c\"\nprivate_key = \"{key}\"\n\
          [neutron]\ntransport_url = \"rabbit://neutron:{SECRET}@control-1,neutron:{SECRET}@control-2:5673/v\"\n",
         db = ovs.db_remote(),
         socket = socket(ovs).display(),
         key = key.display(),
+        log = ovs.rundir().join("security.jsonl").display(),
     );
     fs::write(&path, text).expect("settings");
     path
@@ -60,8 +61,13 @@ fn a_running_agent_is_all_in_it_and_no_secret() {
     ovs.add_bridge("br-other", FailMode::Secure).expect("another bridge");
     ovs.vsctl(&["set", "Interface", "tap1", &format!("options:psk={SECRET}")]).expect("a key of a tunnel");
     document(&ovs, POLICY);
+    let log = ovs.rundir().join("security.jsonl");
     let _agent = Agent::start(&ovs);
     is_exact(&ovs);
+    // Of a log that is long the end is enough.
+    let lines: String =
+        (0..2000).map(|number| format!("{{\"event\":\"drop\",\"number\":{number}}}\n")).collect();
+    fs::write(&log, lines).expect("a log");
     let bundle = ovs.rundir().join("bundle.tar.gz");
     let output = support_bundle(&settings(&ovs), &bundle, &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -76,6 +82,18 @@ fn a_running_agent_is_all_in_it_and_no_secret() {
         part("settings.txt").contains("rabbit://control-1:5672,control-2:5673/v"),
         "{}",
         part("settings.txt")
+    );
+    let of_agent = |name: &str| serde_json::from_str::<serde_json::Value>(part(name)).expect("JSON");
+    assert!(of_agent("drops.json")["reasons"].is_array());
+    assert_eq!(
+        (&of_agent("ports.json")[0]["id"], &of_agent("groups.json")[0]["id"]),
+        (&"p-1".into(), &"g".into())
+    );
+    let tail: Vec<&str> = part("security-log.jsonl").lines().collect();
+    assert_eq!(tail.len(), 500);
+    assert_eq!(
+        (tail[0], tail[499]),
+        (r#"{"event":"drop","number":1500}"#, r#"{"event":"drop","number":1999}"#)
     );
     assert!(part("host.txt").contains("== /etc/os-release\n"));
     let rows = part("database.txt");
@@ -112,6 +130,10 @@ fn what_cannot_be_had_is_named_with_its_reason() {
     };
     assert!(missing("settings.txt").expect("why").contains("unknown field `agnet`"));
     assert!(missing("status.json").expect("why").contains("no sgflow agent answers"));
+    for name in ["drops.json", "ports.json", "groups.json"] {
+        assert!(missing(name).expect("why").contains("no sgflow agent answers"));
+    }
+    assert_eq!(missing("security-log.jsonl").as_deref(), Some("there is none: security_log.path is not set"));
     assert!(missing("database.txt").is_some() && missing("flows.txt").is_some());
     assert_eq!(missing("host.txt"), None);
     let parts = parts(&bundle);

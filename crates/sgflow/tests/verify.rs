@@ -115,3 +115,13 @@ fn a_policy_that_is_not_in_force_is_told_apart() {
     assert_eq!(refused.status.code(), Some(2), "{}{}", stdout(&refused), stderr(&refused));
     assert!(stderr(&refused).contains("direction"), "{}", stderr(&refused));
 }
+
+/// Nothing was to be applied, so nothing is said of that.
+#[test]
+fn what_is_not_there_in_time_is_told_as_that() {
+    let ovs = ovs();
+    document(&ovs, POLICY);
+    let late = verify(&ovs, &["--timeout", "0.5"]);
+    assert_eq!(late.status.code(), Some(3), "{}", stderr(&late));
+    assert_eq!(stderr(&late), "not done within 0.5 s: still waiting for a bridge called br-int\n");
+}

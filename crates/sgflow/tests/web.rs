@@ -321,6 +321,7 @@ fn who_is_not_the_page_is_not_answered() {
     }
     assert_eq!(code("GET", "/v1/status", &host), 404, "that is the API's");
     assert_eq!(code("GET", "/data/graph?group=nobody", &host), 404);
+    assert_eq!(code("GET", "/data/drops?port=nobody", &host), 404);
     assert_eq!(code("GET", "/data/matrix?proto=tcp", &host), 400);
     assert_eq!(code("GET", "/data/walk?from=1.2.3.4&to=1.2.3.5&proto=udp&dport=1", &host), 400);
     assert_eq!(code("GET", "/data/walk/7", &host), 404);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DropsQuery {
-    /// Only what is dropped at this port: its id, or the name of its interface.
+    /// Only what is dropped at this port: its id, the name of its interface, or the beginning of its id ([`super::port_called`]).
     pub port: Option<String>,
     /// Only samples with a greater number.
     pub after: Option<u64>,
@@ -17,15 +17,15 @@ pub struct DropsQuery {
 pub struct Drops {
     /// Since when packets are counted, RFC 3339.
     pub since: String,
-    /// All that is dropped, by reason.
+    /// What is dropped, by reason: all of it, or what is counted at the port that is asked for.
     pub reasons: Vec<ReasonDrops>,
     /// By port and reason: each from its first sample on.
     pub ports: Vec<PortDrops>,
     /// The latest samples, oldest first.
     pub samples: Vec<DropSample>,
-    /// Dropped packets of which a sample came, since the agent began.
+    /// Dropped packets of all ports of which a sample came, since the agent began.
     pub sampled: u64,
-    /// Dropped packets of which none came: more were dropped than are sampled.
+    /// Dropped packets of all ports of which none came: more were dropped than are sampled.
     pub limited: u64,
     /// Why there are no samples; null if there are.
     pub not_sampled: Option<String>,

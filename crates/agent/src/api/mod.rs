@@ -44,8 +44,8 @@ pub use groups::{GroupCursor, GroupEntry, GroupKind, GroupPage, SetFill};
 pub use log::{LogChange, LogFilter, LogState};
 pub use page::{LARGEST_PAGE, PAGE, PageQuery, Question};
 pub use peer::{GROUP, POLICY_GROUP};
-pub use ports::{PortEntry, PortPage, PortState};
-pub use server::{Server, ServerError};
+pub use ports::{ID_BEGINS, PortEntry, PortPage, PortState, port_called};
+pub use server::{ELSEWHERE, Server, ServerError};
 pub use status::{
     Changes, Condition, Drift, FaultDocument, KernelSets, LatencyBucket, SourceStatus, StageLatency, Status,
     Totals,
@@ -63,7 +63,7 @@ pub enum Request {
     Ports(PageQuery, oneshot::Sender<PortPage>),
     /// The groups of the policy; no answer from who has no datapath.
     Groups(PageQuery, oneshot::Sender<GroupPage>),
-    /// What is dropped; no answer from who does not look.
+    /// What is dropped, of one port by its id; no answer from who does not look.
     Drops(DropsQuery, oneshot::Sender<Drops>),
     /// The policy that is to be enforced, if there is one yet; no answer from who has no datapath.
     Policy(oneshot::Sender<Option<Policy>>),

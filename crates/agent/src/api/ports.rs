@@ -5,6 +5,11 @@ use std::fmt;
 use policy::Port;
 use serde::{Deserialize, Serialize};
 
+use super::PageQuery;
+
+/// Fewer characters are no beginning of a port's id.
+pub const ID_BEGINS: usize = 4;
+
 /// The answer to `GET /v1/ports`.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PortPage {
@@ -102,5 +107,73 @@ impl PortEntry {
         });
         self.addresses = port.fixed_ips.iter().map(ToString::to_string).chain(pairs).collect();
         self.groups = port.security_groups.iter().map(ToString::to_string).collect();
+    }
+}
+
+/// The id of the port of this host that a word means: by its id, by the name of its interface, or by the beginning of its id where no other begins so.
+/// `ask` answers [`super::Request::Ports`].
+///
+/// # Errors
+/// Nobody can be asked, or, by `unknown`, why the word means none.
+pub async fn port_called<A, E>(
+    word: &str,
+    ask: impl Fn(PageQuery) -> A,
+    unknown: impl FnOnce(String) -> E,
+) -> Result<String, E>
+where
+    A: Future<Output = Result<PortPage, E>>,
+{
+    let named = ask(PageQuery { id: Some(word.to_owned()), ..PageQuery::default() }).await?;
+    if let Some(port) = named.ports.into_iter().next() {
+        return Ok(port.id);
+    }
+    let mut begun = Vec::new();
+    if word.len() >= ID_BEGINS {
+        // Ids that begin so stand behind it.
+        let behind = ask(PageQuery { after: Some(word.to_owned()), limit: Some(2), id: None }).await?;
+        begun.extend(behind.ports.into_iter().map(|port| port.id).filter(|id| id.starts_with(word)));
+    }
+    match <[String; 1]>::try_from(begun) {
+        Ok([id]) => Ok(id),
+        Err(begun) if begun.is_empty() => {
+            Err(unknown(format!("no interface of the bridge says that it is port {word}, or is called so")))
+        }
+        Err(begun) => Err(unknown(format!("port {word}: more than one begins so: {}, …", begun.join(", ")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::identity;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_is_called_by_id_by_interface_or_by_what_no_other_begins_with() {
+        let ids = ["bastion", "web-1", "web-10", "web-2"];
+        let ask = async |query: PageQuery| {
+            let is_asked = |id: &&str| match (&query.id, &query.after) {
+                (Some(word), _) => word == id || *word == format!("tap-{id}"),
+                (None, after) => after.as_deref().is_none_or(|after| **id > *after),
+            };
+            let ports = ids.iter().copied().filter(is_asked).take(query.room());
+            let ports = ports.map(|id| PortEntry::new(id, PortState::Filtered)).collect();
+            Ok(PortPage { ports, next: None })
+        };
+        let called = async |word: &str| port_called(word, ask, identity).await;
+        for (word, id) in
+            [("web-1", "web-1"), ("tap-web-2", "web-2"), ("bast", "bastion"), ("web-10", "web-10")]
+        {
+            assert_eq!(called(word).await, Ok(id.to_owned()));
+        }
+        let nobody =
+            |word| Err(format!("no interface of the bridge says that it is port {word}, or is called so"));
+        for word in ["bas", "batch", "zzzz"] {
+            assert_eq!(called(word).await, nobody(word));
+        }
+        assert_eq!(
+            called("web-").await,
+            Err("port web-: more than one begins so: web-1, web-10, …".to_owned())
+        );
     }
 }

@@ -31,7 +31,7 @@ use tracing::warn;
 use super::peer::{GROUP, POLICY_GROUP, may_read, may_write};
 use super::{
     Applied, ChangeAnswer, ChangeRefused, DriverState, Drops, DropsQuery, GroupCursor, GroupPage,
-    LARGEST_PAGE, LogChange, LogFilter, LogState, PageQuery, PortPage, Request, Status,
+    LARGEST_PAGE, LogChange, LogFilter, LogState, PageQuery, PortPage, Request, Status, port_called,
 };
 
 /// Clients served at a time; others wait to be accepted.
@@ -326,6 +326,11 @@ async fn page(query: Result<Query<PageQuery>, QueryRejection>) -> Result<PageQue
     }
 }
 
+async fn ports_of(requests: &mpsc::Sender<Request>, query: PageQuery) -> Result<PortPage, Refusal> {
+    let page = ask(requests, |answer| Request::Ports(query, answer), ANSWER).await?;
+    page.ok_or_else(Refusal::no_datapath)
+}
+
 async fn ports(
     State(requests): State<mpsc::Sender<Request>>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -333,8 +338,7 @@ async fn ports(
 ) -> Result<Json<PortPage>, Refusal> {
     may(peer, may_read, GROUP).await?;
     let query = page(query).await?;
-    let page = ask(&requests, |answer| Request::Ports(query, answer), ANSWER).await?;
-    page.map(Json).ok_or_else(Refusal::no_datapath)
+    ports_of(&requests, query).await.map(Json)
 }
 
 async fn drops(
@@ -343,7 +347,12 @@ async fn drops(
     query: Result<Query<DropsQuery>, QueryRejection>,
 ) -> Result<Json<Drops>, Refusal> {
     may(peer, may_read, GROUP).await?;
-    let Query(query) = query.map_err(|rejection| Refusal::bad("query", rejection.body_text()))?;
+    let Query(mut query) = query.map_err(|rejection| Refusal::bad("query", rejection.body_text()))?;
+    if let Some(word) = query.port {
+        let page = |query| ports_of(&requests, query);
+        let unknown = |reason| Refusal::new(StatusCode::NOT_FOUND, "request", "port", reason);
+        query.port = Some(port_called(&word, page, unknown).await?);
+    }
     let drops = ask(&requests, |answer| Request::Drops(query, answer), ANSWER).await?;
     drops.map(Json).ok_or_else(Refusal::not_looked)
 }
@@ -395,8 +404,8 @@ fn document_of(policy: &policy::Policy) -> Value {
     document
 }
 
-/// The network of those.
-const ELSEWHERE: &str = "elsewhere";
+/// The network of those, in `GET /v1/policy`: it may be any.
+pub const ELSEWHERE: &str = "elsewhere";
 
 async fn driver_state(
     State(requests): State<mpsc::Sender<Request>>,
@@ -464,7 +473,7 @@ mod tests {
         let path = directory.path().join("api.sock");
         let server = Server::bind(&path).await.unwrap();
         let (requests, mut asked) = mpsc::channel(16);
-        tokio::spawn(server.serve(requests, Arc::new(LogFilter::new("info", |_| Ok(())))));
+        tokio::spawn(server.serve(requests, Arc::new(LogFilter::new("info", |_| Ok(|| Ok(()))))));
         let clients: Vec<_> = (0..POLICIES + 3)
             .map(|_| {
                 let path = path.clone();

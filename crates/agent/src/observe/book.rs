@@ -101,12 +101,16 @@ impl Book {
         self.counts.could_be_sampled.saturating_sub(self.sampled)
     }
 
-    /// What is asked for; the port by its id.
+    /// What is asked for; the port by its id. Of one port the reasons are its own.
     pub(super) fn answer(&self, query: &DropsQuery) -> Drops {
         let is_its = |port: &str| query.port.as_deref().is_none_or(|wanted| wanted == port);
-        let reasons = self.counts.reasons.iter().filter(|(_, count)| count.packets > 0);
         let ports =
             self.counts.ports.iter().filter(|((port, _), count)| is_its(port.as_str()) && count.packets > 0);
+        let reasons: BTreeMap<&str, Count> = match query.port {
+            Some(_) => ports.clone().map(|((_, reason), count)| (*reason, *count)).collect(),
+            None => self.counts.reasons.iter().map(|(reason, count)| (*reason, *count)).collect(),
+        };
+        let reasons = reasons.into_iter().filter(|(_, count)| count.packets > 0);
         let after = query.after.unwrap_or(0);
         let is_asked = |sample: &&DropSample| {
             sample.number > after && (query.port.is_none() || sample.port.as_deref().is_some_and(is_its))
@@ -116,7 +120,7 @@ impl Book {
             since: rfc3339(self.counts.since),
             reasons: reasons
                 .map(|(reason, count)| ReasonDrops {
-                    reason: (*reason).to_owned(),
+                    reason: reason.to_owned(),
                     packets: count.packets,
                     bytes: count.bytes,
                 })

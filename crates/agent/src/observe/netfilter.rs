@@ -401,12 +401,8 @@ impl Watcher {
             Some(at) if at.elapsed() < FRESH => self.reckon(),
             _ => self.read(),
         }
-        let port = query.port.as_deref().map(|wanted| match end_of(wanted) {
-            Some((end, _)) => self.devices.get(end).map_or(wanted, PortId::as_str).to_owned(),
-            None => wanted.to_owned(),
-        });
         // Who asked may be gone.
-        _ = answer.send(self.book.answer(&DropsQuery { port, ..query.clone() }));
+        _ = answer.send(self.book.answer(query));
     }
 
     /// Reads all counters.

@@ -369,14 +369,8 @@ impl Eye {
     }
 
     fn answer(&self, query: &DropsQuery, answer: oneshot::Sender<Drops>) {
-        let is_id = |wanted: &str| self.places.contains_key(&PortId::from(wanted));
-        let at = |wanted: &str| self.places.iter().find(|(_, place)| place.interface == wanted);
-        let port = query.port.as_deref().map(|wanted| match at(wanted) {
-            Some((id, _)) if !is_id(wanted) => id.to_string(),
-            _ => wanted.to_owned(),
-        });
         // Who asked may be gone.
-        _ = answer.send(self.book.answer(&DropsQuery { port, ..query.clone() }));
+        _ = answer.send(self.book.answer(query));
     }
 
     fn take_policy(&mut self, delta: PolicyDelta) {

@@ -7,17 +7,13 @@ use clap::{Args, ValueEnum};
 use explain::question::{Content, PacketState, Question};
 use policy::document::protocol_number;
 use policy::evaluator::Detail;
-use policy::{Direction, Ethertype, MacAddr, Policy, Port, PortId, PortProtocol};
+use policy::{Direction, Ethertype, MacAddr, Policy, Port, PortProtocol};
 use serde::Deserialize;
+
+use super::called::{Host, find_port};
 
 /// What a client's own port is if nothing else is said: of the dynamic ones (RFC 6335, section 6).
 const DYNAMIC_PORT: u16 = 49152;
-/// Interfaces carry so many characters of the id (Neutron: `DEVICE_NAME_MAX_LEN` 14, `tap` and its like before it).
-pub(crate) const ID_IN_NAME: usize = 11;
-/// Fewer characters are no beginning of an id.
-const ID_BEGINS: usize = 4;
-/// Prefixes of interface names by which Neutron plugs a port.
-const PLUGS: [&str; 4] = ["tap", "qvo", "qvb", "vhu"];
 
 /// What is in the packet, and where it comes from or goes to.
 #[derive(Args, Debug, Default)]
@@ -103,6 +99,18 @@ enum End<'p> {
 }
 
 impl PacketOptions {
+    /// With the other end by its id, where it is a port that is called otherwise.
+    pub(crate) async fn called(mut self, policy: &Policy, host: Host<'_>) -> anyhow::Result<Self> {
+        for (option, end) in [("--from", &mut self.from), ("--to", &mut self.to)] {
+            if let Some(name) = end.as_mut().filter(|end| end.parse::<IpAddr>().is_err()) {
+                let id = host.port_called(policy, name).await;
+                *name =
+                    id.with_context(|| format!("{option} {name}: it is no address, nor a port"))?.to_string();
+            }
+        }
+        Ok(self)
+    }
+
     /// What is asked of each end that the policy knows, the sender's first.
     pub(crate) fn questions(&self, policy: &Policy, port: &str) -> anyhow::Result<Vec<Question>> {
         let port = find_port(policy, port)?;
@@ -246,33 +254,6 @@ impl From<State> for PacketState {
             State::Reply => PacketState::Reply,
             State::Related => PacketState::Related,
             State::Invalid => PacketState::Invalid,
-        }
-    }
-}
-
-/// A port by its id, by the beginning of it, or by an interface that is named after it.
-pub(crate) fn find_port<'p>(policy: &'p Policy, text: &str) -> anyhow::Result<&'p Port> {
-    if let Some(port) = policy.ports.get(&PortId::from(text)) {
-        return Ok(port);
-    }
-    let plugged = PLUGS.iter().find_map(|plug| text.strip_prefix(plug)).filter(|id| id.len() == ID_IN_NAME);
-    let beginning = plugged.unwrap_or(text);
-    let found: Vec<&Port> = match beginning.len() >= ID_BEGINS {
-        true => policy
-            .ports
-            .values()
-            .filter(|port| port.id.as_str().starts_with(beginning))
-            .map(AsRef::as_ref)
-            .collect(),
-        false => Vec::new(),
-    };
-    match found.as_slice() {
-        [port] => Ok(port),
-        [] => {
-            bail!("port {text}: the policy does not know it; if it is plugged in, it is closed (no-policy)")
-        }
-        [first, second, ..] => {
-            bail!("port {text}: {} ports begin so: {}, {}, …", found.len(), first.id, second.id)
         }
     }
 }

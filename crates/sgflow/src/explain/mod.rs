@@ -1,29 +1,32 @@
 //! `sgflow explain`: may this packet pass, which rule says so, and does the switch agree?
 
 mod asked;
+mod called;
 mod switch;
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use agent::api::ClientError;
+use agent::api::{ClientError, ELSEWHERE};
 use agent::config::{Config, FirewallDriver, SourceKind};
 use agent::source::{Documents, Feed};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use explain::answer::{Answer, answer};
 use explain::question::Question;
-use policy::Policy;
 use policy::evaluator::{Datapath, Evaluator, Settings};
+use policy::{NetworkId, Policy, PortId};
 use rust_openflow::Flow;
 use serde_json::{Value, json};
 
 use crate::apply::{print_refused, seconds};
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
+use crate::text::printable;
 
-pub(crate) use asked::{ID_IN_NAME, PacketOptions, State, find_port};
+pub(crate) use asked::{PacketOptions, State};
+pub(crate) use called::{Host, ID_IN_NAME, find_port};
 
 use switch::{Looked, Switch};
 
@@ -40,7 +43,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// policy, and the switch was not there to be asked; 4 policy and switch disagree, also at a second look.
 #[derive(Args, Debug)]
 pub(crate) struct ExplainCommand {
-    /// The port: its id, the beginning of its id, or its interface by Neutron's name (tap…, qvo…)
+    /// The port: its id, the beginning of its id (four characters or more), or the name of its interface
     port: String,
 
     #[command(flatten)]
@@ -74,7 +77,9 @@ impl ExplainCommand {
         let is_given = self.settings.policy_given().is_some();
         let config = self.settings.config()?;
         let (policy, is_read) = policy_of(&config, is_given).await?;
-        let questions = self.packet.questions(&policy, &self.port)?;
+        let host = Host { config: &config, within: Duration::from_secs_f64(self.timeout) };
+        let port = host.port_called(&policy, &self.port).await?;
+        let questions = self.packet.called(&policy, host).await?.questions(&policy, port.as_str())?;
         let asked = Asked { config: &config, policy: &policy, questions: &questions, timeout: self.timeout };
         let told = asked.told(!self.policy_only).await?;
         match self.json {
@@ -120,6 +125,18 @@ impl Asked<'_> {
         self.answered(looks_at_all).await
     }
 
+    fn apart(&self) -> Option<Apart> {
+        let [sender, receiver] = self.questions else { return None };
+        let end = |question: &Question| {
+            let port = self.policy.ports.get(&question.port)?;
+            // Of a member on another host it is not known.
+            let is_known = !["", ELSEWHERE].contains(&port.network_id.as_str());
+            is_known.then(|| (port.id.clone(), port.network_id.clone()))
+        };
+        let ends = [end(sender)?, end(receiver)?];
+        (ends[0].1 != ends[1].1).then_some(ends)
+    }
+
     async fn answered(&self, looks_at_all: bool) -> anyhow::Result<Told> {
         let looked = match looks_at_all {
             true => Some(Switch::look(self.config, self.policy, self.timeout).await),
@@ -141,7 +158,7 @@ impl Asked<'_> {
             };
             halves.push(Half { answer, looked });
         }
-        Ok(Told { halves, unasked, is_complete })
+        Ok(Told { apart: self.apart(), halves, unasked, is_complete })
     }
 }
 
@@ -185,8 +202,13 @@ fn policy_in(documents: &Documents) -> anyhow::Result<(Policy, bool)> {
 /// What the agent's policy is called where something is wrong with it.
 const AGENTS: &str = "the agent's policy";
 
+/// Two ports that no switch joins, and their networks; the sender's first.
+type Apart = [(PortId, NetworkId); 2];
+
 /// What is told.
 pub(crate) struct Told {
+    /// Where both ends are ports and on different networks.
+    apart: Option<Apart>,
     halves: Vec<Half>,
     /// Why the datapath was not asked.
     unasked: Option<String>,
@@ -204,11 +226,16 @@ impl Told {
     fn text(&self, config: &Config) -> String {
         let mut text = String::new();
         for half in &self.halves {
-            _ = writeln!(text, "{}", half.answer);
+            _ = writeln!(text, "{}", printable(&half.answer.to_string()));
         }
         if let Some(Half { answer, .. }) = self.halves.first() {
             let state = format!("{:?}", answer.state).to_lowercase();
             _ = writeln!(text, "  packet: {}, {state}", answer.packet);
+        }
+        if let Some([(sender, its), (receiver, other)]) = &self.apart {
+            let line =
+                format!("{sender} is on network {its}, {receiver} on {other}: only a router joins them");
+            _ = writeln!(text, "  {}", printable(&line));
         }
         let of = match config.firewall_driver {
             FirewallDriver::OpenvSwitch | FirewallDriver::Noop => config.integration_bridge.clone(),
@@ -240,6 +267,7 @@ impl Told {
             "answers": self.halves.iter().map(half).collect::<Vec<_>>(),
             "agree": self.agree(),
             "not_asked": self.unasked,
+            "networks": self.apart.as_ref().map(|ends| ends.each_ref().map(|(_, network)| network.as_str())),
         })
     }
 }

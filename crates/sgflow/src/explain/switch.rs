@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::apply::converge;
 use crate::held::{Held, enforceable, rundir};
 use crate::options::hybrid_setup;
+use crate::text::printable;
 use crate::verify::{flow_text, table_name};
 
 /// How long ovs-vswitchd may take for a trace.
@@ -221,7 +222,7 @@ impl Looked {
                     "  ALARM: {of}: the kernel does not hold this policy: {} differences",
                     differences.len()
                 );
-                differences.iter().for_each(|difference| _ = writeln!(text, "    {difference}"));
+                differences.iter().for_each(|line| _ = writeln!(text, "    {}", printable(line)));
             }
             Looked::Way { path, purposes, detour, untraced, agrees, .. } => {
                 let fate = fate_text(&path.fate);
@@ -241,7 +242,7 @@ impl Looked {
                     (None, None) => _ = writeln!(text, "; so does the switch's own trace"),
                 }
                 for (step, purpose) in path.steps.iter().zip(purposes) {
-                    _ = writeln!(text, "    {:20} {purpose}", table_name(step.table));
+                    _ = writeln!(text, "    {:20} {}", table_name(step.table), printable(purpose));
                 }
             }
         }

@@ -6,7 +6,6 @@ mod text;
 mod view;
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,8 +18,7 @@ use crate::exit::Exit;
 use crate::options::SettingsOptions;
 use source::{Known, Taken};
 
-/// Columns where there is no terminal to ask.
-const COLUMNS: usize = 80;
+pub(crate) use source::interfaces;
 
 /// The flows of the switch, or of a saved dump, decoded: what each is for, with names for its tables, registers, marks,
 /// conjunctions and cookies, and its counters
@@ -29,7 +27,7 @@ const COLUMNS: usize = 80;
 /// database are asked, and sgflow's agent for the policy that it enforces, if it answers and no other is given; nothing is
 /// changed. With it no switch, no daemon and no right is needed.
 ///
-/// Exit codes: 0 all was decoded; 1 nothing was: no such file, port, group or rule; 2 all but some lines, or some
+/// Exit codes: 0 all was decoded; 1 nothing was: no such file, port, group or rule, or no flow in the file; 2 all but some lines, or some
 /// objects of the policy, that could not be read; 3 switch or database not there, or no answer within the timeout.
 #[derive(Args, Debug)]
 pub(crate) struct FlowsCommand {
@@ -113,11 +111,11 @@ impl FlowsCommand {
         let output = match self.json {
             true => format!("{}\n", json::of(&taken, &decoding, subject.as_ref())),
             false => {
-                let page = text::Page { columns: columns(), by: self.by, is_brief: self.brief };
+                let page = text::Page { columns: crate::text::columns(), by: self.by, is_brief: self.brief };
                 page.of(&taken, &decoding, subject.as_ref())
             }
         };
-        print(&output)?;
+        print!("{output}");
         let is_complete = taken.dump.unread.is_empty() && !taken.known.is_partial;
         Ok(if is_complete { Exit::Done } else { Exit::Refused })
     }
@@ -141,22 +139,4 @@ fn find(word: &str, decoding: &Decoding, taken: &Taken) -> anyhow::Result<Subjec
     found
         .pop_first()
         .with_context(|| format!("{}: there is no port, group or rule {word}{hint}", taken.place))
-}
-
-/// Of the terminal.
-fn columns() -> usize {
-    let stdout = std::io::stdout();
-    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(stdout));
-    match size {
-        Some(Ok(size)) if size.ws_col >= 40 => usize::from(size.ws_col),
-        _ => COLUMNS,
-    }
-}
-
-/// To whoever reads: one who has seen enough, as `head` has, is no error.
-fn print(output: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(output.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
-        _ => Ok(()),
-    }
 }

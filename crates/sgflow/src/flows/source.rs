@@ -7,7 +7,7 @@ use agent::config::{Config, SourceKind};
 use agent::driver::openflow_target;
 use agent::host::IFACE_ID;
 use agent::source::{Documents, Feed};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use explain::decode::{Dump, Interface, Line};
 use ovsdb::{Client, Condition, ConnectOptions, Select, Transaction};
 use policy::Policy;
@@ -20,6 +20,9 @@ use crate::options::setup;
 
 /// The database of a switch.
 const DATABASE: &str = "Open_vSwitch";
+
+/// What compressed files begin with (RFC 1952, 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Flows, and what is known beside them.
 pub(super) struct Taken {
@@ -50,9 +53,15 @@ pub(super) fn from_dump(path: &Path, policy: Option<&Path>) -> anyhow::Result<Ta
     } else {
         bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     }
-    let dump = Dump::read(&String::from_utf8_lossy(&bytes));
-    let known = policy.map_or(Ok(Known::default()), read_at)?;
     let place = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    if bytes.starts_with(&GZIP) {
+        bail!("{place}: it is compressed (gzip): zcat FILE | sgflow flows --from-dump -");
+    }
+    let dump = Dump::read(&String::from_utf8_lossy(&bytes));
+    if dump.flows.is_empty() && dump.unread.is_empty() {
+        bail!("{place}: there is no flow in it");
+    }
+    let known = policy.map_or(Ok(Known::default()), read_at)?;
     Ok(Taken { place, dump, interfaces: Vec::new(), known })
 }
 
@@ -106,7 +115,8 @@ fn read(documents: &Documents) -> Known {
     Known { policy, is_partial: !update.diagnostics.is_empty(), unasked: None }
 }
 
-async fn interfaces(config: &Config) -> anyhow::Result<Vec<Interface>> {
+/// What is plugged into the bridge, as far as the switch has opened it.
+pub(crate) async fn interfaces(config: &Config) -> anyhow::Result<Vec<Interface>> {
     let bridge = config.integration_bridge.as_str();
     let options = ConnectOptions { tls: config.ovsdb.tls.clone(), ..ConnectOptions::default() };
     let mut client = Client::connect(&config.ovsdb.remote, &options).await?;

@@ -4,12 +4,17 @@ use std::fmt::Write as _;
 
 use explain::decode::{Decoded, Decoding, Subject, Term, Unread, Writer};
 
+use crate::text::{cut, printable};
+
 use super::By;
 use super::source::Taken;
 use super::view::{Counts, Group, chosen, groups};
 
 /// Where what is said of a flow begins, behind its packets.
 const INDENT: usize = 10;
+
+/// Of a line that cannot be read, so many characters are shown.
+const UNREAD: usize = 200;
 
 /// How the page looks.
 pub(super) struct Page {
@@ -91,8 +96,9 @@ impl Page {
     }
 
     fn unread(&self, line: &Unread) -> String {
-        let text = format!("line {} cannot be read: {}", line.number, line.reason);
-        wrapped("", &text, 2, self.columns) + &format!("  {}\n", line.text)
+        // It may be any file, and one line of it.
+        let text = format!("line {} cannot be read: {}", line.number, cut(&line.reason, UNREAD));
+        wrapped("", &text, 2, self.columns) + &format!("  {}\n", cut(&line.text, UNREAD))
     }
 
     fn summary(
@@ -210,7 +216,7 @@ fn wrapped(first: &str, words: &str, indent: usize, columns: usize) -> String {
     let mut text = first.to_owned();
     let mut used = first.chars().count();
     let mut is_begun = false;
-    for word in words.split_whitespace() {
+    for word in printable(words).split_whitespace() {
         let length = word.chars().count();
         if is_begun && used + 1 + length > columns {
             _ = write!(text, "\n{}", " ".repeat(indent));

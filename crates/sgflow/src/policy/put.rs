@@ -145,7 +145,7 @@ fn progress(written: Written, all: usize) {
         return;
     }
     match written.rows < all {
-        true => eprint!("\r{} of {all} rows ", written.rows),
-        false => eprint!("\r\x1b[K"),
+        true => std::eprint!("\r{} of {all} rows ", written.rows),
+        false => std::eprint!("\r\x1b[K"),
     }
 }

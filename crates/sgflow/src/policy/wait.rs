@@ -17,6 +17,7 @@ use super::following::{Following, Late};
 use super::hosts::Hosts;
 use super::scribe::plain;
 use crate::exit::Exit;
+use crate::text::printable;
 
 /// How many hosts are named on a line that is written anew.
 const FEW: usize = 5;
@@ -134,9 +135,9 @@ async fn ask_hosts(following: &mut Following, hosts: &mut Hosts, deadline: Insta
 fn progress(left: &[String]) {
     if stderr().is_terminal() {
         match left.len() {
-            0 => eprint!("\r\x1b[K"),
-            1..=FEW => eprint!("\r\x1b[Kwaiting for {}", left.join(", ")),
-            number => eprint!("\r\x1b[Kwaiting for {number} hosts"),
+            0 => std::eprint!("\r\x1b[K"),
+            1..=FEW => std::eprint!("\r\x1b[Kwaiting for {}", printable(&left.join(", "))),
+            number => std::eprint!("\r\x1b[Kwaiting for {number} hosts"),
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Place;
 use super::following::Following;
 use crate::exit::Exit;
+use crate::text::printable;
 
 /// Print what changes in the store, a line an object, until interrupted
 #[derive(Args, Debug)]
@@ -55,6 +56,7 @@ impl Watch {
             let mut out = stdout().lock();
             for told in Told::all(&changes) {
                 let line = if self.json { told.json().to_string() } else { told.line() };
+                let line = printable(&line);
                 // Who reads has gone, as head(1) does.
                 if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
                     return Ok(Exit::Done);

@@ -57,6 +57,7 @@ impl Bundle {
                 Ok(Text { bytes, whole }) if bytes.len() < *whole => {
                     writeln!(lines, "cut     {name}: the first {} of {whole} bytes", bytes.len())
                 }
+                Ok(Text { whole: 0, .. }) => writeln!(lines, "empty   {name}"),
                 Ok(Text { whole, .. }) => writeln!(lines, "there   {name}: {whole} bytes"),
                 Err(reason) => writeln!(lines, "missing {name}: {}", reason.replace('\n', " ")),
             };
@@ -109,10 +110,12 @@ mod tests {
         let mut bundle = Bundle::default();
         bundle.add("short", Ok("x".to_owned()));
         bundle.add("long", Ok("y".repeat(PART_BYTES + 1)));
+        bundle.add("mute", Ok(String::new()));
         bundle.add("none", Err(anyhow::anyhow!("of two\nlines")));
         expect![[r"
             there   short: 1 bytes
             cut     long: the first 33554432 of 33554433 bytes
+            empty   mute
             missing none: of two lines
         "]]
         .assert_eq(&bundle.manifest());

@@ -20,9 +20,10 @@ use archive::Bundle;
 
 /// Collect what shows how sgflow is on this host into one .tar.gz, readable by its owner alone
 ///
-/// In it are the settings, the agent's status, this system's versions, the rows of the bridge in the database of Open
-/// vSwitch, its flows, and what the agent has logged; what there is besides with the drivers for hybrid bridges. Passwords are not in it,
-/// nor private keys; addresses and names of ports are. MANIFEST says what could not be had, and why.
+/// In it are the settings, the agent's status, ports, groups and drops, the end of the security-group log, this system's versions, the
+/// rows of the bridge in the database of Open vSwitch, its flows, and what the agent has logged; what there is besides with the drivers for
+/// hybrid bridges. Passwords are not in it, nor private keys; addresses and names of ports and groups are, and who has talked to whom of
+/// late. MANIFEST says what could not be had, and why.
 ///
 /// Exit codes: 0 the file is written, whatever could not be had; 1 it is not.
 #[derive(Args, Debug)]

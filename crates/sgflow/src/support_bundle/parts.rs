@@ -1,14 +1,19 @@
 //! What a bundle is made of.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 
-use agent::api;
+use agent::api::{self, ClientError, DropsQuery};
 use agent::config::{Config, FirewallDriver};
 use agent::driver::openflow_target;
-use anyhow::Context as _;
+use agent::observe::LogTarget;
+use anyhow::{Context as _, bail};
 use rust_openflow::FlowFilter;
 use rust_openflow::client::Client;
+use serde::Serialize;
 use tokio::time::timeout;
 
 use super::archive::{Bundle, PART_BYTES};
@@ -31,6 +36,21 @@ const JOURNAL: [&str; 9] = [
     "--output=short-iso-precise",
 ];
 
+/// The end of the security-group log, where it goes to the journal.
+const LOGGED: [&str; 8] = [
+    "journalctl",
+    "SGFLOW_EVENT=accept",
+    "SGFLOW_EVENT=drop",
+    "SGFLOW_EVENT=limited",
+    "--lines=500",
+    "--quiet",
+    "--utc",
+    "--output=json",
+];
+/// So many lines of it are enough to see what is logged; none is longer than this many bytes on average.
+const END_LINES: usize = 500;
+const END_BYTES: u64 = END_LINES as u64 * 2048;
+
 /// Everything, as far as it can be had. `unread`: why the settings cannot be read.
 pub(super) async fn collect(config: &Config, unread: Option<String>, bundle: &mut Bundle) {
     bundle.add("version.txt", Ok(format!("sgflow {}\n", env!("CARGO_PKG_VERSION"))));
@@ -42,7 +62,12 @@ pub(super) async fn collect(config: &Config, unread: Option<String>, bundle: &mu
             Some(reason) => Err(anyhow::Error::msg(reason)),
         },
     );
-    bundle.add("status.json", status(config).await);
+    let socket = &config.api_socket;
+    bundle.add("status.json", told(api::status(socket).await));
+    bundle.add("ports.json", told(api::ports(socket, None).await));
+    bundle.add("groups.json", told(api::groups(socket, None).await));
+    bundle.add("drops.json", told(api::drops(socket, &DropsQuery::default()).await));
+    bundle.add("security-log.jsonl", security_log(config).await);
     bundle.add("host.txt", Ok(host::facts()));
     bundle.add("database.txt", in_time(database::rows(config)).await);
     bundle.add("flows.txt", in_time(flows(config)).await);
@@ -52,9 +77,33 @@ pub(super) async fn collect(config: &Config, unread: Option<String>, bundle: &mu
     bundle.add("journal.txt", command::output(&JOURNAL).await);
 }
 
-async fn status(config: &Config) -> anyhow::Result<String> {
-    let status = api::status(&config.api_socket).await?;
-    serde_json::to_string_pretty(&status).context("a status")
+/// What the agent answers, as JSON.
+fn told<T: Serialize>(answer: Result<T, ClientError>) -> anyhow::Result<String> {
+    serde_json::to_string_pretty(&answer?).context("an answer")
+}
+
+/// The end of the security-group log.
+async fn security_log(config: &Config) -> anyhow::Result<String> {
+    match config.observe.log.as_ref().map(|log| &log.target) {
+        None => bail!("there is none: security_log.path is not set"),
+        Some(LogTarget::Journal) => command::output(&LOGGED).await,
+        Some(LogTarget::File(path)) => end_of(path).with_context(|| path.display().to_string()),
+    }
+}
+
+/// The last lines of a file that may be of any length.
+fn end_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let begin = file.metadata()?.len().saturating_sub(END_BYTES);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut bytes = Vec::new();
+    file.take(END_BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    // The first may be a part of one.
+    let lines = text.lines().skip(usize::from(begin > 0));
+    let lines: Vec<&str> = lines.collect();
+    let last = &lines[lines.len().saturating_sub(END_LINES)..];
+    Ok(last.iter().map(|line| format!("{line}\n")).collect())
 }
 
 async fn in_time(part: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<String> {

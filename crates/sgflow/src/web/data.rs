@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use agent::api::{Drops, DropsQuery, PageQuery, Request, Status};
+use agent::api::{Drops, DropsQuery, PageQuery, PortPage, Request, Status, port_called};
 use agent::config::Config;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -158,8 +158,12 @@ impl Page {
     /// The ids of ports of this host.
     async fn local_ports(&self) -> Result<BTreeSet<String>, Refused> {
         let query = PageQuery { limit: Some(LOCAL_PORTS), ..PageQuery::default() };
-        let page = self.ask(|answer| Request::Ports(query, answer)).await?;
-        Ok(page.unwrap_or_default().ports.into_iter().map(|port| port.id).collect())
+        Ok(self.ports(query).await?.ports.into_iter().map(|port| port.id).collect())
+    }
+
+    /// Ports of this host; none of who has none.
+    async fn ports(&self, query: PageQuery) -> Result<PortPage, Refused> {
+        Ok(self.ask(|answer| Request::Ports(query, answer)).await?.unwrap_or_default())
     }
 }
 
@@ -224,7 +228,10 @@ async fn counts(State(page): State<Arc<Page>>, Path(number): Path<u64>) -> Answe
 }
 
 async fn dropped(State(page): State<Arc<Page>>, query: Asked<DropsQuery>) -> Answered<Drops> {
-    let Query(query) = query?;
+    let Query(mut query) = query?;
+    if let Some(word) = query.port {
+        query.port = Some(port_called(&word, |query| page.ports(query), Refused::missing).await?);
+    }
     let drops = page.ask(|answer| Request::Drops(query, answer)).await?;
     let nobodys =
         || Refused::missing(format!("driver {} does not look at drops", page.config.firewall_driver));

@@ -70,9 +70,10 @@ fn program() -> PathBuf {
     program
 }
 
-/// `sgflow`, unaware of this machine's settings.
+/// `sgflow`, unaware of this machine's settings, with lines of 80 columns.
 pub fn sgflow() -> Command {
     let mut command = Command::new(program());
+    command.env("COLUMNS", "80");
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("SGFLOW_")) {
         command.env_remove(key);
     }

@@ -57,7 +57,7 @@ impl Shell {
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("SGFLOW_")) {
             command.env_remove(key);
         }
-        command.current_dir(&directory).env("PATH", path).env("LC_ALL", "C").env("COLUMNS", "80");
+        command.current_dir(&directory).env("PATH", path).env("LC_ALL", "C");
         // Where the programs of Open vSwitch look for its sockets.
         command.env("OVS_RUNDIR", ovs.rundir()).env("SGFLOW_OVSDB_CONNECTION", ovs.db_remote());
         command.env("SGFLOW_API_SOCKET", socket(ovs)).envs(environment.iter().copied());
@@ -69,7 +69,9 @@ impl Shell {
 
     /// What a command prints, and its exit code.
     pub fn run(&mut self, command: &str) -> (String, i32) {
-        let text = format!("{{ {command}\n}} </dev/null 2>&1\ncode=$?; echo; echo '{END}' $code\n");
+        // As at a terminal of that width; what goes into a pipe has none.
+        let width = if command.contains(" | ") { "unset COLUMNS" } else { "export COLUMNS=80" };
+        let text = format!("{width}\n{{ {command}\n}} </dev/null 2>&1\ncode=$?; echo; echo '{END}' $code\n");
         self.input.write_all(text.as_bytes()).expect("the shell lives");
         let mut printed = String::new();
         loop {

@@ -221,6 +221,36 @@ impl<'a> Law<'a> {
         self.space.any(all)
     }
 
+    /// Of these packets those that are most likely to be met at a port, if there are any: its own end has its MAC and an address of it, the other end
+    /// has none of these.
+    pub(crate) fn likely(
+        &self,
+        packets: &Region,
+        port: &Port,
+        direction: Direction,
+    ) -> Result<Region, Exhausted> {
+        let space = self.space;
+        let (mac, own, peer) = match direction {
+            Direction::Egress => (BLOCKS.eth_src, BLOCKS.src, BLOCKS.dst),
+            Direction::Ingress => (BLOCKS.eth_dst, BLOCKS.dst, BLOCKS.src),
+        };
+        let has = |block: Block, ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => {
+                space.is(BLOCKS.eth_type, 0x0800u16)?.and(&space.is(block.high(32), ip.to_bits())?)
+            }
+            IpAddr::V6(ip) => space.is(BLOCKS.eth_type, 0x86ddu16)?.and(&space.is(block, ip.to_bits())?),
+        };
+        let mut wishes = vec![space.is(mac, number_of(port.mac))?];
+        for ip in &port.fixed_ips {
+            wishes.push(has(own, ip)?);
+            wishes.push(has(peer, ip)?.not()?);
+        }
+        wishes.into_iter().try_fold(packets.clone(), |packets, wish| {
+            let fewer = packets.and(&wish)?;
+            Ok(if fewer.is_empty() { packets } else { fewer })
+        })
+    }
+
     /// What a port sends that is accepted without tracking, and what is tracked.
     fn sent(&self, port: &Port) -> Result<(Region, Region), Exhausted> {
         if let Some(known) = self.sent.borrow().get(&port.id) {

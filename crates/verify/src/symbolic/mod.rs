@@ -526,6 +526,10 @@ impl Proof<'_, '_> {
         let stamped = half.stamps.iter().map(|(_, region)| region.clone()).collect();
         let stamps = self.space.any(stamped)?.and(&asked)?.minus(&verdict.admitted)?;
         for (fault, region) in [(Fault::Opens, opens), (Fault::Closes, closes), (Fault::Stamps, stamps)] {
+            let region = match self.policy.ports.get(&port.id) {
+                Some(policy) => self.law.likely(&region, policy, half.direction)?,
+                None => region,
+            };
             if let Some(example) = region.example() {
                 let packet = packet_of(&example, port.ofport, half.direction, half.state);
                 let rules = match self.policy.ports.get(&port.id) {

@@ -42,9 +42,9 @@ use crate::engine::{Engine, Facts, Fault, Health, Report, Status, Waiting};
 use crate::host::{ClosedInterface, HostView, HybridPorts, PortSight};
 use crate::observe::{self, HostObserver, RuleReader, Sources};
 use backend::Backend;
-use hybrid::Firewall;
 use hybrid::bridge::Family;
 use hybrid::samples::Samples;
+use hybrid::{Devices, Firewall};
 use iptables::Iptables;
 pub use iptables::Variant;
 use listing::Show;
@@ -450,7 +450,13 @@ impl Driver for Hybrid {
             vlan,
             ..PortEntry::new(port.as_str(), PortState::Pending)
         });
-        let is_it = |port: &PortEntry, name: &str| port.interface.as_deref() == Some(name);
+        // Samples of what is dropped name the guest's device.
+        let is_it = |port: &PortEntry, name: &str| {
+            let interface = port.interface.as_deref().unwrap_or_default();
+            let devices = Devices::of_interface(interface);
+            interface == name
+                || devices.is_some_and(|of| [of.tap(), of.inner()].iter().any(|own| own == name))
+        };
         let page = listing_of_all::ports(&query, all, is_it);
         self.show(Show::Ports { page, refused, answer });
     }

@@ -75,6 +75,7 @@ function draw(told) {
     h("div", { class: `verdict ${passes ? "good" : "bad"}` },
       h("strong", {}, passes ? "✓ It passes" : "✕ It is dropped"), h("span", {}, `${first.packet}, ${first.state}`)),
     told.agree === false && notice("ALARM: the datapath does not do what the policy says."),
+    told.networks && notice(`The sender is on network ${told.networks[0]}, the receiver on ${told.networks[1]}: only a router joins them.`, "warn"),
     told.not_asked && notice(`The datapath was not asked: ${told.not_asked}`, "warn"),
     !told.not_asked && told.answers.every((answer) => !answer.switch) && notice("This driver has no datapath: the answer is the policy’s alone.", "warn"),
     h("div", { class: "halves" }, told.answers.map((answer, index) => half(answer, told.counts?.[index]))),
