@@ -126,9 +126,7 @@ fn text(drops: &Drops, port: Option<&str>) -> String {
         text += &count(&port.reason, port.packets, port.bytes);
     }
     if let Some(reason) = &drops.not_sampled {
-        // On hosts with hybrid bridges the kernel counts by port all the same.
-        let what = if drops.ports.is_empty() { "not counted by port, and no samples" } else { "no samples" };
-        text += &wrap(&format!("{what}: {reason}"), 2);
+        text += &wrap(&format!("no samples: {reason}"), 2);
         text.push('\n');
         return text;
     }
@@ -142,7 +140,7 @@ fn text(drops: &Drops, port: Option<&str>) -> String {
     if drops.limited > 0 {
         let whose = if port.is_some() { "all that this host dropped" } else { "them" };
         let line = format!(
-            "{} of {whose} were sampled, {} were not: more are dropped than drops.samples lets through",
+            "{} of {whose} were sampled, {} were not: drops.samples lets no more through, or nobody looked",
             drops.sampled, drops.limited
         );
         text += &wrap(&line, 2);
@@ -220,8 +218,8 @@ mod tests {
                 icmpv6 type 134 code 0 fe80::1 -> ff02::1
               05:18:45  1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d ingress: no-rule
                 tcp [2001:db8:0:0:1234:5678:9abc:1]:40000 -> [2001:db8:0:0:1234:5678:9abc:2]:22
-            2 of them were sampled, 10001 were not: more are dropped than drops.samples lets
-              through
+            2 of them were sampled, 10001 were not: drops.samples lets no more through, or
+              nobody looked
         "#]]
         .assert_eq(&text);
         let is_packet = |line: &&str| line.contains(" -> ");
@@ -242,8 +240,8 @@ mod tests {
             the latest
               05:18:45  1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d ingress: router-advertisement
                 icmpv6 type 134 code 0 fe80::1 -> ff02::1
-            2 of all that this host dropped were sampled, 10001 were not: more are dropped
-              than drops.samples lets through
+            2 of all that this host dropped were sampled, 10001 were not: drops.samples lets
+              no more through, or nobody looked
         "#]]
         .assert_eq(&text(&own, Some("tap1a2b3c4d-5e")));
     }
@@ -257,7 +255,7 @@ mod tests {
             10003 packets dropped since 2026-11-29T05:00:00Z
               no-rule                       10000 packets         740000 bytes
               router-advertisement              3 packets            222 bytes
-            not counted by port, and no samples: the switch: OFPMMFC_UNKNOWN_METER
+            no samples: the switch: OFPMMFC_UNKNOWN_METER
         "#]]
         .assert_eq(&text(&blind, None));
         expect_test::expect![[r#"
