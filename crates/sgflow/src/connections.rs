@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::apply::seconds;
 use crate::exit::Exit;
-use crate::explain::{Host, ID_IN_NAME, judged_by, policy_at, policy_of};
+use crate::explain::{Host, ID_IN_NAME, judged_by, policy_after, policy_of};
 use crate::held::Held;
 use crate::options::{SettingsOptions, hybrid_setup};
 use crate::text::printable;
@@ -72,7 +72,7 @@ impl ConnectionsCommand {
         let id = Host { config: &config, within }.port_called(&policy, &self.port).await?;
         let port = policy.ports.get(&id).context("the policy has what it was asked for")?;
         let (proposed, is_proposed_whole) = match &self.proposed {
-            Some(path) => policy_at(path).map(|(policy, is_whole)| (Some(policy), is_whole))?,
+            Some(path) => policy_after(&policy, path).map(|(policy, is_whole)| (Some(policy), is_whole))?,
             None => (None, true),
         };
         let seen = Seen::of(&config, &policy, within).await?;

@@ -8,7 +8,6 @@ use agent::config::{Config, FirewallDriver};
 use agent::daemon;
 use agent::driver::{Found, Hybrid, OpenvSwitch};
 use agent::engine::Report;
-use agent::source::{Documents, Feed};
 use anyhow::bail;
 use clap::Args;
 use pipeline::{LAYOUT, is_enforcing, is_ours};
@@ -16,8 +15,9 @@ use policy::Policy;
 use rust_openflow::Flow;
 use serde_json::{Value, json};
 
-use crate::apply::{converge, exit_of, print_refused, seconds};
+use crate::apply::{converge, exit_of, seconds};
 use crate::exit::Exit;
+use crate::explain::read_for;
 use crate::options::{SettingsOptions, hybrid_setup, setup};
 
 /// What differs is looked at again after so long: a change that is under way looks like a fault.
@@ -26,9 +26,10 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// Prove that the switch is exactly the policy, or name what is not: flows that are missing, altered or not wanted,
 /// each with a packet and its way through the tables
 ///
-/// Reads the switch back and compares all flows with those that the policy comes to; then proves, without the code that
-/// made the flows, that for every port, direction and state of connection tracking just those packets pass that the
-/// policy admits. What differs is read again after 2 s, since an agent may be at work.
+/// The policy is that of --policy, else what the running agent is to enforce, else the settings' document. Reads the switch
+/// back and compares all flows with those that the policy comes to; then proves, without the code that made the flows,
+/// that for every port, direction and state of connection tracking just those packets pass that the policy admits. What
+/// differs is read again after 2 s, since an agent may be at work.
 ///
 /// Exit codes: 0 the switch is the policy; 1 nothing could be verified; 2 it is, but for objects that were refused; 3
 /// switch or database not there within the timeout; 4 the switch is not the policy.
@@ -54,13 +55,12 @@ impl VerifyCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let (fix, as_json) = (self.fix, self.json);
         let timeout = Duration::from_secs_f64(self.timeout);
+        let is_given = self.settings.policy_given().is_some();
         let config = self.settings.config()?;
         if config.firewall_driver == FirewallDriver::Noop {
             bail!("firewall_driver {}: there is nothing to verify", config.firewall_driver);
         }
-        let mut feed = Feed::default();
-        let update = feed.take(&Documents::read(&config.policy_path)?);
-        print_refused(&update);
+        let (feed, update) = read_for(&config, is_given).await?;
         let (Some(policy), Some(_)) = (feed.policy(), &update.delta) else {
             eprintln!("the document was refused whole: there is no policy to verify");
             return Ok(Exit::Refused);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Agent, POLICY, apply, bridge, document, flows, ovs, stderr, stdout, verify};
+use common::{Agent, POLICY, apply, bridge, document, flows, ovs, sgflow, socket, stderr, stdout, verify};
 use lab::Ovs;
 
 fn ofctl(ovs: &Ovs, arguments: &[&str]) {
@@ -96,6 +96,42 @@ fn a_running_agent_keeps_nobody_from_looking() {
     agent.wait_for("applied added=0 modified=0 deleted=0", 1);
     let exact = verify(&ovs, &[]);
     assert_eq!(exact.status.code(), Some(0), "{}{}", stdout(&exact), stderr(&exact));
+}
+
+/// What an agent refuses stays with it as it was, and whoever looks knows that.
+#[test]
+fn what_the_agent_keeps_is_no_difference() {
+    let ovs = ovs();
+    bridge(&ovs);
+    document(&ovs, POLICY);
+    let agent = Agent::start(&ovs);
+    agent.wait_for("applied", 1);
+    document(&ovs, &POLICY.replace("fa:16:3e:00:00:02", "fa:16:3e:00:00"));
+    agent.wait_for("mac_address", 1);
+    let (api, path) = (socket(&ovs).display().to_string(), ovs.rundir().join("policy.yaml"));
+    let say = |command: &str, more: &[&str]| {
+        let mut say = sgflow();
+        say.args([command, "--ovsdb", &ovs.db_remote(), "--api-socket", &api]).args(more);
+        let output = say.output().expect("sgflow runs");
+        (stdout(&output), stderr(&output), output.status.code())
+    };
+    let given = ["--policy", &path.display().to_string()];
+    let kept = "what is refused stays as the running agent has it";
+    for more in [&[][..], &given] {
+        let (told, aside, exit) = say("verify", more);
+        assert!(told.starts_with("br-int: the switch is exactly the policy"), "{told}{aside}");
+        assert_eq!(
+            (aside.contains(kept), exit),
+            (!more.is_empty(), Some(if more.is_empty() { 0 } else { 2 })),
+            "{aside}"
+        );
+    }
+    let (told, aside, exit) = say("diff", &given);
+    assert_eq!((told.as_str(), exit), ("nothing would change\n", Some(2)), "{aside}");
+    drop(agent);
+    // Without it nobody knows what it kept.
+    let (_, _, exit) = say("diff", &given);
+    assert_eq!(exit, Some(4));
 }
 
 #[test]

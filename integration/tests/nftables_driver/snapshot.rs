@@ -39,7 +39,10 @@ impl Snapshot {
                     snapshot.chains.insert(named(&chain.id.name), Vec::new());
                 }
             }
-            for rule in kernel.rules_of_table(&table).expect("rules") {
+            // How much is looked at is no matter of what is rendered.
+            let enforces =
+                |rule: &nftables::Rule| !rule.chain.name.as_str().starts_with(hybrid::samples::CHAIN);
+            for rule in kernel.rules_of_table(&table).expect("rules").into_iter().filter(enforces) {
                 let chain = snapshot.chains.get_mut(&named(&rule.chain.name)).expect("its chain");
                 chain.push((rule.expressions, rule.user_data));
             }

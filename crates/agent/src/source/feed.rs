@@ -33,6 +33,11 @@ pub struct Update {
 }
 
 impl Feed {
+    /// As if this policy had been read last.
+    pub fn over(policy: Policy) -> Self {
+        Feed { policy: Some(Arc::new(policy)) }
+    }
+
     /// Parses a new version. What it refuses stays as in the version before.
     pub fn take(&mut self, documents: &Documents) -> Update {
         let previous = self.policy.as_deref();

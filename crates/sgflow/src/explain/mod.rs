@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use agent::api::{ClientError, ELSEWHERE};
 use agent::config::{Config, FirewallDriver, SourceKind};
-use agent::source::{Documents, Feed};
+use agent::source::{Documents, Feed, Update};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use explain::answer::{Answer, answer};
@@ -165,15 +165,34 @@ impl Asked<'_> {
 /// The policy to answer from, and whether nothing of it was refused: that of the document that is given; else what the agent is to
 /// enforce; where none answers and documents are its source, those.
 pub(crate) async fn policy_of(config: &Config, is_given: bool) -> anyhow::Result<(Policy, bool)> {
-    if is_given {
-        return policy_at(&config.policy_path);
-    }
-    match of_agent(config).await {
-        Ok(documents) => policy_in(&documents),
-        Err(_) if config.policy_source == SourceKind::File => policy_at(&config.policy_path),
-        Err(reason) => Err(reason)
-            .context("the policy is in no document, and the agent was asked for it (or --policy FILE)"),
-    }
+    let (feed, update) = read_for(config, is_given).await?;
+    policy_in(&feed, &update)
+}
+
+/// The same, as it was read. What is refused of a document that is given stays as the agent has it, as it would with the agent.
+pub(crate) async fn read_for(config: &Config, is_given: bool) -> anyhow::Result<(Feed, Update)> {
+    let documents = || Documents::read(&config.policy_path);
+    let mut feed = Feed::default();
+    let update = match of_agent(config).await {
+        Ok(agents) if is_given => {
+            let is_known = feed.take(&agents).delta.is_some();
+            let update = feed.take(&documents()?);
+            if is_known && !update.refused.is_empty() {
+                eprintln!(
+                    "what is refused stays as the running agent has it, or closed where that does not know it"
+                );
+            }
+            update
+        }
+        Ok(agents) => feed.take(&agents),
+        Err(_) if is_given || config.policy_source == SourceKind::File => feed.take(&documents()?),
+        Err(reason) => {
+            return Err(reason)
+                .context("the policy is in no document, and the agent was asked for it (or --policy FILE)");
+        }
+    };
+    print_refused(&update);
+    Ok((feed, update))
 }
 
 /// What the agent is to enforce.
@@ -182,15 +201,15 @@ pub(crate) async fn of_agent(config: &Config) -> Result<Documents, ClientError> 
     Ok(Documents { files: vec![(AGENTS.to_owned(), document.to_string().into())], written: None })
 }
 
-/// The policy of documents.
-pub(crate) fn policy_at(path: &Path) -> anyhow::Result<(Policy, bool)> {
-    policy_in(&Documents::read(path)?)
+/// The policy of documents, if they came after another policy.
+pub(crate) fn policy_after(before: &Policy, path: &Path) -> anyhow::Result<(Policy, bool)> {
+    let mut feed = Feed::over(before.clone());
+    let update = feed.take(&Documents::read(path)?);
+    print_refused(&update);
+    policy_in(&feed, &update)
 }
 
-fn policy_in(documents: &Documents) -> anyhow::Result<(Policy, bool)> {
-    let mut feed = Feed::default();
-    let update = feed.take(documents);
-    print_refused(&update);
+fn policy_in(feed: &Feed, update: &Update) -> anyhow::Result<(Policy, bool)> {
     match feed.policy() {
         Some(policy) if update.delta.is_some() => {
             Ok((policy.as_ref().clone(), update.diagnostics.is_empty()))
