@@ -255,6 +255,10 @@ fn alike(text: &str) -> String {
             format!("{}some flow-mods sent){after}\n", before.trim_end_matches(is_number))
         }
         (_, Some((before, after))) => format!("{}some s){after}\n", before.trim_end_matches(is_number)),
+        // ping(8) says how long it took.
+        _ if line.contains(" packets transmitted, ") => {
+            format!("{}\n", line.split_once(", time ").map_or(line, |(before, _)| before))
+        }
         _ => format!("{line}\n"),
     };
     without_times(text).lines().map(|text| line(&some_of(text))).collect()
