@@ -394,7 +394,8 @@ impl Settings {
         let neutron = (asks_neutron && has_url).then(|| neutron.complete()).transpose()?;
         let permitted_ethertypes: BTreeSet<u16> =
             agent.permitted_ethertypes.unwrap_or_default().iter().map(|number| number.0).collect();
-        let observe = observe_settings::complete(drops, security_log, permitted_ethertypes.clone())?;
+        let observe =
+            observe_settings::complete(drops, security_log, permitted_ethertypes.clone(), policy_source)?;
         Ok(Config {
             role,
             firewall_driver: agent.firewall_driver.unwrap_or(FirewallDriver::OpenvSwitch),

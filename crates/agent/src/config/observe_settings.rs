@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{ConfigError, from_text};
+use super::{ConfigError, SourceKind, from_text};
 use crate::observe::{Events, LogChoice, LogTarget, Options, SAMPLES};
 
 /// The packets a second that are sampled for the log when nothing else is said: what costs a switch under ten thousand packets a second less than
@@ -61,7 +61,7 @@ impl SecurityLogSettings {
         }
     }
 
-    fn complete(self) -> Result<Option<LogChoice>, ConfigError> {
+    fn complete(self, is_policy_whole: bool) -> Result<Option<LogChoice>, ConfigError> {
         let target = match self.path {
             None => return Ok(None),
             Some(path) if path.as_os_str() == JOURNAL => LogTarget::Journal,
@@ -77,7 +77,15 @@ impl SecurityLogSettings {
             return Err(ConfigError::Observe { key: "security_log.rate", reason });
         }
         let (ports, groups, rules) = (names(self.ports), names(self.groups), names(self.rules));
-        Ok(Some(LogChoice { target, events: self.events.unwrap_or_default(), ports, groups, rules, rate }))
+        Ok(Some(LogChoice {
+            target,
+            events: self.events.unwrap_or_default(),
+            ports,
+            groups,
+            rules,
+            is_policy_whole,
+            rate,
+        }))
     }
 }
 
@@ -86,13 +94,15 @@ pub(super) fn complete(
     drops: DropsSettings,
     log: SecurityLogSettings,
     permitted_ethertypes: BTreeSet<u16>,
+    source: SourceKind,
 ) -> Result<Options, ConfigError> {
+    let is_policy_whole = source == SourceKind::File;
     let samples = drops.samples.unwrap_or(SAMPLES);
     if samples > MOST {
         let reason = format!("{samples} is not from 0 to {MOST}");
         return Err(ConfigError::Observe { key: "drops.samples", reason });
     }
-    Ok(Options { samples, log: log.complete()?, permitted_ethertypes })
+    Ok(Options { samples, log: log.complete(is_policy_whole)?, permitted_ethertypes })
 }
 
 fn names<T: Ord + From<String>>(texts: Option<Vec<String>>) -> BTreeSet<T> {

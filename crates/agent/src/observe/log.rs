@@ -148,7 +148,7 @@ impl Log {
     /// What it is to be about that the policy does not know, in words; nothing before there is a policy.
     pub(super) fn unknown(&self) -> Vec<String> {
         let (LogChoice { ports, groups, rules, .. }, policy) = (&self.choice, self.judge.policy());
-        if policy.ports.is_empty() && policy.groups.is_empty() {
+        if !self.choice.is_policy_whole || policy.ports.is_empty() && policy.groups.is_empty() {
             return Vec::new();
         }
         let mut all: Vec<String> = Vec::new();

@@ -104,6 +104,9 @@ pub struct LogChoice {
     pub groups: BTreeSet<GroupId>,
     /// Rules: what one of them admits.
     pub rules: BTreeSet<RuleId>,
+    /// The policy of this host is all there is, so that a name that it does not know is a mistake; hosts that are told only what concerns
+    /// them do not know that.
+    pub is_policy_whole: bool,
     /// How many packets a second are sampled for it, of what is dropped and of what is admitted each.
     pub rate: u32,
 }

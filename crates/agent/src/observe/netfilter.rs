@@ -285,19 +285,22 @@ struct Admitted {
     counted: Account,
     /// What had been counted before any was sampled.
     before: Option<u64>,
+    /// What could be sampled since then.
+    could_be: u64,
     sampled: u64,
 }
 
 impl Admitted {
     fn read(&mut self, now: Count) {
         self.counted.read(now);
-        self.before.get_or_insert(self.counted.value().packets);
+        let counted = self.counted.value().packets;
+        let before = *self.before.get_or_insert_with(|| counted.saturating_sub(self.could_be));
+        self.could_be = counted.saturating_sub(before);
     }
 
     /// Of which no sample has come, as they were counted last.
     fn limited(&self) -> u64 {
-        let could_be = self.counted.value().packets - self.before.unwrap_or_default();
-        could_be.saturating_sub(self.sampled)
+        self.could_be.saturating_sub(self.sampled)
     }
 }
 
@@ -519,8 +522,9 @@ impl Watcher {
             }
         }
         let total: u64 = sums.values().map(|count| count.packets).sum();
-        let before = *self.before.get_or_insert(total);
         let counts = &mut self.book.counts;
+        // What is sampled while another looks is no loss of ours.
+        let before = *self.before.get_or_insert_with(|| total.saturating_sub(counts.could_be_sampled));
         (counts.reasons, counts.ports) = (sums, ports);
         counts.could_be_sampled = total.saturating_sub(before);
     }
@@ -672,5 +676,22 @@ mod tests {
         frame[16..18].copy_from_slice(&1000_u16.to_be_bytes());
         assert_eq!(length(&frame), 1014);
         assert_eq!(length(&frame[..13]), 13);
+    }
+
+    #[test]
+    fn what_another_samples_is_no_loss_of_ours() {
+        let count = |packets| Count { packets, bytes: 0 };
+        let mut admitted = Admitted::default();
+        admitted.read(count(100));
+        assert_eq!(admitted.limited(), 0);
+        admitted.read(count(110));
+        admitted.sampled = 7;
+        assert_eq!(admitted.limited(), 3);
+        // Another looks, while forty more are counted; and then it is our turn again.
+        admitted.before = None;
+        admitted.read(count(150));
+        assert_eq!(admitted.limited(), 3);
+        admitted.read(count(152));
+        assert_eq!(admitted.limited(), 5);
     }
 }

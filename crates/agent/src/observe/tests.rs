@@ -114,19 +114,41 @@ fn sighting(fate: Fate, ports: (u16, u16)) -> Sighting {
 fn log(events: Events) -> Log {
     let mut judge = Judge::new(Settings::default());
     judge.apply(Policy::diff(&Policy::default(), &policy()));
-    let names = BTreeSet::new;
-    let target = LogTarget::Journal;
-    Log::new(
-        LogChoice {
-            target,
-            events,
-            ports: BTreeSet::new(),
-            groups: names(),
-            rules: BTreeSet::new(),
-            rate: 1,
-        },
-        judge,
-    )
+    Log::new(choice(events, true), judge)
+}
+
+fn choice(events: Events, is_policy_whole: bool) -> LogChoice {
+    LogChoice {
+        target: LogTarget::Journal,
+        events,
+        ports: BTreeSet::new(),
+        groups: BTreeSet::new(),
+        rules: BTreeSet::new(),
+        is_policy_whole,
+        rate: 1,
+    }
+}
+
+/// A host that is told only what concerns it does not know of others' groups.
+#[test]
+fn a_name_that_nobody_knows_is_a_mistake_where_all_names_are_known() {
+    for (is_policy_whole, expected) in [
+        (true, &["ports: the policy knows no port p-9", "rules: the policy knows no rule r-9"][..]),
+        (false, &[]),
+    ] {
+        let mut judge = Judge::new(Settings::default());
+        let known = policy();
+        let group = known.groups.keys().next().expect("a group").clone();
+        let named = LogChoice {
+            ports: ["p-9".into()].into(),
+            groups: [group].into(),
+            rules: ["r-9".into()].into(),
+            ..choice(Events::All, is_policy_whole)
+        };
+        assert_eq!(Log::new(named.clone(), Judge::new(Settings::default())).unknown(), [""; 0]);
+        judge.apply(Policy::diff(&Policy::default(), &known));
+        assert_eq!(Log::new(named, judge).unknown(), expected);
+    }
 }
 
 #[test]
