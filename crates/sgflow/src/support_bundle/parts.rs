@@ -10,7 +10,7 @@ use agent::api::{self, ClientError, DropsQuery};
 use agent::config::{Config, FirewallDriver};
 use agent::driver::openflow_target;
 use agent::observe::LogTarget;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rust_openflow::FlowFilter;
 use rust_openflow::client::Client;
 use serde::Serialize;
@@ -67,7 +67,9 @@ pub(super) async fn collect(config: &Config, unread: Option<String>, bundle: &mu
     bundle.add("ports.json", told(api::ports(socket, None).await));
     bundle.add("groups.json", told(api::groups(socket, None).await));
     bundle.add("drops.json", told(api::drops(socket, &DropsQuery::default()).await));
-    bundle.add("security-log.jsonl", security_log(config).await);
+    if let Some(log) = &config.observe.log {
+        bundle.add("security-log.jsonl", security_log(&log.target).await);
+    }
     bundle.add("host.txt", Ok(host::facts()));
     bundle.add("database.txt", in_time(database::rows(config)).await);
     bundle.add("flows.txt", in_time(flows(config)).await);
@@ -83,11 +85,10 @@ fn told<T: Serialize>(answer: Result<T, ClientError>) -> anyhow::Result<String> 
 }
 
 /// The end of the security-group log.
-async fn security_log(config: &Config) -> anyhow::Result<String> {
-    match config.observe.log.as_ref().map(|log| &log.target) {
-        None => bail!("there is none: security_log.path is not set"),
-        Some(LogTarget::Journal) => command::output(&LOGGED).await,
-        Some(LogTarget::File(path)) => end_of(path).with_context(|| path.display().to_string()),
+async fn security_log(target: &LogTarget) -> anyhow::Result<String> {
+    match target {
+        LogTarget::Journal => command::output(&LOGGED).await,
+        LogTarget::File(path) => end_of(path).with_context(|| path.display().to_string()),
     }
 }
 
