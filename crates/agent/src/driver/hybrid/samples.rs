@@ -3,7 +3,6 @@
 //!
 //! As with what enforces, a chain is named after their text and what nft(8) made of it, so that a restart finds them and asks nft nothing.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use hybrid::bridge::{Element, Family};
 use hybrid::drops::reasons;
 use hybrid::samples::{CHAIN, Samples, TABLE};
 use nftables::{Batch, Chain, ChainId, Nftables, SetId, TableId, Value};
+use reconcile::Tracker;
 use tracing::warn;
 
 use super::tables::{MADE, chain_id, nft};
@@ -28,9 +28,9 @@ pub(super) struct SampleRules {
     samples: Samples,
     text: String,
     /// Whose connections are sampled where not everybody's are.
-    chosen: BTreeSet<Element>,
-    /// The same as the kernel has it; nothing is known of it otherwise.
-    held: Option<BTreeSet<Value>>,
+    chosen: Tracker<Value, ()>,
+    /// It is known that the kernel samples as it was made to, and whose connections.
+    is_known: bool,
     trouble: Option<(String, Instant)>,
 }
 
@@ -45,8 +45,8 @@ impl SampleRules {
             families,
             text: samples.text(families),
             samples,
-            chosen: BTreeSet::new(),
-            held: None,
+            chosen: Tracker::new(),
+            is_known: false,
             trouble: None,
         })
     }
@@ -57,16 +57,17 @@ impl SampleRules {
     }
 
     /// A port's connections are sampled, or not any more.
-    pub(super) fn choose(&mut self, element: Element, is_chosen: bool) {
+    pub(super) fn choose(&mut self, element: &Element, is_chosen: bool) {
+        let ((key, _), _) = encode::element(element);
         match is_chosen {
-            true => self.chosen.insert(element),
-            false => self.chosen.remove(&element),
-        };
+            true => self.chosen.want(key, ()),
+            false => self.chosen.unwant(key),
+        }
     }
 
     /// Somebody else may have changed something.
     pub(super) fn doubt(&mut self) {
-        self.held = None;
+        self.is_known = false;
     }
 
     /// Why nothing is sampled that shall be.
@@ -82,7 +83,7 @@ impl SampleRules {
         let done = self.try_to();
         if let Err(failure) = &done {
             warn!(%failure, "what is dropped and admitted is not sampled");
-            self.held = None;
+            self.is_known = false;
         }
         self.trouble = done.as_ref().err().map(|failure| (failure.to_string(), Instant::now()));
         done.unwrap_or(true)
@@ -90,7 +91,7 @@ impl SampleRules {
 
     fn try_to(&mut self) -> Result<bool, Failure> {
         let mut is_changed = false;
-        if self.held.is_none() {
+        if !self.is_known {
             if !self.is_made()? {
                 nft(&self.text)?;
                 is_changed = true;
@@ -100,25 +101,22 @@ impl SampleRules {
                     self.nft.commit(&batch)?;
                 }
             }
-            self.held = Some(self.read_chosen()?);
+            let chosen = self.read_chosen()?;
+            self.chosen.replace_actual(chosen.into_iter().map(|key| (key, ())));
+            self.is_known = true;
         }
-        let wanted: BTreeSet<Value> =
-            self.chosen.iter().map(|element| encode::element(element).0.0).collect();
-        let held = self.held.as_ref().filter(|held| **held != wanted);
-        if let Some(held) = held {
+        if !self.chosen.is_converged() {
+            let changes = self.chosen.pending();
             let mut batch = Batch::new();
-            let elements =
-                |keys: Vec<&Value>| keys.into_iter().cloned().map(nftables::Element::key).collect::<Vec<_>>();
-            let (gone, come) =
-                (held.difference(&wanted).collect::<Vec<_>>(), wanted.difference(held).collect::<Vec<_>>());
-            if !gone.is_empty() {
-                batch.delete_elements(&chosen(), elements(gone));
-            }
-            if !come.is_empty() {
-                batch.add_elements(&chosen(), elements(come));
+            for change in &changes {
+                let element = [nftables::Element::key(change.key().clone())];
+                match change.new_value() {
+                    Some(()) => batch.add_elements(&chosen(), element),
+                    None => batch.delete_elements(&chosen(), element),
+                };
             }
             self.nft.commit(&batch)?;
-            self.held = Some(wanted);
+            self.chosen.confirm(changes);
             is_changed = true;
         }
         Ok(is_changed)
@@ -156,9 +154,9 @@ impl SampleRules {
         Ok(is_any.then(|| format!("{MADE}{}", hybrid::digest(&said))))
     }
 
-    fn read_chosen(&mut self) -> Result<BTreeSet<Value>, Failure> {
+    fn read_chosen(&mut self) -> Result<Vec<Value>, Failure> {
         if self.samples.admitted.as_ref().is_none_or(|admitted| admitted.chosen.is_none()) {
-            return Ok(BTreeSet::new());
+            return Ok(Vec::new());
         }
         Ok(self.nft.elements(&chosen())?.into_iter().map(|element| element.key).collect())
     }

@@ -371,15 +371,13 @@ impl<B: Backend> Worker<B> {
 
     /// Whose connections are sampled is no matter of what enforces.
     fn choose(&mut self, changes: &mut Changes<B::Dialect>) {
-        let (chosen, others) =
-            std::mem::take(&mut changes.elements).into_iter().partition(|(element, _)| element.set == CHOSEN);
-        changes.elements = others;
-        let chosen: BTreeMap<_, _> = chosen;
-        for (element, is_wanted) in chosen {
-            if let Some(samples) = &mut self.samples {
-                samples.choose(element, is_wanted);
+        changes.elements.retain(|element, is_wanted| {
+            let is_chosen = element.set == CHOSEN;
+            if let Some(samples) = self.samples.as_mut().filter(|_| is_chosen) {
+                samples.choose(element, *is_wanted);
             }
-        }
+            !is_chosen
+        });
     }
 
     /// What looks comes behind what enforces, and is in nobody's way.
