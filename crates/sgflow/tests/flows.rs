@@ -27,8 +27,14 @@ fn neutrons(name: &str) -> PathBuf {
 
 /// `sgflow flows` of a dump, given by the standard input so that no path of this machine is in what it says.
 fn of_dump(dump: &Path, more: &[&str]) -> Output {
+    of_dump_in(Some("80"), dump, more)
+}
+
+/// The same in so many columns, if somebody says how many.
+fn of_dump_in(columns: Option<&str>, dump: &Path, more: &[&str]) -> Output {
     let mut command = sgflow();
     command.args(["flows", "--from-dump", "-"]).args(more);
+    command.env_remove("COLUMNS").envs(columns.map(|columns| ("COLUMNS", columns)));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("sgflow starts");
     let text = std::fs::read(dump).expect("a dump");
@@ -96,12 +102,7 @@ fn what_is_no_dump_neither_fills_the_terminal_nor_gives_it_orders() {
 /// Lines in a pipe are for programs: grep finds all of what is said of a flow.
 #[test]
 fn without_a_terminal_lines_are_whole() {
-    let brief = |columns: Option<&str>| {
-        let mut command = sgflow();
-        command.args(["flows", "--brief", "--from-dump"]).arg(example("demo.flows")).env_remove("COLUMNS");
-        command.envs(columns.map(|columns| ("COLUMNS", columns)));
-        stdout(&command.output().expect("sgflow runs"))
-    };
+    let brief = |columns| stdout(&of_dump_in(columns, &example("demo.flows"), &["--brief"]));
     assert!(brief(Some("60")).lines().all(|line| line.chars().count() <= 60));
     let whole = brief(None);
     assert!(whole.lines().any(|line| line.chars().count() > 80), "{whole}");
