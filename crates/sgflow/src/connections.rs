@@ -24,7 +24,7 @@ use crate::exit::Exit;
 use crate::explain::{Host, ID_IN_NAME, judged_by, policy_after, policy_of};
 use crate::held::Held;
 use crate::options::{SettingsOptions, hybrid_setup};
-use crate::text::printable;
+use crate::text::{folded, printable};
 use crate::tracked::{self, Entry};
 
 /// List the connections of a port, each with the rule that admits it now, or with what keeps the rules from it
@@ -88,7 +88,7 @@ impl ConnectionsCommand {
             entries.into_iter().map(|entry| judges.judge(port, entry)).collect::<Result<_, _>>()?;
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&json_of(port, zone, &listed))?),
-            false => print!("{}", text_of(port, zone, &listed, proposed.is_some())),
+            false => print!("{}", folded(&text_of(port, zone, &listed, proposed.is_some()))),
         }
         Ok(if is_complete { Exit::Done } else { Exit::Refused })
     }

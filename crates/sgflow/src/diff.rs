@@ -23,7 +23,7 @@ use crate::exit::Exit;
 use crate::explain::policy_of;
 use crate::held::{Held, enforceable};
 use crate::options::{SettingsOptions, hybrid_setup};
-use crate::text::printable;
+use crate::text::{folded, printable};
 use crate::tracked;
 
 /// Say what a policy would change if it were put in force now: flows, which packets would pass or stop passing, connections cut
@@ -293,7 +293,7 @@ impl Diff {
             );
         }
         for (port, listed) in &self.cut {
-            _ = writeln!(text, "  {port}: {listed}");
+            text += &folded(&format!("  {port}: {listed}\n"));
         }
         text
     }

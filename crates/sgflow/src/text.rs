@@ -124,6 +124,19 @@ pub(crate) fn wrap(line: &str, indent: usize) -> String {
     text
 }
 
+/// Lines that fit, each begun anew under its last column, else two spaces further in.
+pub(crate) fn folded(lines: &str) -> String {
+    lines.lines().map(|line| wrap(line, indent(line)) + "\n").collect()
+}
+
+/// Where a line's last column begins: behind two spaces, with most of the line still to come.
+fn indent(line: &str) -> usize {
+    let begin = line.len() - line.trim_start_matches(' ').len();
+    let gap = line[begin..].match_indices("  ").map(|(at, gap)| begin + at + gap.len());
+    let column = |at: usize| at + line[at..].len() - line[at..].trim_start_matches(' ').len();
+    gap.map(column).filter(|column| *column <= COLUMNS / 2).max().unwrap_or(begin + 2)
+}
+
 /// `text` in so many columns, cut if it has more.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
     let text = printable(text);
@@ -196,6 +209,30 @@ mod tests {
         assert_eq!(wrap("short  as it is", 2), "short  as it is");
         let id = "x".repeat(100);
         assert_eq!(wrap(&format!("a {id} b"), 2), format!("a\n  {id}\n  b"));
+    }
+
+    #[test]
+    fn lines_go_on_under_their_last_column() {
+        let words = "word ".repeat(20);
+        let words = words.trim_end();
+        for (begin, column) in [
+            ("", 2),
+            ("  packet: ", 4),
+            ("    100 classify         ", 25),
+            ("missing  ", 9),
+            ("  way    a b, ", 9),
+            (&format!("{}  ", "x".repeat(50)), 2),
+        ] {
+            let text = folded(&format!("{begin}{words}\nnext\n"));
+            let lines: Vec<&str> = text.lines().collect();
+            assert!(
+                lines.len() > 2 && lines[0].starts_with(begin) && lines.last() == Some(&"next"),
+                "{text}"
+            );
+            let is_under = |line: &&str| line.find("word") == Some(column) && line.len() <= COLUMNS;
+            assert!(lines[1..lines.len() - 1].iter().all(is_under), "{text}");
+        }
+        assert_eq!((folded(""), folded("\n  a\n")), (String::new(), "\n  a\n".to_owned()));
     }
 
     /// A name as a tenant may give a group.

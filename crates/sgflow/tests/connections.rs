@@ -53,7 +53,8 @@ fn each_connection_has_its_rule_and_what_a_change_would_do_to_it() {
     expect![[r#"
         p-2: 2 connections in zone 4098
           udp 10.0.0.1:4000 -> 10.0.0.2:514
-            ingress: admitted: rule log of servers allows IPv4 udp/514 from group clients
+            ingress: admitted: rule log of servers allows IPv4 udp/514 from group
+              clients
           udp 10.0.0.1:4000 -> 10.0.0.2:53
             ingress: admitted: rule dns of servers allows IPv4 udp/53 from anywhere
     "#]]
@@ -64,8 +65,10 @@ fn each_connection_has_its_rule_and_what_a_change_would_do_to_it() {
     expect![[r#"
         p-2: 2 connections in zone 4098, 1 would be cut
           udp 10.0.0.1:4000 -> 10.0.0.2:514
-            ingress: admitted: rule log of servers allows IPv4 udp/514 from group clients
-            then WOULD BE CUT: nearest is rule time of servers, which allows IPv4 udp/123 from anywhere; the port is 514
+            ingress: admitted: rule log of servers allows IPv4 udp/514 from group
+              clients
+            then WOULD BE CUT: nearest is rule time of servers, which allows IPv4
+              udp/123 from anywhere; the port is 514
           udp 10.0.0.1:4000 -> 10.0.0.2:53
             ingress: admitted: rule dns of servers allows IPv4 udp/53 from anywhere
             then goes on: rule dns of servers allows IPv4 udp/53 from anywhere
@@ -154,7 +157,8 @@ fn a_change_is_told_before_it_is_made() {
               Reply: udp,dl_src=fa:16:3e:00:00:02,nw_src=10.0.0.2,tp_src=123
         connections that would be cut: 1
           p-2: udp 10.0.0.1:4000 -> 10.0.0.2:514
-            ingress: not admitted: nearest is rule time of servers, which allows IPv4 udp/123 from anywhere; the port is 514
+            ingress: not admitted: nearest is rule time of servers, which allows IPv4
+              udp/123 from anywhere; the port is 514
     "#]].assert_eq(&stdout(&change));
     let json = run(&ovs, &proposed(&ovs), &["diff", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
@@ -210,6 +214,7 @@ fn a_port_that_moves_between_groups_is_the_only_one_named() {
               Reply: udp,dl_src=fa:16:3e:00:00:02,nw_src=10.0.0.2,tp_src=123
         connections that would be cut: 1
           p-2: udp 10.0.0.1:4000 -> 10.0.0.2:53
-            ingress: not admitted: nearest is rule time of clocks, which allows IPv4 udp/123 from anywhere; the port is 53
+            ingress: not admitted: nearest is rule time of clocks, which allows IPv4
+              udp/123 from anywhere; the port is 53
     "#]].assert_eq(&stdout(&diff));
 }

@@ -89,13 +89,16 @@ fn it_answers_in_a_line_and_shows_the_way() {
         &expect![[r#"
             p-1 ingress: dropped (no-rule): nearest is rule ssh of web, which allows tcp/22 from 10.9.0.0/16; the source is 11.0.0.5
               packet: tcp 11.0.0.5:49152 -> 10.0.0.1:22, new
-              br-int: p-1 ingress: the flows agree: dropped (no-rule); so does the switch's own trace
+              br-int: p-1 ingress: the flows agree: dropped (no-rule); so does the switch's
+                own trace
                 110 deliver          VLAN 10, to MAC fa:16:3e:00:00:01: to p-1
                 120 ingress_base     IPv4: tracked in the receiver's zone
                 122 ingress_state    new IPv4: does any rule ask for such a service?
                 130 ingress_service  ingress rules of set 1 (web) ask for tcp/22
-                123 ingress_policy   new connections that no ingress rule admits: dropped as no-rule
-                128 drop             drops counted as no-rule: No rule of the port's groups admits it.
+                123 ingress_policy   new connections that no ingress rule admits: dropped as
+                                     no-rule
+                128 drop             drops counted as no-rule: No rule of the port's groups
+                                     admits it.
         "#]],
     );
     check(
@@ -111,7 +114,8 @@ fn it_answers_in_a_line_and_shows_the_way() {
                 122 ingress_state    new IPv4: does any rule ask for such a service?
                 130 ingress_service  ingress rules of set 1 (web) ask for tcp/80
                 123 ingress_policy   ingress rule of set 1 (web): tcp/80 from anybody
-                124 ingress_commit   IPv4 that rules of set 1 (web) admitted: the connection is stamped
+                124 ingress_commit   IPv4 that rules of set 1 (web) admitted: the connection
+                                     is stamped
                 125 next             admitted: on to 127 output
                 127 output           to the local port concerned
         "#]],
@@ -128,12 +132,14 @@ fn it_answers_in_a_line_and_shows_the_way() {
                 0 hook               every frame enters the firewall here
                 100 classify         p-1 sends, on VLAN 10: filtered as set 1 (web)
                 101 egress_base      p-1 may send with MAC fa:16:3e:00:00:01
-                102 egress_source    p-1 may send IPv4 from 10.0.0.1 with MAC fa:16:3e:00:00:01
+                102 egress_source    p-1 may send IPv4 from 10.0.0.1 with MAC
+                                     fa:16:3e:00:00:01
                 103 egress_ip        IPv4: tracked in the sender's zone
                 105 egress_state     new IPv4: does any rule ask for such a service?
                 108 egress_service   egress rules of set 1 (web) ask for IPv4
                 106 egress_policy    egress rule of set 1 (web): IPv4 to anybody
-                107 egress_commit    IPv4 that rules of set 1 (web) admitted: the connection is stamped
+                107 egress_commit    IPv4 that rules of set 1 (web) admitted: the connection
+                                     is stamped
                 125 next             admitted: on to 110 deliver
                 110 deliver          VLAN 10, to MAC fa:16:3e:00:00:02: to p-2
               br-int: p-2 ingress: the flows agree: accepted; so does the switch's own trace
@@ -141,8 +147,10 @@ fn it_answers_in_a_line_and_shows_the_way() {
                 120 ingress_base     IPv4: tracked in the receiver's zone
                 122 ingress_state    new IPv4: does any rule ask for such a service?
                 130 ingress_service  ingress rules of set 2 (database) ask for tcp/5432
-                123 ingress_policy   ingress rules about remote 1 (web): both clauses hold, admitted
-                124 ingress_commit   IPv4 that rules of set 2 (database) admitted: the connection is stamped
+                123 ingress_policy   ingress rules about remote 1 (web): both clauses hold,
+                                     admitted
+                124 ingress_commit   IPv4 that rules of set 2 (database) admitted: the
+                                     connection is stamped
                 125 next             admitted: on to 127 output
                 127 output           to the local port concerned
         "#]],
@@ -157,12 +165,15 @@ fn it_answers_in_a_line_and_shows_the_way() {
             p-2 ingress: dropped (no-rule): nearest is rule sql of database, which allows IPv4 tcp/5432 from group web; the port is 22
               packet: tcp 10.0.0.3:49152 -> 10.0.0.2:22, new
               br-int: p-3 egress: the port is not on this host
-              br-int: p-2 ingress: the flows agree: dropped (no-rule); so does the switch's own trace
+              br-int: p-2 ingress: the flows agree: dropped (no-rule); so does the switch's
+                own trace
                 110 deliver          VLAN 10, to MAC fa:16:3e:00:00:02: to p-2
                 120 ingress_base     IPv4: tracked in the receiver's zone
                 122 ingress_state    new IPv4: does any rule ask for such a service?
-                130 ingress_service  services that no ingress rule asks for: dropped as no-rule
-                128 drop             drops counted as no-rule: No rule of the port's groups admits it.
+                130 ingress_service  services that no ingress rule asks for: dropped as
+                                     no-rule
+                128 drop             drops counted as no-rule: No rule of the port's groups
+                                     admits it.
         "#]],
     );
     check(
@@ -172,12 +183,14 @@ fn it_answers_in_a_line_and_shows_the_way() {
         &expect![[r#"
             p-1 egress: dropped (dhcp-server): a port may not answer DHCP
               packet: udp 10.0.0.1:67 -> 10.0.0.9:68, new
-              br-int: p-1 egress: the flows agree: dropped (dhcp-server); so does the switch's own trace
+              br-int: p-1 egress: the flows agree: dropped (dhcp-server); so does the
+                switch's own trace
                 0 hook               every frame enters the firewall here
                 100 classify         p-1 sends, on VLAN 10: filtered as set 1 (web)
                 101 egress_base      p-1 may send with MAC fa:16:3e:00:00:01
                 102 egress_source    DHCP replies of a guest: dropped as dhcp-server
-                128 drop             drops counted as dhcp-server: A guest answered DHCP or DHCPv6.
+                128 drop             drops counted as dhcp-server: A guest answered DHCP or
+                                     DHCPv6.
         "#]],
     );
     check(
@@ -187,12 +200,14 @@ fn it_answers_in_a_line_and_shows_the_way() {
         &expect![[r#"
             p-1 egress: dropped (spoofed-ip): the source is 10.0.0.66; with MAC fa:16:3e:00:00:01 the port may use 10.0.0.1
               packet: icmp type 8 code 0 10.0.0.66 -> 10.0.0.9, new
-              br-int: p-1 egress: the flows agree: dropped (spoofed-ip); so does the switch's own trace
+              br-int: p-1 egress: the flows agree: dropped (spoofed-ip); so does the
+                switch's own trace
                 0 hook               every frame enters the firewall here
                 100 classify         p-1 sends, on VLAN 10: filtered as set 1 (web)
                 101 egress_base      p-1 may send with MAC fa:16:3e:00:00:01
                 102 egress_source    IPv4 of any other sender: dropped as spoofed-ip
-                128 drop             drops counted as spoofed-ip: Source address is no pair of the port with that MAC.
+                128 drop             drops counted as spoofed-ip: Source address is no pair
+                                     of the port with that MAC.
         "#]],
     );
     check(
@@ -202,12 +217,15 @@ fn it_answers_in_a_line_and_shows_the_way() {
         &expect![[r#"
             p-2 ingress: dropped (revoked): its group database has no egress rule
               packet: tcp 10.0.0.9:80 -> 10.0.0.2:40000, reply
-              br-int: p-2 ingress: the flows agree: dropped (revoked); so does the switch's own trace
+              br-int: p-2 ingress: the flows agree: dropped (revoked); so does the switch's
+                own trace
                 110 deliver          VLAN 10, to MAC fa:16:3e:00:00:02: to p-2
                 120 ingress_base     IPv4: tracked in the receiver's zone
                 122 ingress_state    replies: judged by the rules in 106 egress_policy
-                106 egress_policy    connections that no egress rule admits any more: dropped as revoked
-                128 drop             drops counted as revoked: Packet of a connection that was admitted once and that no rule admits any more.
+                106 egress_policy    connections that no egress rule admits any more:
+                                     dropped as revoked
+                128 drop             drops counted as revoked: Packet of a connection that
+                                     was admitted once and that no rule admits any more.
         "#]],
     );
 }

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::apply::{print_refused, seconds};
 use crate::exit::Exit;
 use crate::options::SettingsOptions;
-use crate::text::printable;
+use crate::text::{folded, printable};
 
 pub(crate) use asked::{PacketOptions, State};
 pub(crate) use called::{Host, ID_IN_NAME, find_port};
@@ -242,11 +242,14 @@ impl Told {
         agree.reduce(|all, one| all && one)
     }
 
+    /// Each answer is one line, however wide the terminal is: it is what is copied from there. The rest fits.
     fn text(&self, config: &Config) -> String {
+        let answers = self.halves.iter().map(|half| format!("{}\n", printable(&half.answer.to_string())));
+        answers.collect::<String>() + &folded(&self.reasons(config))
+    }
+
+    fn reasons(&self, config: &Config) -> String {
         let mut text = String::new();
-        for half in &self.halves {
-            _ = writeln!(text, "{}", printable(&half.answer.to_string()));
-        }
         if let Some(Half { answer, .. }) = self.halves.first() {
             let state = format!("{:?}", answer.state).to_lowercase();
             _ = writeln!(text, "  packet: {}, {state}", answer.packet);
