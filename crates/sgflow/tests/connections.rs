@@ -72,7 +72,8 @@ fn each_connection_has_its_rule_and_what_a_change_would_do_to_it() {
           udp 10.0.0.1:4000 -> 10.0.0.2:53
             ingress: admitted: rule dns of servers allows IPv4 udp/53 from anywhere
             then goes on: rule dns of servers allows IPv4 udp/53 from anywhere
-    "#]].assert_eq(&sorted(&stdout(&compared)));
+    "#]]
+    .assert_eq(&sorted(&stdout(&compared)));
     let without: Vec<&str> = POLICY.lines().filter(|line| !line.contains("id: p-2")).collect();
     let gone = ovs.rundir().join("gone.yaml");
     fs::write(&gone, without.join("\n")).expect("a document");
@@ -159,7 +160,8 @@ fn a_change_is_told_before_it_is_made() {
           p-2: udp 10.0.0.1:4000 -> 10.0.0.2:514
             ingress: not admitted: nearest is rule time of servers, which allows IPv4
               udp/123 from anywhere; the port is 514
-    "#]].assert_eq(&stdout(&change));
+    "#]]
+    .assert_eq(&stdout(&change));
     let json = run(&ovs, &proposed(&ovs), &["diff", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
     is_printed_as("Diff", &json);
@@ -216,5 +218,6 @@ fn a_port_that_moves_between_groups_is_the_only_one_named() {
           p-2: udp 10.0.0.1:4000 -> 10.0.0.2:53
             ingress: not admitted: nearest is rule time of clocks, which allows IPv4
               udp/123 from anywhere; the port is 53
-    "#]].assert_eq(&stdout(&diff));
+    "#]]
+    .assert_eq(&stdout(&diff));
 }

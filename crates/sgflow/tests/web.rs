@@ -169,6 +169,14 @@ fn walk(browser: &Browser, demo: &Demo) {
     browser.sees(".half:last-child", "Nearest misses");
     browser.sees(".half:last-child .rules", "the port is 23");
     assert_eq!(browser.texts(".half:last-child .step:last-child .table-name"), ["128 drop"]);
+    // A verdict says nothing of a way between networks; who asks is told where one is needed.
+    let apart = || browser.texts("#walk-body .notice").iter().any(|text| text.contains("only a router"));
+    assert!(!apart(), "both are on one network");
+    browser.fill("#walk-form [name=to]", "batch-1");
+    browser.click("#walk-form button");
+    let told = "The sender is on network net-blue, the receiver on net-green: only a router joins them.";
+    browser.sees("#walk-body .notice", told);
+    browser.fill("#walk-form [name=to]", "db");
     browser.fill("#walk-form [name=from]", "nobody");
     browser.click("#walk-form button");
     browser.sees("#walk-body .notice", "the policy does not know it");
