@@ -56,6 +56,45 @@ fn what_was_applied_is_the_policy_and_what_a_hand_did_is_not() {
     is_named_and_mended(&ovs, &before, &added);
 }
 
+/// Nobody reads a page for each of a hundred flows: whose they are comes first, then what lets something pass.
+#[test]
+fn many_flows_are_summed_up_and_what_opens_comes_first() {
+    let ovs = enforced();
+    let before = flows(&ovs);
+    let gone_with = |cookie: &str| {
+        let before = flows(&ovs).len();
+        ofctl(&ovs, &["del-flows", "br-int", &format!("cookie={cookie}")]);
+        before - flows(&ovs).len()
+    };
+    let of_port = gone_with("0x5367020000000001/-1");
+    let of_rules = gone_with("0x5367040000000000/0xffffff0000000000");
+    let gone = of_port + of_rules;
+    ofctl(&ovs, &["mod-flows", "br-int", "table=102,ip,in_port=2,nw_src=10.0.0.2 actions=resubmit(,110)"]);
+    assert!(gone > 10, "{gone}");
+    let blocks = |text: &str| text.split("\n\n").skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let few = stdout(&verify(&ovs, &[]));
+    let head: Vec<&str> = few.split("\n\n").next().unwrap_or_default().lines().skip(1).collect();
+    let owners = [
+        format!("  port p-1: {of_port} missing"),
+        "  port p-2: 1 altered; 1 of them opens".to_owned(),
+        format!("  set 1 (g): {of_rules} missing"),
+    ];
+    assert_eq!(head, owners, "{few}");
+    let shown = blocks(&few);
+    assert!(
+        shown[0].starts_with("altered ") && shown[0].contains("passes, and the policy drops it"),
+        "{few}"
+    );
+    let means = "\n  means  p-2 may send IPv4 from 10.0.0.2 with MAC fa:16:3e:00:00:02\n";
+    assert!(shown[0].contains(means), "{few}");
+    let more = format!("{} more flows are wrong: --all shows them\n", gone - 9);
+    assert_eq!((shown.len(), shown.last()), (11, Some(&more)), "{few}");
+    let all = stdout(&verify(&ovs, &["--all"]));
+    assert_eq!(blocks(&all).len(), gone + 1, "{all}");
+    assert!(all.starts_with(&few[..few.find(" (").unwrap_or(0)]) && !all.contains("--all"), "{all}");
+    is_named_and_mended(&ovs, &before, &[]);
+}
+
 #[test]
 fn what_others_put_among_ours_is_named_and_left_alone() {
     let ovs = enforced();

@@ -1,20 +1,23 @@
 //! `sgflow verify`: is the switch exactly the policy?
 
-use std::fmt::Write as _;
+mod text;
+
+pub(crate) use self::text::{flow_text, table_name};
+
 use std::time::{Duration, Instant};
 
-use agent::audit::{Audit, Deviation, Evidence, Finding, Way, audit, is_passage};
+use agent::audit::{Audit, Deviation, Finding, Way, audit};
 use agent::config::{Config, FirewallDriver};
 use agent::daemon;
 use agent::driver::{Found, Hybrid, OpenvSwitch};
 use agent::engine::Report;
 use anyhow::bail;
 use clap::Args;
-use pipeline::{LAYOUT, is_enforcing, is_ours};
+use pipeline::is_enforcing;
 use policy::Policy;
-use rust_openflow::Flow;
 use serde_json::{Value, json};
 
+use self::text::{text_of, word_for};
 use crate::apply::{converge, exit_of, seconds};
 use crate::exit::Exit;
 use crate::explain::read_for;
@@ -46,6 +49,10 @@ pub(crate) struct VerifyCommand {
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
     timeout: f64,
 
+    /// Show each flow that is wrong, and not just ten of them
+    #[arg(long)]
+    all: bool,
+
     /// Print what was found as JSON
     #[arg(long)]
     json: bool,
@@ -53,7 +60,7 @@ pub(crate) struct VerifyCommand {
 
 impl VerifyCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let (fix, as_json) = (self.fix, self.json);
+        let (fix, as_json, shows_all) = (self.fix, self.json, self.all);
         let timeout = Duration::from_secs_f64(self.timeout);
         let is_given = self.settings.policy_given().is_some();
         let config = self.settings.config()?;
@@ -65,7 +72,7 @@ impl VerifyCommand {
             eprintln!("the document was refused whole: there is no policy to verify");
             return Ok(Exit::Refused);
         };
-        let verifier = Verifier { config: &config, policy, timeout, as_json };
+        let verifier = Verifier { config: &config, policy, timeout, as_json, shows_all };
         let verified = match config.firewall_driver {
             FirewallDriver::IptablesHybrid | FirewallDriver::Nftables => verifier.verify_kernel(fix).await,
             FirewallDriver::OpenvSwitch | FirewallDriver::Noop => verifier.verify(fix).await,
@@ -87,6 +94,7 @@ struct Verifier<'a> {
     policy: &'a Policy,
     timeout: Duration,
     as_json: bool,
+    shows_all: bool,
 }
 
 /// What was found, and about what.
@@ -196,128 +204,8 @@ impl Verifier<'_> {
         let bridge = &self.config.integration_bridge;
         match self.as_json {
             true => println!("{}", json_of(bridge, look)),
-            false => print!("{}", text_of(bridge, look)),
+            false => print!("{}", text_of(bridge, look, self.policy, self.shows_all)),
         }
-    }
-}
-
-fn text_of(bridge: &str, look: &Look) -> String {
-    let Look { audit, found, took, .. } = look;
-    let of = format!(
-        "{} flows, {} ports, all packets: {:.1} s",
-        found.held.iter().filter(|flow| is_enforcing(flow)).count(),
-        found.ports.len(),
-        took.as_secs_f32()
-    );
-    if audit.is_exact() {
-        return format!("{bridge}: the switch is exactly the policy ({of})\n");
-    }
-    let mut text = format!("{bridge}: the switch is not the policy: {} ({of})\n", counts(audit));
-    for finding in &audit.findings {
-        text += &finding_text(finding);
-    }
-    for difference in &audit.unexplained {
-        _ = writeln!(text, "\nwith all flows as they should be: {difference}");
-    }
-    if let Some(reason) = &audit.unproven {
-        _ = writeln!(text, "\nno proof for the rest: {reason}");
-    }
-    text
-}
-
-fn counts(audit: &Audit) -> String {
-    let count = |word: &str| audit.findings.iter().filter(|finding| word_for(finding) == word).count();
-    let words = ["missing", "altered", "extra", "foreign"].map(|word| (count(word), word));
-    let counts = words.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    let counts: Vec<String> = counts.collect();
-    let flows = if counts.is_empty() {
-        "no flow is wrong".to_owned()
-    } else {
-        format!("flows {}", counts.join(", "))
-    };
-    format!("{flows}; {} kinds of packets are treated otherwise", audit.differences)
-}
-
-/// What is wrong with a flow, in a word.
-fn word_for(finding: &Finding) -> &'static str {
-    match &finding.deviation {
-        Deviation::Missing(_) => "missing",
-        Deviation::Altered { .. } => "altered",
-        Deviation::Extra(flow) if is_ours(flow.cookie) => "extra",
-        Deviation::Extra(_) => "foreign",
-    }
-}
-
-fn finding_text(finding: &Finding) -> String {
-    let word = word_for(finding);
-    let mut text = format!("\n{word:8} {}\n", finding.deviation.flow());
-    if let Deviation::Altered { wanted, .. } = &finding.deviation {
-        _ = writeln!(text, "  wanted {wanted}");
-    }
-    if word == "foreign" {
-        text += "  advice not ours, never touched: remove it with ovs-ofctl --strict del-flows, or whoever put it there\n";
-    }
-    if let Some(fault) = finding.unfollowed {
-        _ = writeln!(text, "  unsafe {fault}: take it to let everything pass");
-    }
-    match &finding.evidence {
-        Some(evidence) => text += &evidence_text(evidence),
-        None => text += "  packet none was found that it treats otherwise\n",
-    }
-    text
-}
-
-fn evidence_text(evidence: &Evidence) -> String {
-    let Evidence { packet, difference, held, wanted } = evidence;
-    let mut text = match difference {
-        Some(difference) => format!("  packet {difference}\n"),
-        None => format!("  packet {packet}, once it is there\n"),
-    };
-    let same = held.steps.iter().zip(&wanted.steps).take_while(|(held, wanted)| held == wanted).count();
-    let tables: Vec<String> = held.steps[..same].iter().map(|(table, _)| table_name(*table)).collect();
-    if !tables.is_empty() {
-        _ = writeln!(text, "  way    {}", tables.join(", "));
-    }
-    for (who, way) in [("switch", held), ("policy", wanted)] {
-        text += &way_text(who, way, same);
-    }
-    text
-}
-
-fn way_text(who: &str, way: &Way, from: usize) -> String {
-    let mut text = String::new();
-    for (number, (table, flow)) in way.steps[from..].iter().enumerate() {
-        let who = if number == 0 { who } else { "" };
-        let flow = match flow {
-            Some(flow) if is_passage(flow) => "the flows of others, taken to let everything pass".to_owned(),
-            Some(flow) => flow_text(flow),
-            None => "no flow".to_owned(),
-        };
-        _ = writeln!(text, "  {who:6} {}: {flow}", table_name(*table));
-    }
-    if way.steps.len() <= from {
-        _ = writeln!(text, "  {who:6} the end");
-    }
-    if let Some(reason) = &way.broken {
-        _ = writeln!(text, "  {who:6} {reason}");
-    }
-    text
-}
-
-/// A flow without its table, which stands before it.
-pub(crate) fn flow_text(flow: &Flow) -> String {
-    let text = flow.to_string();
-    match text.split_once("priority=") {
-        Some((_, rest)) => format!("priority={rest}"),
-        None => text,
-    }
-}
-
-/// `110 deliver`.
-pub(crate) fn table_name(table: u8) -> String {
-    match LAYOUT.tables.iter().find(|known| known.id == table) {
-        Some(known) => format!("{table} {}", known.name),
-        None => table.to_string(),
     }
 }
 
