@@ -394,6 +394,7 @@ impl<F: FnMut() -> mpsc::Receiver<Update>> Publisher<F> {
             latency: Latency::default(),
             source: self.freshness.numbers(None, std::time::Instant::now()),
             drift: 0,
+            drops: None,
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct DropsCommand {
 impl DropsCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let socket = self.settings.config()?.api_socket;
-        let query = DropsQuery { port: self.port.clone(), after: None };
+        let query = DropsQuery { port: self.port.clone(), ..DropsQuery::default() };
         let drops = api::drops(&socket, &query).await?;
         if self.follow {
             return follow(&socket, query, drops, self.json).await;

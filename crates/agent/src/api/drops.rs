@@ -10,6 +10,9 @@ pub struct DropsQuery {
     pub port: Option<String>,
     /// Only samples with a greater number.
     pub after: Option<u64>,
+    /// Who asks comes again and again, and what was read some seconds ago will do. It cannot be asked for over HTTP.
+    #[serde(skip)]
+    pub is_scrape: bool,
 }
 
 /// The answer to `GET /v1/drops`.

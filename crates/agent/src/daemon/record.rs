@@ -173,6 +173,7 @@ impl Record {
         let status = self.status(driver, calls, store);
         Snapshot {
             drift: status.drift.mended,
+            drops: None,
             status,
             facts: driver.facts(),
             fills: driver.fullest_sets(FULLEST),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use pipeline::DropReason;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, prometheus_text,
@@ -40,7 +41,8 @@ impl Collector for Snapshot {
         self.changes(&mut out)?;
         self.numbers(&mut out)?;
         self.source(&mut out)?;
-        self.sets(&mut out)
+        self.sets(&mut out)?;
+        self.drops(&mut out)
     }
 }
 
@@ -132,6 +134,18 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    fn drops(&self, out: &mut Out<'_>) -> fmt::Result {
+        let Some(drops) = &self.drops else { return Ok(()) };
+        let of = |name: &str| drops.reasons.iter().find(|drops| drops.reason == name);
+        let reasons = DropReason::ALL.iter().map(|reason| reason.name());
+        let packets =
+            |name: &'static str| ("reason", name.to_owned(), of(name).map_or(0, |drops| drops.packets));
+        out.counters("drops", "Packets that the firewall dropped, by reason", reasons.map(packets))?;
+        let samples = [("sampled", drops.sampled), ("limited", drops.limited)];
+        let samples = samples.map(|(result, count)| ("result", result.to_owned(), count));
+        out.counters("drop_samples", "Dropped packets by whether a sample of them came", samples)
     }
 
     fn sets(&self, out: &mut Out<'_>) -> fmt::Result {

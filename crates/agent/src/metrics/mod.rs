@@ -7,7 +7,7 @@ mod exposition;
 mod latency;
 mod server;
 
-use crate::api::{SetFill, Status};
+use crate::api::{Drops, SetFill, Status};
 use crate::engine::Facts;
 
 pub(crate) use latency::Histogram;
@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub source: SourceNumbers,
     /// Flows, rules and elements that others had changed and that were put right; sets, where nobody counted what was in them.
     pub drift: u64,
+    /// What is dropped, if somebody counts it.
+    pub drops: Option<Drops>,
 }
 
 /// So many of the kernel's sets have series of their own: as many hosts, each with as many sets as it has groups, would be too many.

@@ -10,13 +10,15 @@ use axum::routing::get;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::api::Request;
+use crate::api::{DropsQuery, Request};
 use crate::http::{Limits, Listener};
 
 /// What a client may take.
 const LIMITS: Limits = Limits { clients: 8, exchange: Duration::from_secs(10) };
 /// How long the daemon's loop may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long the datapath may take to count drops.
+const COUNTED: Duration = Duration::from_secs(2);
 /// Prometheus' text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -26,12 +28,25 @@ pub async fn serve(listener: Listener, requests: mpsc::Sender<Request>) {
 }
 
 async fn metrics(State(requests): State<mpsc::Sender<Request>>) -> Result<impl IntoResponse, StatusCode> {
-    let (answer, answered) = oneshot::channel();
-    let ask = async {
-        requests.send(Request::Metrics(answer)).await.ok()?;
-        answered.await.ok()
-    };
-    let snapshot = timeout(ANSWER, ask).await.ok().flatten().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    let snapshot = ask(&requests, Request::Metrics, ANSWER).await;
+    let mut snapshot = snapshot.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    // It is the datapath that counts them: where that is slow, the rest is told without them.
+    let query = DropsQuery { is_scrape: true, after: Some(u64::MAX), port: None };
+    snapshot.drops = ask(&requests, |answer| Request::Drops(query, answer), COUNTED).await;
     let text = snapshot.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
+}
+
+/// None where nobody knows, or not in time.
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    within: Duration,
+) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    let ask = async {
+        requests.send(request(answer)).await.ok()?;
+        answered.await.ok()
+    };
+    timeout(within, ask).await.ok().flatten()
 }

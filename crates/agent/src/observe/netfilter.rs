@@ -35,6 +35,8 @@ use crate::driver::SINCE;
 
 /// A question is answered with counters that are no older.
 const FRESH: Duration = Duration::from_millis(500);
+/// The same of a scrape: with iptables all rules are read for it.
+const OLD: Duration = Duration::from_secs(60);
 /// How often the counters are read where there is a security-group log: it tells of what was limited.
 const READ: Duration = Duration::from_secs(10);
 /// How often the log is told of the time, and listened to if that failed.
@@ -398,10 +400,11 @@ impl Watcher {
     }
 
     fn answer(&mut self, query: &DropsQuery, answer: oneshot::Sender<Drops>) {
+        let old = if query.is_scrape { OLD } else { FRESH };
         match self.read_at {
             _ if !self.looks => self.book.not_sampled = Some("the policy is not in force yet".to_owned()),
             // Ports may have come since.
-            Some(at) if at.elapsed() < FRESH => self.reckon(),
+            Some(at) if at.elapsed() < old => self.reckon(),
             _ => self.read(),
         }
         // Who asked may be gone.

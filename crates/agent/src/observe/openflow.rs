@@ -40,6 +40,8 @@ const READ_IDLE: Duration = Duration::from_secs(60);
 const ASKED: Duration = Duration::from_secs(30);
 /// A question is answered with counters that are no older.
 const FRESH: Duration = Duration::from_millis(500);
+/// The same of a scrape.
+const OLD: Duration = Duration::from_secs(10);
 /// How long the switch may take to tell.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Between two attempts to connect.
@@ -349,9 +351,12 @@ impl Eye {
             self.hear_blind(order);
             return self.settle(sight).await;
         };
-        self.asked_at = Some(Instant::now());
+        let old = if query.is_scrape { OLD } else { FRESH };
+        if !query.is_scrape {
+            self.asked_at = Some(Instant::now());
+        }
         let read = match self.read_at {
-            Some(at) if at.elapsed() < FRESH => Ok(()),
+            Some(at) if at.elapsed() < old => Ok(()),
             _ => self.read(sight).await,
         };
         self.answer(&query, answer);

@@ -228,12 +228,12 @@ fn the_latest_samples_are_kept_and_numbered() {
     }
     let all = book.answer(&DropsQuery::default());
     assert_eq!((all.samples.len(), all.sampled, all.samples[0].number), (SAMPLES, 1010, 11));
-    let new = book.answer(&DropsQuery { after: Some(1005), port: None });
+    let new = book.answer(&DropsQuery { after: Some(1005), ..DropsQuery::default() });
     assert_eq!(
         new.samples.iter().map(|sample| sample.number).collect::<Vec<_>>(),
         [1006, 1007, 1008, 1009, 1010]
     );
-    let of_other = book.answer(&DropsQuery { after: None, port: Some("p-1".into()) });
+    let of_other = book.answer(&DropsQuery { port: Some("p-1".into()), ..DropsQuery::default() });
     assert_eq!(of_other.samples, []);
     // The switch's count comes later than its samples.
     book.counts = Counts { could_be_sampled: 1000, ..Counts::default() };

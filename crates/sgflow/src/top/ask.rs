@@ -40,7 +40,7 @@ pub(super) async fn ask(socket: &Path, questions: Questions) -> (Questions, Answ
         if !is_there {
             return (questions, answers);
         }
-        let query = DropsQuery { after: Some(after), port: None };
+        let query = DropsQuery { after: Some(after), ..DropsQuery::default() };
         answers.drops = Some(api::drops(socket, &query).await);
     }
     if let Some(query) = &questions.page {
