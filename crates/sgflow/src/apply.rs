@@ -25,9 +25,6 @@ use crate::options::{SettingsOptions, hybrid_setup, setup};
 /// that is refused is closed, also when the bridge has flows for it.
 #[derive(Args, Debug)]
 pub(crate) struct ApplyCommand {
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Print the flow changes as ovs-ofctl takes them in a bundle, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -39,6 +36,9 @@ pub(crate) struct ApplyCommand {
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 pub(crate) fn seconds(text: &str) -> Result<f64, String> {

@@ -39,9 +39,6 @@ pub(crate) struct ConnectionsCommand {
     #[arg(long, value_name = "PATH")]
     proposed: Option<std::path::PathBuf>,
 
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Seconds to wait for the database, the bridge and the switch
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
     timeout: f64,
@@ -49,6 +46,9 @@ pub(crate) struct ConnectionsCommand {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 /// A connection of a port, and what the policy says of its next packet.

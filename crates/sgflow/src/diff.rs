@@ -36,9 +36,6 @@ use crate::tracked;
 /// something would change.
 #[derive(Args, Debug)]
 pub(crate) struct DiffCommand {
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Print every flow or rule that would change
     #[arg(long)]
     flows: bool,
@@ -50,6 +47,9 @@ pub(crate) struct DiffCommand {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 /// What would change.

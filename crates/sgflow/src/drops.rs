@@ -28,12 +28,12 @@ pub(crate) struct DropsCommand {
     #[arg(long)]
     follow: bool,
 
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Print JSON: the answer of GET /v1/drops; with --follow an object a line, a sample or {"limited": N}
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 impl DropsCommand {

@@ -14,12 +14,12 @@ pub(crate) struct GroupsCommand {
     /// One group with everything that is known of it, by its id or else by its name
     group: Option<String>,
 
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Print JSON: a list, as `groups` of GET /v1/groups
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 impl GroupsCommand {

@@ -166,3 +166,37 @@ fn run(command: Command, log: Arc<LogFilter>) -> anyhow::Result<Exit> {
         Command::Demo(args) => demo::run(&args).map(|()| Exit::Done),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who asks in haste what a command can do is not shown forty settings before.
+    #[test]
+    fn short_help_has_what_a_command_knows_first_and_few_settings() {
+        let mut cli = command();
+        cli.build();
+        for command in cli.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let help = command.render_help().to_string();
+            let Some((own, settings)) = help.split_once("Settings, as in sgflow.toml:\n") else { continue };
+            let name = |line: &str| {
+                let name = line.strip_prefix("      --")?;
+                Some(name.split([' ', '[']).next().unwrap_or(name).to_owned())
+            };
+            let names = |text: &str| text.lines().filter_map(name).collect::<Vec<_>>();
+            let wanted = [
+                "config",
+                "firewall-driver",
+                "integration-bridge",
+                "ovsdb-connection",
+                "policy-path",
+                "store-connection",
+                "api-socket",
+            ];
+            assert_eq!(names(settings), wanted, "{help}");
+            assert!(!names(own).is_empty(), "{help}");
+            let long = command.render_long_help().to_string();
+            assert!(long.contains("--security-log-rate") && long.contains("--store-private-key"), "{long}");
+        }
+    }
+}

@@ -19,12 +19,12 @@ pub(crate) struct LogLevelCommand {
     #[arg(long)]
     reset: bool,
 
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 impl LogLevelCommand {

@@ -16,14 +16,17 @@ use clap::Args;
 
 /// Where the bridge is and how it is to be kept. An option wins over its variable, that over the file, that over the
 /// default.
+///
+/// The short help of a command has those alone that most hosts need; what the command itself knows comes before them.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Settings, as in sgflow.toml")]
 pub(crate) struct SettingsOptions {
     /// The settings file; without this, /etc/sgflow/sgflow.toml if there is one
     #[arg(long, value_name = "FILE", env = "SGFLOW_CONFIG")]
     config: Option<PathBuf>,
 
     /// What the daemon is: host, which enforces the policy here, or publisher, which writes to the policy store what Neutron says [default: host]
-    #[arg(long, value_name = "ROLE", env = "SGFLOW_ROLE")]
+    #[arg(long, value_name = "ROLE", env = "SGFLOW_ROLE", hide_short_help = true)]
     role: Option<Role>,
 
     /// What enforces the policy: openvswitch, iptables_hybrid, nftables or noop
@@ -35,15 +38,27 @@ pub(crate) struct SettingsOptions {
     integration_bridge: Option<String>,
 
     /// The name of this host in the policy [default: the host name]
-    #[arg(long, value_name = "NAME", env = "SGFLOW_HOST")]
+    #[arg(long, value_name = "NAME", env = "SGFLOW_HOST", hide_short_help = true)]
     host: Option<String>,
 
     /// Ethertypes that pass besides ARP, RARP, IPv4 and IPv6, e.g. 0x88cc
-    #[arg(long, value_name = "NUMBER,…", env = "SGFLOW_PERMITTED_ETHERTYPES", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "NUMBER,…",
+        env = "SGFLOW_PERMITTED_ETHERTYPES",
+        value_delimiter = ',',
+        hide_short_help = true
+    )]
     permitted_ethertypes: Option<Vec<EthertypeNumber>>,
 
     /// Interfaces that lead to the network although their type does not say so
-    #[arg(long, value_name = "NAME,…", env = "SGFLOW_NETWORK_PORTS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        env = "SGFLOW_NETWORK_PORTS",
+        value_delimiter = ',',
+        hide_short_help = true
+    )]
     network_ports: Option<Vec<String>>,
 
     /// Make the bridge's fail_mode secure when it is not
@@ -53,12 +68,13 @@ pub(crate) struct SettingsOptions {
         env = "SGFLOW_SET_FAIL_MODE",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "true"
+        default_missing_value = "true",
+        hide_short_help = true
     )]
     set_fail_mode: Option<bool>,
 
     /// The bridge's OpenFlow socket, unix:PATH or tcp:HOST:PORT [default: BRIDGE.mgmt beside the database's]
-    #[arg(long, value_name = "TARGET", env = "SGFLOW_OPENFLOW")]
+    #[arg(long, value_name = "TARGET", env = "SGFLOW_OPENFLOW", hide_short_help = true)]
     openflow: Option<String>,
 
     /// Keep the members of remotes as ipsets besides, by Neutron's names, for rules of the host's own
@@ -68,7 +84,8 @@ pub(crate) struct SettingsOptions {
         env = "SGFLOW_IPSET_MIRROR",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "true"
+        default_missing_value = "true",
+        hide_short_help = true
     )]
     ipset_mirror: Option<bool>,
 
@@ -79,12 +96,13 @@ pub(crate) struct SettingsOptions {
         env = "SGFLOW_IPSET_COMPRESS",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "true"
+        default_missing_value = "true",
+        hide_short_help = true
     )]
     ipset_compress: Option<bool>,
 
     /// Which iptables keeps the rules of iptables_hybrid: nft, legacy, or the host's choice [default: host]
-    #[arg(long, value_name = "KIND", env = "SGFLOW_IPTABLES_VARIANT")]
+    #[arg(long, value_name = "KIND", env = "SGFLOW_IPTABLES_VARIANT", hide_short_help = true)]
     iptables_variant: Option<Variant>,
 
     /// The Open_vSwitch database, unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT
@@ -93,19 +111,19 @@ pub(crate) struct SettingsOptions {
     ovsdb_connection: Option<String>,
 
     /// For ssl: who signed the server's certificate
-    #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_CA_CERTIFICATE")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_CA_CERTIFICATE", hide_short_help = true)]
     ovsdb_ca_certificate: Option<PathBuf>,
 
     /// For ssl: our certificate
-    #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_CERTIFICATE")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_CERTIFICATE", hide_short_help = true)]
     ovsdb_certificate: Option<PathBuf>,
 
     /// For ssl: the key of our certificate
-    #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_PRIVATE_KEY")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_OVSDB_PRIVATE_KEY", hide_short_help = true)]
     ovsdb_private_key: Option<PathBuf>,
 
     /// Where the policy comes from: file, neutron-driver (the driver of Neutron's agent on this host), neutron-rpc (neutron-server) or store
-    #[arg(long, value_name = "SOURCE", env = "SGFLOW_POLICY_SOURCE")]
+    #[arg(long, value_name = "SOURCE", env = "SGFLOW_POLICY_SOURCE", hide_short_help = true)]
     policy_source: Option<SourceKind>,
 
     /// A document, or a directory of *.yaml, *.yml and *.json [default: /etc/sgflow/policy.d]
@@ -116,28 +134,34 @@ pub(crate) struct SettingsOptions {
     store: StoreOptions,
 
     /// Where to keep what was seen of the store, for a host that begins without it [default: nowhere]
-    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CACHE")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CACHE", hide_short_help = true)]
     store_cache: Option<PathBuf>,
 
     /// Beside Neutron's agent, how long connections that its own driver has admitted go on by that driver's tracking, in seconds [default: 300]
-    #[arg(long, value_name = "SECONDS", env = "SGFLOW_TAKEOVER_TIMEOUT")]
+    #[arg(long, value_name = "SECONDS", env = "SGFLOW_TAKEOVER_TIMEOUT", hide_short_help = true)]
     takeover_timeout: Option<u32>,
 
     /// Neutron's message queue, as transport_url in neutron.conf; everybody on this host may read a command line, so rather in the file or the variable
     // As text, and hidden, for clap would show it with its password.
-    #[arg(long, value_name = "URL", env = "SGFLOW_NEUTRON_TRANSPORT_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SGFLOW_NEUTRON_TRANSPORT_URL",
+        hide_env_values = true,
+        hide_short_help = true
+    )]
     neutron_transport_url: Option<String>,
 
     /// For TLS: who signed the certificate of the message queue
-    #[arg(long, value_name = "FILE", env = "SGFLOW_NEUTRON_CA_CERTIFICATE")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_NEUTRON_CA_CERTIFICATE", hide_short_help = true)]
     neutron_ca_certificate: Option<PathBuf>,
 
     /// For TLS: our certificate, where the message queue asks for one
-    #[arg(long, value_name = "FILE", env = "SGFLOW_NEUTRON_CERTIFICATE")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_NEUTRON_CERTIFICATE", hide_short_help = true)]
     neutron_certificate: Option<PathBuf>,
 
     /// For TLS: the key of our certificate
-    #[arg(long, value_name = "FILE", env = "SGFLOW_NEUTRON_PRIVATE_KEY")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_NEUTRON_PRIVATE_KEY", hide_short_help = true)]
     neutron_private_key: Option<PathBuf>,
 
     /// Neutron has rabbit_transient_quorum_queue set
@@ -147,7 +171,8 @@ pub(crate) struct SettingsOptions {
         env = "SGFLOW_NEUTRON_QUORUM_QUEUES",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "true"
+        default_missing_value = "true",
+        hide_short_help = true
     )]
     neutron_quorum_queues: Option<bool>,
 
@@ -159,11 +184,11 @@ pub(crate) struct SettingsOptions {
     api_socket: Option<PathBuf>,
 
     /// The address at which Prometheus scrapes the agent, e.g. 127.0.0.1:9477 [default: none]
-    #[arg(long, value_name = "ADDRESS:PORT", env = "SGFLOW_API_METRICS")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SGFLOW_API_METRICS", hide_short_help = true)]
     api_metrics: Option<SocketAddr>,
 
     /// The loopback address of the agent's web page, e.g. 127.0.0.1:9478 [default: none]
-    #[arg(long, value_name = "ADDRESS:PORT", env = "SGFLOW_API_WEB")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SGFLOW_API_WEB", hide_short_help = true)]
     api_web: Option<SocketAddr>,
 }
 
@@ -171,31 +196,49 @@ pub(crate) struct SettingsOptions {
 #[derive(Args, Clone, Debug, Default)]
 struct ObserveOptions {
     /// How many dropped packets a second are sampled, for counts by port and sgflow drops; 0: none [default: 10]
-    #[arg(long, value_name = "PACKETS", env = "SGFLOW_DROPS_SAMPLES")]
+    #[arg(long, value_name = "PACKETS", env = "SGFLOW_DROPS_SAMPLES", hide_short_help = true)]
     drops_samples: Option<u32>,
 
     /// Where the security-group log goes: a file of JSON lines, or journal [default: nowhere]
-    #[arg(long, value_name = "FILE", env = "SGFLOW_SECURITY_LOG_PATH")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_SECURITY_LOG_PATH", hide_short_help = true)]
     security_log_path: Option<PathBuf>,
 
     /// What it tells of: accept, drop or all [default: all]
-    #[arg(long, value_name = "EVENTS", env = "SGFLOW_SECURITY_LOG_EVENTS")]
+    #[arg(long, value_name = "EVENTS", env = "SGFLOW_SECURITY_LOG_EVENTS", hide_short_help = true)]
     security_log_events: Option<Events>,
 
     /// Ports that it is about; with neither ports, groups nor rules it is about every port
-    #[arg(long, value_name = "ID,…", env = "SGFLOW_SECURITY_LOG_PORTS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ID,…",
+        env = "SGFLOW_SECURITY_LOG_PORTS",
+        value_delimiter = ',',
+        hide_short_help = true
+    )]
     security_log_ports: Option<Vec<String>>,
 
     /// Security groups whose ports it is about
-    #[arg(long, value_name = "ID,…", env = "SGFLOW_SECURITY_LOG_GROUPS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ID,…",
+        env = "SGFLOW_SECURITY_LOG_GROUPS",
+        value_delimiter = ',',
+        hide_short_help = true
+    )]
     security_log_groups: Option<Vec<String>>,
 
     /// Rules that it is about: what one of them admits
-    #[arg(long, value_name = "ID,…", env = "SGFLOW_SECURITY_LOG_RULES", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ID,…",
+        env = "SGFLOW_SECURITY_LOG_RULES",
+        value_delimiter = ',',
+        hide_short_help = true
+    )]
     security_log_rules: Option<Vec<String>>,
 
     /// How many packets a second are sampled for it, dropped and admitted ones each [default: 25]
-    #[arg(long, value_name = "PACKETS", env = "SGFLOW_SECURITY_LOG_RATE")]
+    #[arg(long, value_name = "PACKETS", env = "SGFLOW_SECURITY_LOG_RATE", hide_short_help = true)]
     security_log_rate: Option<u32>,
 }
 
@@ -207,15 +250,15 @@ pub(crate) struct StoreOptions {
     store_connection: Option<String>,
 
     /// For ssl: who signed the certificates of the store's servers
-    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CA_CERTIFICATE")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CA_CERTIFICATE", hide_short_help = true)]
     store_ca_certificate: Option<PathBuf>,
 
     /// For ssl: our certificate; an agent's common name is the name of its host
-    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CERTIFICATE")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_CERTIFICATE", hide_short_help = true)]
     store_certificate: Option<PathBuf>,
 
     /// For ssl: the key of our certificate
-    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_PRIVATE_KEY")]
+    #[arg(long, value_name = "FILE", env = "SGFLOW_STORE_PRIVATE_KEY", hide_short_help = true)]
     store_private_key: Option<PathBuf>,
 }
 

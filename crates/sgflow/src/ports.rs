@@ -14,12 +14,12 @@ pub(crate) struct PortsCommand {
     /// One port with everything that is known of it, by its id or by the name of its interface
     port: Option<String>,
 
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Print JSON: a list, as `ports` of GET /v1/ports
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 impl PortsCommand {

@@ -11,12 +11,12 @@ use crate::text::wrap;
 /// How the agent on this host is; exit 0 converged, 2 degraded, 3 converging, 5 disconnected, 1 no agent answers
 #[derive(Args, Debug)]
 pub(crate) struct StatusCommand {
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 impl StatusCommand {

@@ -49,9 +49,6 @@ pub(crate) struct ExplainCommand {
     #[command(flatten)]
     packet: PacketOptions,
 
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Answer from the policy alone
     #[arg(long)]
     policy_only: bool,
@@ -63,6 +60,9 @@ pub(crate) struct ExplainCommand {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 /// What is said of one end.

@@ -49,9 +49,6 @@ enum Way {
 /// was not open in time, and was put back; 4 done, but the switch is not the policy.
 #[derive(Args, Debug)]
 struct HybridToOvs {
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Only this port; may be given more than once
     #[arg(long = "port", value_name = "PORT")]
     ports: Vec<String>,
@@ -79,6 +76,9 @@ struct HybridToOvs {
     /// Print a JSON object a line
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 impl MigrateCommand {

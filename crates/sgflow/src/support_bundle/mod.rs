@@ -28,9 +28,6 @@ use archive::Bundle;
 /// Exit codes: 0 the file is written, whatever could not be had; 1 it is not.
 #[derive(Args, Debug)]
 pub(crate) struct SupportBundleCommand {
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// The file, which must not be there yet [default: sgflow-support-HOST-SECONDS.tar.gz here]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -38,6 +35,9 @@ pub(crate) struct SupportBundleCommand {
     /// Print as JSON what is in it, and what is not
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 impl SupportBundleCommand {

@@ -38,9 +38,6 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// switch or database not there within the timeout; 4 the switch is not the policy.
 #[derive(Args, Debug)]
 pub(crate) struct VerifyCommand {
-    #[command(flatten)]
-    settings: SettingsOptions,
-
     /// Make the switch as the policy says if it is not, and verify again. Not while an agent runs: it does that itself
     #[arg(long)]
     fix: bool,
@@ -56,6 +53,9 @@ pub(crate) struct VerifyCommand {
     /// Print what was found as JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
 }
 
 impl VerifyCommand {
