@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -49,6 +50,13 @@ pub(crate) fn is_read() -> bool {
     let none = Timespec { tv_sec: 0, tv_nsec: 0 };
     // Who cannot say goes on until it writes.
     poll(&mut asked, Some(&none)).is_err() || !asked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
+/// Until nobody may read any more, to a second.
+pub(crate) async fn unread() {
+    while is_read() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Lines in which no character is an order to a terminal. Each is spelled as JSON spells it, so that JSON stays what it was.

@@ -203,6 +203,16 @@ fn a_watcher_sees_what_comes_and_goes() {
 }
 
 #[test]
+fn a_watcher_whom_nobody_reads_ends() {
+    let databases = alone();
+    let mut watch = policy_command(&databases, &["watch"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("sgflow runs");
+    drop(watch.stdout.take());
+    common::eventually("it ends", || watch.try_wait().expect("its state").is_some());
+    assert_eq!(watch.wait().expect("it has ended").code(), Some(0));
+}
+
+#[test]
 fn a_watcher_sees_a_group_of_several_rows_as_one() {
     let databases = alone();
     let large = |members: usize| {

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Place;
 use super::following::Following;
 use crate::exit::Exit;
-use crate::text::printable;
+use crate::text::{printable, unread};
 
 /// Print what changes in the store, a line an object, until interrupted
 #[derive(Args, Debug)]
@@ -50,6 +50,8 @@ impl Watch {
         loop {
             let changes = tokio::select! {
                 changes = following.changes(Duration::MAX) => changes?,
+                // Who reads has gone, as head(1) does.
+                () = unread() => return Ok(Exit::Done),
                 _ = terminate.recv() => return Ok(Exit::Done),
                 _ = interrupt.recv() => return Ok(Exit::Done),
             };
@@ -57,7 +59,6 @@ impl Watch {
             for told in Told::all(&changes) {
                 let line = if self.json { told.json().to_string() } else { told.line() };
                 let line = printable(&line);
-                // Who reads has gone, as head(1) does.
                 if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
                     return Ok(Exit::Done);
                 }
