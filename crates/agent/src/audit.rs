@@ -37,13 +37,8 @@ pub fn audit(
     permitted_ethertypes: &BTreeSet<u16>,
 ) -> Audit {
     let hook = found.hook;
-    let mut held: Vec<Flow> =
-        found.held.iter().filter(|flow| concerns_us(flow, hook)).cloned().map(Flow::canonical).collect();
-    let mut wanted = wanted(&held, found);
-    if found.held.iter().any(|flow| may_let_pass(flow, hook)) {
-        held.push(passage(hook));
-        wanted.push(passage(hook));
-    }
+    let held = judging(&found.held, hook);
+    let wanted = wanted(&held, found);
     verify::audit::audit(&Subject {
         held: &held,
         wanted: &wanted,
@@ -53,6 +48,17 @@ pub fn audit(
         ports: &found.ports,
         threads: thread::available_parallelism().map_or(1, NonZero::get),
     })
+}
+
+/// The flows, of all that a bridge holds, by which frames go on their way through the firewall: ours, those of others that stand among them, and one that
+/// stands for whatever else the table of the hook holds. What only looks is left out.
+pub fn judging(held: &[Flow], hook: Hook) -> Vec<Flow> {
+    let mut flows: Vec<Flow> =
+        held.iter().filter(|flow| concerns_us(flow, hook)).cloned().map(Flow::canonical).collect();
+    if held.iter().any(|flow| may_let_pass(flow, hook)) {
+        flows.push(passage(hook));
+    }
+    flows
 }
 
 /// What stands for the flows of others in the table of the hook that ours come before.
@@ -70,9 +76,9 @@ fn may_let_pass(flow: &Flow, hook: Hook) -> bool {
     flow.table == hook.table() && !concerns_us(flow, hook) && !flow.actions.is_empty()
 }
 
-/// Our flows as they should be.
+/// The same as they should be: ours, and the passage.
 fn wanted(held: &[Flow], found: &Found) -> Vec<Flow> {
-    let ours = held.iter().filter(|flow| is_ours(flow.cookie));
+    let ours = held.iter().filter(|flow| is_ours(flow.cookie) || is_passage(flow));
     let mut wanted: BTreeMap<FlowKey, Flow> = ours.map(|flow| (flow.key(), flow.clone())).collect();
     for change in found.drift.iter() {
         match change.new_value() {

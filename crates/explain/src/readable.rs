@@ -6,22 +6,27 @@ use pipeline::layout;
 use policy::Direction;
 use rust_openflow::{Flow, FlowKey};
 
-use crate::decode::{Decoded, Decoding, Line, RuleName, Sources, decode};
+use crate::decode::{Decoded, Decoding, Line, RuleName, Sources, Writer, decode, tables};
 use crate::path::Path;
 
-/// The tables in which rules judge.
-const OF_RULES: [u8; 4] = [
+/// The tables in which rules judge; the last two are those of Neutron's own driver, `RULES_EGRESS_TABLE` and `RULES_INGRESS_TABLE`.
+const OF_RULES: [u8; 6] = [
     layout::egress_packet::TABLE,
     layout::egress_policy::TABLE,
     layout::ingress_packet::TABLE,
     layout::ingress_policy::TABLE,
+    72,
+    82,
 ];
+/// `BASE_EGRESS_TABLE`, in which a firewall of Neutron's has a flow always, and its agent has none without one.
+const OF_FIREWALL: u8 = 71;
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Readable {
     decoding: Decoding,
     by_key: BTreeMap<FlowKey, usize>,
+    is_neutrons: bool,
 }
 
 impl Readable {
@@ -37,7 +42,27 @@ impl Readable {
         };
         let lines: Vec<Line> = flows.iter().enumerate().map(line).collect();
         let by_key = flows.iter().enumerate().map(|(index, flow)| (flow.key(), index)).collect();
-        Readable { decoding: decode(&lines, sources), by_key }
+        let decoding = decode(&lines, sources);
+        let is_firewall = |flow: &Decoded| flow.writer == Writer::Neutron && flow.table == OF_FIREWALL;
+        let is_neutrons = decoding.flows.iter().any(is_firewall)
+            && !decoding.flows.iter().any(|flow| flow.writer == Writer::Sgflow);
+        Readable { decoding, by_key, is_neutrons }
+    }
+
+    /// Whether it is Neutron's own driver that filters with these flows, and we have none.
+    pub fn is_neutrons(&self) -> bool {
+        self.is_neutrons
+    }
+
+    /// `110 deliver`: a table, by the name that whoever filters here gives it.
+    pub fn table(&self, table: u8) -> String {
+        let name = if self.is_neutrons { tables::neutron(table) } else { tables::ours(table) };
+        name.map_or_else(|| table.to_string(), |name| format!("{table} {name}"))
+    }
+
+    /// All of them, and the names in them.
+    pub fn decoding(&self) -> &Decoding {
+        &self.decoding
     }
 
     /// What a flow means.

@@ -2,8 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use std::net::IpAddr;
+
+use explain::answer::answer;
 use explain::decode::{Decoding, Dump, Sources, Subject, Writer, decode, subjects};
-use policy::{Policy, document};
+use explain::path::neutron;
+use explain::question::{Content, PacketState, Question};
+use explain::readable::Readable;
+use policy::evaluator::{Detail, Evaluator, Settings};
+use policy::{Direction, MacAddr, Policy, document};
+use verify::Tables;
+use verify::symbolic::LocalPort;
 
 const NAMES: &str = include_str!("dumps/driver-names.txt");
 const NO_STATS: &str = include_str!("dumps/driver-no-stats.txt");
@@ -228,4 +237,95 @@ fn what_neutron_does_not_write_is_somebody_elses() {
             .all(|flow| flow.writer == Writer::Other && !flow.is_named() && flow.purpose.is_none())
     );
     assert!(decoding.flows[1].unnamed.contains(&"reg0=0x7".to_owned()), "{:?}", decoding.flows[1].unnamed);
+}
+
+/// Contents that rules, the anti-spoofing and the rest judge otherwise.
+fn contents() -> Vec<Content> {
+    let ip = |protocol, detail| Content::Ip { protocol, detail, nd_target: None };
+    let ports = |protocol, src, dst| ip(protocol, Detail::Ports { src, dst });
+    let mut all =
+        vec![Content::Arp, Content::Ethertype(0x8035), Content::Ethertype(0x88cc), ip(47, Detail::None)];
+    for protocol in [6, 17] {
+        all.extend([22, 53, 80, 443, 3306, 5432, 8000, 8080, 9000].map(|port| ports(protocol, 40_000, port)));
+    }
+    all.extend([(67, 68), (68, 67), (547, 546), (546, 547)].map(|(src, dst)| ports(17, src, dst)));
+    for (protocol, types) in [(1, [0, 3, 8, 13]), (58, [1, 128, 134, 135])] {
+        all.extend(types.map(|icmp_type| ip(protocol, Detail::Icmp { icmp_type, code: 0 })));
+    }
+    all
+}
+
+/// Its flows are what it made of this policy, so that what they do is what the law says; where they do not, the driver is of another mind.
+#[test]
+fn packets_are_followed_through_the_flows_of_neutrons_driver() {
+    let policy = policy();
+    let dump = Dump::read(NAMES);
+    let flows: Vec<_> = dump.flows.iter().map(|line| line.flow.clone().canonical()).collect();
+    let sources = Sources { policy: Some(&policy), named: Some(&dump.interfaces), ..Sources::default() };
+    let readable = Readable::new(&flows, sources);
+    assert!(readable.is_neutrons());
+    let tables = Tables::of_switch(flows);
+    let evaluator = Evaluator::new(&policy, Settings::default());
+    let local = [("tap-a", 1), ("tap-b", 2), ("tap-c", 3), ("tap-d", 4)].map(|(name, mac)| {
+        let mac = MacAddr([0xfa, 0x16, 0x3e, 0, 0, mac]);
+        let port = policy.ports.values().find(|port| port.mac == mac).expect("the policy knows it");
+        (LocalPort { id: port.id.clone(), ofport: ofport(readable.decoding(), name), vlan: 11 }, [mac])
+    });
+    let peers: BTreeSet<IpAddr> = policy.ports.values().flat_map(|port| port.fixed_ips.clone()).collect();
+    let outside =
+        ["192.0.2.9", "198.51.100.7", "2001:db8::9"].map(|address| address.parse().expect("an address"));
+    let (mut asked, mut passed, mut otherwise) = (0, 0, Vec::new());
+    // It drops what the tracker calls invalid, also ICMP, which our law judges packet by packet; and RARP that is for one port alone.
+    let is_of_another_mind = |question: &Question| match question.content {
+        Content::Ethertype(number) => number == 0x8035 && question.direction == Direction::Ingress,
+        Content::Ip { detail: Detail::Icmp { .. }, .. } => question.state == PacketState::Invalid,
+        _ => false,
+    };
+    for (port, macs) in &local {
+        let found = neutron::Found { port, macs };
+        for peer in peers.iter().chain(&outside) {
+            for direction in [Direction::Egress, Direction::Ingress] {
+                for content in contents() {
+                    for state in [PacketState::New, PacketState::Established, PacketState::Invalid] {
+                        let question = Question {
+                            port: port.id.clone(),
+                            direction,
+                            peer: *peer,
+                            peer_mac: None,
+                            own: None,
+                            own_mac: None,
+                            vlan: None,
+                            content,
+                            state,
+                        };
+                        let Ok((frame, tracking)) = question.frame(&policy) else { continue };
+                        let answer = answer(&evaluator, &question).expect("an answer");
+                        let path = neutron::follow(&tables, &found, direction, &frame, &tracking);
+                        asked += 1;
+                        passed += usize::from(path.fate.passes());
+                        let rules = readable.rules_of(&path);
+                        let is_by_rule = answer.rules.is_empty()
+                            || rules.iter().any(|rule| {
+                                answer.rules.iter().any(|told| rule.id.as_deref() == Some(&told.rule))
+                            });
+                        let is_told =
+                            path.fate.passes() == answer.accepted && (is_by_rule || !answer.accepted);
+                        if !is_told && !is_of_another_mind(&question) {
+                            otherwise.push(format!(
+                                "{answer}: {} {state:?}: {:?} by {rules:?}",
+                                answer.packet, path.fate
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(asked > 2000 && passed > 500, "{asked}, {passed}");
+    assert!(
+        otherwise.is_empty(),
+        "{} of {asked}: {:#?}",
+        otherwise.len(),
+        &otherwise[..otherwise.len().min(20)]
+    );
 }

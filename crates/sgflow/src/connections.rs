@@ -78,7 +78,15 @@ impl ConnectionsCommand {
         let seen = Seen::of(&config, &policy, within).await?;
         let zone = seen.zone_of(port)?;
         let entries = match seen {
-            Seen::Switch(_) => tracked::of_switch(&config, None, zone).await?,
+            Seen::Switch(ref held) => {
+                let mut entries = tracked::of_switch(&config, None, zone).await?;
+                // One zone for a network.
+                if held.readable.is_neutrons() {
+                    let ends = |entry: &Entry| [entry.original.source, entry.original.destination];
+                    entries.retain(|entry| ends(entry).into_iter().any(|address| has_address(port, address)));
+                }
+                entries
+            }
             Seen::Kernel(_) => tracked::of_kernel(zone)?,
         };
         let is_complete = is_read && is_proposed_whole && seen.held().is_none_or(|held| held.is_complete);
@@ -88,11 +96,20 @@ impl ConnectionsCommand {
             entries.into_iter().map(|entry| judges.judge(port, entry)).collect::<Result<_, _>>()?;
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&json_of(port, zone, &listed))?),
-            false => print!("{}", folded(&text_of(port, zone, &listed, proposed.is_some()))),
+            false => {
+                let mut text = text_of(port, zone, &listed, proposed.is_some());
+                if seen.held().is_some_and(|held| held.readable.is_neutrons()) {
+                    text += "Neutron's own driver filters here; the zone is that of the network\n";
+                }
+                print!("{}", folded(&text));
+            }
         }
         Ok(if is_complete { Exit::Done } else { Exit::Refused })
     }
 }
+
+/// What Neutron's own driver writes on connections that no rule admits any more (openvswitch_firewall/constants.py: `CT_MARK_INVALID`).
+const REVOKED_BY_NEUTRON: u32 = 1;
 
 /// What enforces the policy here, as far as connections depend on it.
 pub(crate) enum Seen {
@@ -131,7 +148,11 @@ impl Seen {
         let zone = match self {
             Seen::Switch(held) => {
                 let local = held.found.ports.iter().find(|local| local.id == port.id);
-                local.and_then(|local| held.readable.zone_of(local.ofport))
+                match held.readable.is_neutrons() {
+                    // `reg6`, the network's VLAN on this bridge.
+                    true => local.map(|local| local.vlan),
+                    false => local.and_then(|local| held.readable.zone_of(local.ofport)),
+                }
             }
             Seen::Kernel(zones) => zone_in(zones, &port.id),
         };
@@ -152,6 +173,7 @@ impl Seen {
     /// Whether the firewall lets a connection with this mark go on as it is.
     pub(crate) fn is_admitted(&self, mark: u32) -> bool {
         match self {
+            Seen::Switch(held) if held.readable.is_neutrons() => mark != REVOKED_BY_NEUTRON,
             Seen::Switch(held) => held.readable.is_in_force(mark),
             Seen::Kernel(_) => mark & REVOKED == 0,
         }

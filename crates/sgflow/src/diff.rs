@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use agent::audit::joints;
+use agent::audit::{joints, judging};
 use agent::config::{Config, FirewallDriver};
 use agent::driver::{Driver as _, Hybrid};
 use agent::engine::FlowChange;
 use anyhow::bail;
 use clap::Args;
-use pipeline::Observed;
 use policy::{Direction, Policy, PortId};
 use rust_openflow::{Flow, FlowKey};
 use serde_json::{Value, json};
@@ -137,15 +136,17 @@ async fn of_switch(config: &Config, policy: &Policy, within: Duration) -> anyhow
 
 /// How packets would be treated otherwise than now. What flows of others do is left out where it would stay so.
 fn reach(config: &Config, held: &Held) -> anyhow::Result<Vec<Reach>> {
+    if held.readable.is_neutrons() {
+        bail!("Neutron's own driver filters on {}, and sgflow does not yet", config.integration_bridge);
+    }
     let (joints, ethertypes) = (joints(held.found.hook), &config.permitted_ethertypes);
     let (policy, ports) = (&held.policy, held.found.ports.as_slice());
     let of = |flows: BTreeMap<FlowKey, Flow>| {
         let tables = Tables::new(flows.into_values().map(Flow::canonical));
         tables.map_err(|refused| anyhow::anyhow!("{refused}"))
     };
-    // What only looks, no proof follows: packets go the same way without it.
-    let judging = held.tables.flows().iter().filter(|flow| Observed::read(flow).is_none());
-    let mut then: BTreeMap<FlowKey, Flow> = judging.map(|flow| (flow.key(), flow.clone())).collect();
+    let judging = judging(&held.found.held, held.found.hook);
+    let mut then: BTreeMap<FlowKey, Flow> = judging.into_iter().map(|flow| (flow.key(), flow)).collect();
     let now = reach_of(changes(&of(then.clone())?, joints, policy, ethertypes, ports)?);
     if now.is_empty() {
         return Ok(now);

@@ -47,7 +47,7 @@ impl Held {
         let (policy, is_complete) = enforceable(policy, &applied.refused);
         let found = driver.found();
         let held = found.held.iter().cloned().map(Flow::canonical);
-        let tables = Tables::new(held).map_err(|refused| anyhow::anyhow!("{refused}"))?;
+        let tables = Tables::of_switch(held);
         let readable = Readable::new(tables.flows(), Sources { policy: Some(&policy), ..Sources::default() });
         Ok(Held { found, tables, readable, policy, is_complete, closed: driver.closed() })
     }

@@ -78,6 +78,44 @@ fn a_name_gives_no_orders_to_a_terminal() {
     }
 }
 
+/// As Neutron's agent has them beside ours, and what nobody follows.
+const OTHERS: &str = "\
+table=0,priority=3,in_port=9,dl_vlan=11 actions=set_field:4107->vlan_vid,goto_table:58
+table=0,priority=0 actions=goto_table:58
+table=58,priority=0 actions=goto_table:60
+table=60,priority=1 actions=NORMAL
+table=62,priority=3 actions=learn(table=63,priority=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),NORMAL
+";
+
+#[test]
+fn flows_of_others_keep_nobody_from_looking() {
+    let ovs = enforced();
+    let policy = ovs.rundir().join("policy.yaml");
+    let say = |words: &str| {
+        let mut command = sgflow();
+        command.args(words.split(' ')).arg("--policy").arg(&policy).arg("--ovsdb").arg(ovs.db_remote());
+        let output = command.output().expect("sgflow runs");
+        (output.status.code(), stdout(&output) + &stderr(&output))
+    };
+    let asked = ["explain p-1 --to p-2 --proto tcp --dport 5432", "connections p-2", "diff"];
+    let before = asked.map(say);
+    assert!(before.iter().all(|(code, _)| *code == Some(0)), "{before:?}");
+    let file = ovs.rundir().join("others");
+    std::fs::write(&file, OTHERS).expect("flows");
+    let file = file.to_str().expect("UTF-8");
+    ovs.ofctl(&["-O", "OpenFlow14", "add-flows", "br-int", file]).expect("ovs-ofctl does it");
+    assert_eq!(asked.map(say), before);
+
+    // One that may come before ours is something else.
+    let first = "table=0,priority=65500,in_port=1 actions=group:7";
+    let group = "group_id=7,type=all,bucket=output:2";
+    ovs.ofctl(&["-O", "OpenFlow14", "add-group", "br-int", group]).expect("ovs-ofctl does it");
+    ovs.ofctl(&["-O", "OpenFlow14", "add-flow", "br-int", first]).expect("ovs-ofctl does it");
+    let (code, text) = say(asked[0]);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("ALARM") && text.contains("group:7"), "{text}");
+}
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "what is printed is long")]
 fn it_answers_in_a_line_and_shows_the_way() {
@@ -271,6 +309,7 @@ fn programs_read_it_too() {
               "why": "rule out of web allows IPv4 everything to anywhere",
               "switch": {
                 "local": true,
+                "writer": "sgflow",
                 "agrees": true,
                 "fate": "passes",
                 "rules": [
@@ -310,6 +349,7 @@ fn programs_read_it_too() {
               "why": "nearest is rule sql of database, which allows IPv4 tcp/5432 from group web; the port is 22",
               "switch": {
                 "local": true,
+                "writer": "sgflow",
                 "agrees": true,
                 "fate": {
                   "dropped": "no-rule"

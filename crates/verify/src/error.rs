@@ -58,6 +58,14 @@ pub enum RunError {
     /// The userspace datapath looks a packet up again after `ct` so many times (3.1).
     #[error("tracked and looked up again more than {} times", crate::MAX_RECIRCULATIONS)]
     TooManyRecirculations,
+    /// A flow of a switch on which others write.
+    #[error("{flow}: {fault}")]
+    Unfollowed {
+        /// The flow, as ovs-ofctl prints it.
+        flow: String,
+        /// Why it cannot be followed.
+        fault: Fault,
+    },
     /// A tag's field was written where there is no tag.
     #[error(transparent)]
     NoTag(#[from] NoTag),

@@ -133,6 +133,7 @@ impl<'t, C: Conntrack, F: FnMut() -> &'t Tables> Run<'t, '_, C, F> {
             }
             Action::Controller(_) => self.output(PortNo::CONTROLLER),
             Action::Resubmit { table: to, .. } => self.resubmit(table, to.unwrap_or(table))?,
+            Action::Goto(to) => self.resubmit(table, *to)?,
             Action::SetField { field, value, mask } => self.packet.set(*field, *value, *mask)?,
             Action::Load { dst, value } => self.write(*dst, u128::from(*value))?,
             Action::Move { src, dst } => self.write(*dst, self.read(*src))?,
@@ -156,6 +157,9 @@ impl<'t, C: Conntrack, F: FnMut() -> &'t Tables> Run<'t, '_, C, F> {
     /// Looks the packet up and goes on with the actions of the flow that it finds.
     fn look_up(&mut self, table: u8, at_end: Return<'t>) -> Result<(), RunError> {
         let flow = find(self.tables, table, &self.packet)?;
+        if let Some((id, fault)) = flow.and_then(|id| Some((id, self.tables.fault(id)?))) {
+            return Err(RunError::Unfollowed { flow: self.tables.flow(id).to_string(), fault });
+        }
         let (packet, recirculations) = (self.packet.clone(), self.recirculations);
         self.outcome.visits.push(Visit { table, flow, packet, recirculations });
         let actions = flow.map_or(&[][..], |id| &self.tables.flow(id).actions);

@@ -16,10 +16,12 @@ const CLAUSES: std::ops::RangeInclusive<u8> = 2..=64;
 pub struct FlowId(pub(crate) usize);
 
 /// Flow tables that can be followed: every flow in them is one that the switch takes, and none has an action that the
-/// interpreter does not know.
+/// interpreter does not know; or those of a switch on which others write, too.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     flows: Vec<Flow>,
+    /// Those that cannot be followed.
+    unfollowed: BTreeMap<FlowId, Fault>,
     /// By table; the highest priority first.
     tables: BTreeMap<u8, Vec<Entry>>,
 }
@@ -65,19 +67,49 @@ impl Tables {
                     return Err(refused(Fault::Conjunction));
                 }
             }
-            let entry = Entry {
-                flow: FlowId(tables.flows.len()),
-                priority: flow.priority,
-                terms: flow.matches.iter().collect(),
-                clauses,
-            };
-            tables.tables.entry(flow.table).or_default().push(entry);
-            tables.flows.push(flow);
+            tables.add(flow, clauses);
         }
-        for entries in tables.tables.values_mut() {
+        tables.sort();
+        Ok(tables)
+    }
+
+    /// Takes in all that a switch holds, whosever it is. A packet that finds a flow which cannot be followed, or one of which it is not known
+    /// whether it matches, has no result ([`crate::RunError::Unfollowed`]).
+    #[must_use]
+    pub fn of_switch(flows: impl IntoIterator<Item = Flow>) -> Self {
+        let mut tables = Tables::default();
+        for flow in flows {
+            let (fault, clauses) = match (check_of_switch(&flow), clauses(&flow)) {
+                (Ok(()), Ok(clauses)) => (None, clauses),
+                (Err(fault), _) | (_, Err(fault)) => (Some(fault), Vec::new()),
+            };
+            let id = tables.add(flow, clauses);
+            if let Some(fault) = fault {
+                tables.unfollowed.insert(id, fault);
+            }
+        }
+        tables.sort();
+        tables
+    }
+
+    fn add(&mut self, flow: Flow, clauses: Vec<Clause>) -> FlowId {
+        let id = FlowId(self.flows.len());
+        let terms = flow.matches.iter().collect();
+        let entry = Entry { flow: id, priority: flow.priority, terms, clauses };
+        self.tables.entry(flow.table).or_default().push(entry);
+        self.flows.push(flow);
+        id
+    }
+
+    fn sort(&mut self) {
+        for entries in self.tables.values_mut() {
             entries.sort_by_key(|entry| std::cmp::Reverse(entry.priority));
         }
-        Ok(tables)
+    }
+
+    /// Why a flow of these tables cannot be followed.
+    pub(crate) fn fault(&self, id: FlowId) -> Option<Fault> {
+        self.unfollowed.get(&id).copied()
     }
 
     /// A flow of these tables.
@@ -123,6 +155,14 @@ pub(crate) fn check(flow: &Flow) -> Result<(), Fault> {
         return Err(Fault::Prerequisite(field));
     }
     check_actions(flow, &flow.actions)
+}
+
+/// The same of a flow that others may have written: what becomes of a frame behind `NORMAL` is the bridge's learning, and no matter of tables.
+fn check_of_switch(flow: &Flow) -> Result<(), Fault> {
+    let is_ours_to_check =
+        |action: &&Action| !matches!(action, Action::Output(PortNo::NORMAL) | Action::Goto(_));
+    let actions = flow.actions.iter().filter(is_ours_to_check).cloned().collect();
+    check(&Flow { actions, ..flow.clone() })
 }
 
 fn check_actions(flow: &Flow, actions: &[Action]) -> Result<(), Fault> {

@@ -18,7 +18,7 @@ mod names;
 mod neutron;
 mod ours;
 mod rules;
-mod tables;
+pub(crate) mod tables;
 mod terms;
 mod words;
 

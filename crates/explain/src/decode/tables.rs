@@ -45,11 +45,11 @@ pub(super) fn name(table: u8) -> Option<&'static str> {
 }
 
 /// The name of a table of ours.
-pub(super) fn ours(table: u8) -> Option<&'static str> {
+pub(crate) fn ours(table: u8) -> Option<&'static str> {
     LAYOUT.tables.iter().find(|ours| ours.id == table).map(|ours| ours.name)
 }
 
 /// The name of a table of Neutron's agent.
-pub(super) fn neutron(table: u8) -> Option<&'static str> {
+pub(crate) fn neutron(table: u8) -> Option<&'static str> {
     NEUTRON.iter().find(|(number, _)| *number == table).map(|(_, name)| *name)
 }

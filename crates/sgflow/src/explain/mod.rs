@@ -37,7 +37,8 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 ///
 /// The answer comes from the policy, and again from the switch: the packet is followed through the flows that the switch
 /// holds, and the switch is asked for the same way (ofproto/trace). Nothing is sent and nothing is changed. Where the other end
-/// is a port too, both are judged: the sender's egress, the receiver's ingress.
+/// is a port too, both are judged: the sender's egress, the receiver's ingress. On a bridge that Neutron's own openvswitch driver fills it is
+/// that driver's flows.
 ///
 /// Exit codes: 0 answered; 1 nothing could be answered; 2 answered, but something of the policy was refused; 3 answered from the
 /// policy, and the switch was not there to be asked; 4 policy and switch disagree, also at a second look.

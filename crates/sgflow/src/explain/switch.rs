@@ -11,10 +11,11 @@ use agent::driver::{Driver as _, Hybrid};
 use agent::engine::{Fault, SecurityEffect};
 use agent::unixctl::{Control, vswitchd_socket};
 use explain::answer::{Answer, RuleWords};
-use explain::path::{Detour, Fate, Path, Place, follow};
-use explain::question::Question;
+use explain::decode::Writer;
+use explain::path::{Detour, Fate, Path, Place, follow, neutron};
+use explain::question::{PacketState, Question};
 use policy::evaluator::DropReason;
-use policy::{Policy, PortId};
+use policy::{MacAddr, Policy, PortId};
 use rust_openflow::Flow;
 use serde_json::{Value, json};
 
@@ -22,8 +23,10 @@ use crate::apply::converge;
 use crate::held::{Held, enforceable, rundir};
 use crate::options::hybrid_setup;
 use crate::text::printable;
-use crate::verify::{flow_text, table_name};
+use crate::verify::flow_text;
 
+/// So many columns for the names of tables: those of ours.
+const TABLE: usize = 20;
 /// How long ovs-vswitchd may take for a trace.
 const TRACE: Duration = Duration::from_secs(10);
 
@@ -72,6 +75,10 @@ pub(super) enum Looked {
         untraced: Option<String>,
         /// Whether the flows do with the packet what the policy says.
         agrees: bool,
+        /// The table of each step, with its name.
+        tables: Vec<String>,
+        /// Neutron's own driver filters here, and not we.
+        is_neutrons: bool,
     },
     /// Its interface is closed, and why.
     Closed(String),
@@ -141,15 +148,31 @@ impl Flows {
             return Ok(closed.map_or(Looked::Elsewhere, |closed| Looked::Closed(closed.to_string())));
         };
         let (frame, tracking) = question.frame(&self.held.policy)?;
-        let place = Place { tables: &self.held.tables, joints: joints(self.held.found.hook), port };
-        let path = follow(place, question.direction, &frame, &tracking);
+        let is_neutrons = self.held.readable.is_neutrons();
+        let path = if is_neutrons {
+            let known = self.held.policy.ports.get(&question.port);
+            let pairs = known.iter().flat_map(|port| &port.allowed_address_pairs);
+            let macs: Vec<MacAddr> =
+                pairs.filter_map(|pair| pair.mac).chain(known.iter().map(|port| port.mac)).collect();
+            let found = neutron::Found { port, macs: &macs };
+            neutron::follow(&self.held.tables, &found, question.direction, &frame, &tracking)
+        } else {
+            let place = Place { tables: &self.held.tables, joints: joints(self.held.found.hook), port };
+            follow(place, question.direction, &frame, &tracking)
+        };
         let rules: Vec<String> =
             self.held.readable.rules_of(&path).into_iter().filter_map(|rule| rule.id).collect();
         let is_one_of = |rule: &RuleWords| rules.contains(&rule.rule);
         let agrees = match &path.fate {
+            Fate::Passes if is_neutrons && answer.reason == DropReason::Revoked.to_string() => {
+                // It has not marked the connection yet.
+                matches!(question.state, PacketState::Reply | PacketState::Related)
+            }
             Fate::Passes => {
                 answer.accepted && (answer.rules.is_empty() || answer.rules.iter().any(is_one_of))
             }
+            // It says no reasons.
+            Fate::Lost if is_neutrons => !answer.accepted,
             Fate::Dropped(reason) => !answer.accepted && *reason == answer.reason,
             // What is for another station goes to the network, and not to the port.
             Fate::Lost => answer.reason == DropReason::NotForPort.to_string(),
@@ -160,7 +183,8 @@ impl Flows {
             Err(reason) => (None, Some(format!("{reason:#}"))),
         };
         let purposes = path.steps.iter().map(|step| self.purpose(step.flow.as_ref())).collect();
-        Ok(Looked::Way { path, purposes, rules, detour, untraced, agrees })
+        let tables = path.steps.iter().map(|step| self.held.readable.table(step.table)).collect();
+        Ok(Looked::Way { path, purposes, rules, detour, untraced, agrees, tables, is_neutrons })
     }
 
     fn purpose(&self, flow: Option<&Flow>) -> String {
@@ -224,16 +248,24 @@ impl Looked {
                 );
                 differences.iter().for_each(|line| _ = writeln!(text, "    {}", printable(line)));
             }
-            Looked::Way { path, purposes, detour, untraced, agrees, .. } => {
-                let fate = fate_text(&path.fate);
-                let word = if *agrees { "the flows agree" } else { "ALARM: the flows disagree" };
-                _ = write!(text, "  {of}: {end}: {word}: {fate}");
+            Looked::Way { path, purposes, detour, untraced, agrees, tables, is_neutrons, .. } => {
+                let fate = match &path.fate {
+                    Fate::Lost if *is_neutrons => "dropped".to_owned(),
+                    Fate::Passes if *is_neutrons && *agrees && !answer.accepted => {
+                        "accepted, until they mark the connection as revoked".to_owned()
+                    }
+                    fate => fate_text(fate),
+                };
+                let whose = if *is_neutrons { "flows of Neutron's own driver" } else { "flows" };
+                let word = if *agrees { "the" } else { "ALARM: the" };
+                let verb = if *agrees { "agree" } else { "disagree" };
+                _ = write!(text, "  {of}: {end}: {word} {whose} {verb}: {fate}");
                 match (detour, untraced) {
                     (Some(detour), _) => {
                         _ = writeln!(
                             text,
                             "\n  ALARM: {of}: the switch goes another way in table {}",
-                            table_name(detour.table)
+                            named(tables, detour.table)
                         );
                         _ = writeln!(text, "    expected {}", detour.expected);
                         _ = writeln!(text, "    traced   {}", detour.traced);
@@ -241,8 +273,9 @@ impl Looked {
                     (None, Some(reason)) => _ = writeln!(text, "; not traced: {reason}"),
                     (None, None) => _ = writeln!(text, "; so does the switch's own trace"),
                 }
-                for (step, purpose) in path.steps.iter().zip(purposes) {
-                    _ = writeln!(text, "    {:20} {}", table_name(step.table), printable(purpose));
+                let width = tables.iter().map(String::len).max().unwrap_or(0).max(TABLE);
+                for (table, purpose) in tables.iter().zip(purposes) {
+                    _ = writeln!(text, "    {table:width$} {}", printable(purpose));
                 }
             }
         }
@@ -257,17 +290,18 @@ impl Looked {
             Looked::Kernel(differences) => {
                 json!({"local": true, "agrees": differences.is_empty(), "differences": differences})
             }
-            Looked::Way { path, purposes, rules, detour, untraced, .. } => {
-                let steps = path.steps.iter().zip(purposes).map(|(step, purpose)| {
+            Looked::Way { path, purposes, rules, detour, untraced, tables, is_neutrons, .. } => {
+                let steps = path.steps.iter().zip(purposes).zip(tables).map(|((step, purpose), table)| {
                     json!({
                         "purpose": purpose,
                         "table": step.table,
-                        "name": table_name(step.table).split_once(' ').map(|(_, name)| name.to_owned()),
+                        "name": table.split_once(' ').map(|(_, name)| name),
                         "flow": step.flow.as_ref().map(ToString::to_string),
                     })
                 });
                 json!({
                     "local": true,
+                    "writer": if *is_neutrons { Writer::Neutron } else { Writer::Sgflow }.name(),
                     "agrees": self.agrees(answer),
                     "fate": path.fate,
                     "rules": rules,
@@ -280,11 +314,18 @@ impl Looked {
     }
 }
 
+/// A table of the way, by its name.
+fn named(tables: &[String], number: u8) -> String {
+    let begin = number.to_string();
+    let is_it = |table: &&String| table.split(' ').next() == Some(begin.as_str());
+    tables.iter().find(is_it).cloned().unwrap_or(begin)
+}
+
 fn fate_text(fate: &Fate) -> String {
     match fate {
         Fate::Passes => "accepted".to_owned(),
         Fate::Dropped(reason) => format!("dropped ({reason})"),
         Fate::Lost => "it ends without a reason".to_owned(),
-        Fate::Broken(reason) => format!("they have no single result: {reason}"),
+        Fate::Broken(reason) => format!("nobody can say what they do: {reason}"),
     }
 }

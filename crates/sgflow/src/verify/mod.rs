@@ -2,7 +2,7 @@
 
 mod text;
 
-pub(crate) use self::text::{flow_text, table_name};
+pub(crate) use self::text::flow_text;
 
 use std::time::{Duration, Instant};
 

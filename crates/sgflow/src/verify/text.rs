@@ -30,7 +30,11 @@ pub(super) fn text_of(bridge: &str, look: &Look, policy: &Policy, shows_all: boo
         return format!("{bridge}: the switch is exactly the policy ({of})\n");
     }
     let mut text = format!("{bridge}: the switch is not the policy: {} ({of})\n", counts(audit));
-    let readable = Readable::new(&flows_of(look), Sources { policy: Some(policy), ..Sources::default() });
+    let sources = Sources { policy: Some(policy), ..Sources::default() };
+    if Readable::new(&found.held, sources).is_neutrons() {
+        text += "  no flow is sgflow's: Neutron's own driver filters here\n";
+    }
+    let readable = Readable::new(&flows_of(look), sources);
     if audit.findings.len() > 1 {
         for (owner, findings) in by_owner(audit, &readable) {
             let opening = findings.iter().filter(|finding| opens(finding)).count();
@@ -193,7 +197,7 @@ pub(crate) fn flow_text(flow: &Flow) -> String {
 }
 
 /// `110 deliver`.
-pub(crate) fn table_name(table: u8) -> String {
+fn table_name(table: u8) -> String {
     match LAYOUT.tables.iter().find(|known| known.id == table) {
         Some(known) => format!("{table} {}", known.name),
         None => table.to_string(),

@@ -5,6 +5,8 @@
 //! two passes through the tracker is traced by itself, from the table in which it begins, with the registers and `ct_*` fields
 //! that the packet has there (`ofproto/trace-packet-out`, ovs-vswitchd(8)).
 
+pub mod neutron;
+
 use policy::Direction;
 use policy::evaluator::{Frame, Tracking};
 use rust_openflow::{CT_EST, CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK, Field, Flow, Format, PortNo};
