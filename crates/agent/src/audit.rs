@@ -43,7 +43,7 @@ pub fn audit(
         held: &held,
         wanted: &wanted,
         joints: joints(hook),
-        policy: &without(policy, refused),
+        policy: &found.as_plugged(without(policy, refused)),
         permitted_ethertypes,
         ports: &found.ports,
         threads: thread::available_parallelism().map_or(1, NonZero::get),

@@ -46,6 +46,7 @@ impl Held {
         let (applied, _) = converge(&mut driver, delta, within).await?;
         let (policy, is_complete) = enforceable(policy, &applied.refused);
         let found = driver.found();
+        let policy = found.as_plugged(policy);
         let held = found.held.iter().cloned().map(Flow::canonical);
         let tables = Tables::of_switch(held);
         let readable = Readable::new(tables.flows(), Sources { policy: Some(&policy), ..Sources::default() });

@@ -10,9 +10,11 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::neutron_driver::{applied, ask, clean_up, hook, port, serving, tables_of_neutron, tell};
+use common::neutron_driver::{
+    add_flow, applied, ask, clean_up, hook, port, serving, tables_of_neutron, tell,
+};
 use common::traffic::{datagram, ends};
-use common::{Agent, eventually, flows, is_open, ovs, plug, socket, status, stdout};
+use common::{Agent, eventually, flows, is_open, ovs, plug, sgflow, socket, status, stderr, stdout};
 use documented::is_documented;
 use lab::{DummyPort, DummySpec, Ovs};
 use serde_json::{Value, json};
@@ -108,6 +110,58 @@ fn a_port_of_the_network_gets_what_is_to_it_and_to_everybody() {
     assert!(hears(own) && hears(everybody));
     applied(&ovs, "s", 2, json!({"ports": {"p-3": null}}));
     assert!(!hears(own) && !hears(everybody));
+}
+
+/// On a host as Neutron's agent makes it: its flows beside ours, our hook under its cookie, and a port of which it tells the id alone.
+#[test]
+fn what_only_looks_sees_it_as_it_is() {
+    let ovs = ovs();
+    let (ports, _agent) = start(&ovs);
+    hook(&ovs, 0xa1);
+    add_flow(
+        &ovs,
+        "cookie=0xa1,table=0,priority=3,in_port=9,dl_vlan=7,actions=mod_vlan_vid:10,goto_table:58",
+    );
+    let mac = Some("fa:16:3e:00:00:03".parse().expect("a MAC"));
+    let spec = DummySpec {
+        port_id: Some("p-3".into()),
+        tag: Some(10),
+        ofport: Some(3),
+        mac,
+        ..DummySpec::new("tap3")
+    };
+    ovs.add_dummy_port("br-int", spec).expect("a port");
+    let mut change = first_change();
+    change["trusted"] = json!(["p-3"]);
+    change["expect"] = json!(["p-1", "p-2", "p-3"]);
+    applied(&ovs, "s", 1, change);
+    assert!(passes(&ports, 1000, 53));
+    let say = |words: &str| {
+        let mut say = sgflow();
+        say.args(words.split(' ')).args(["--policy-source", "neutron-driver", "--ovsdb", &ovs.db_remote()]);
+        let output = say.arg("--api-socket").arg(socket(&ovs)).output().expect("sgflow runs");
+        (stdout(&output) + &stderr(&output), output.status.code())
+    };
+    for (words, part) in [
+        ("verify", "br-int: the switch is exactly the policy"),
+        (
+            "explain p-1 --to p-2 --proto udp --dport 53",
+            "br-int: p-1 egress: the flows agree: accepted; so does",
+        ),
+        (
+            "explain p-3 --from 10.0.0.9 --proto udp --dport 53 --address 10.0.0.3",
+            "the flows agree: accepted",
+        ),
+        ("explain p-3 --to 10.0.0.9 --proto udp --dport 53 --address 10.0.0.3", "the flows agree: accepted"),
+        ("connections p-2", "10.0.0.1:1000 -> 10.0.0.2:53\n    ingress: admitted: "),
+    ] {
+        let (text, code) = say(words);
+        assert!(code == Some(0) && text.contains(part), "{words}: {code:?}: {text}");
+    }
+    let file = ovs.rundir().join("told.json");
+    fs::write(&file, ask(&ovs, "GET", "/v1/policy", "").1.to_string()).expect("a document");
+    let (text, code) = say(&format!("diff --policy {}", file.display()));
+    assert_eq!((text.as_str(), code), ("nothing would change\n", Some(0)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 """What of sgflow runs beside the driver under test: daemons for other bridges, a policy store, publishers."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,16 @@ class Beside:
             daemon.stop()
             self._switch.vsctl("del-br", bridge)
 
+    def looker(self, options: Sequence[str], writer: str) -> "Looker":
+        """The commands that only look at the switch."""
+        return Looker(self._program, self._switch, options, writer)
+
+    def document(self, policy: dict[str, Any]) -> str:
+        """A file with a policy."""
+        document = self._rundir / "policy.json"
+        document.write_text(json.dumps(policy))
+        return str(document)
+
     @contextmanager
     def store(self, name: str, base_port: int) -> Iterator["Store"]:
         """An empty store of three servers that listen at this port and the next ones."""
@@ -73,6 +83,22 @@ class Beside:
         path = self._rundir / name
         path.mkdir()
         return path
+
+
+class Looker:
+    """`sgflow explain` and its like; `writer` is whose flows filter."""
+
+    def __init__(self, program: Path, switch: Switch, options: Sequence[str], writer: str) -> None:
+        self._program, self._switch, self._options, self.writer = program, switch, options, writer
+
+    def text(self, *words: str) -> str:
+        """What a command prints; one that is not content is an error."""
+        options = [*self._options, "--ovsdb", self._switch.database]
+        return run(str(self._program), *words, *options, env=self._switch.environment)
+
+    def json(self, *words: str) -> dict[str, Any]:
+        """The same for programs."""
+        return json.loads(self.text(*words, "--json"))
 
 
 class Store:

@@ -38,9 +38,9 @@ class Served:
         self.log = log
         self._program = program
         self._environment = environment
-        self._conf = rundir / "sgflow.toml"
+        self.settings = rundir / "sgflow.toml"
         self._process: Process | None = None
-        self._conf.write_text(f'{settings}\n[api]\nsocket = "{self.socket}"\n')
+        self.settings.write_text(f'{settings}\n[api]\nsocket = "{self.socket}"\n')
 
     @property
     def pid(self) -> int | None:
@@ -48,7 +48,7 @@ class Served:
 
     def start(self) -> None:
         """Returns when it can be asked something."""
-        arguments = [str(self._program), "agent", "--config", str(self._conf)]
+        arguments = [str(self._program), "agent", "--config", str(self.settings)]
         self._process = Process("sgflow agent", arguments, self.log, self._environment)
         wait_until("sgflow agent answers", self._answers, _START_S, 0.02)
 
@@ -103,6 +103,10 @@ class Daemon(Served):
     def state(self) -> dict[str, Any]:
         """What it holds of what it was told, and how far that is in force."""
         return self._ask("/v1/neutron-driver")
+
+    def policy(self) -> dict[str, Any]:
+        """What it is to enforce, as a document."""
+        return self._ask("/v1/policy")
 
     def flow_mods(self) -> int:
         """How many it has sent since it began."""

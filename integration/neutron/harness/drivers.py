@@ -1,9 +1,10 @@
 """The firewall drivers that the checks are run with."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.daemon import Daemon
+from harness.shell import HarnessError
 from harness.switch import INTEGRATION_BRIDGE, Switch
 
 
@@ -15,8 +16,14 @@ class Driver(Protocol):
     has_daemon: bool
     """Whether a process beside the agent enforces the policy."""
 
+    writer: str
+    """Whose flows filter, as `sgflow explain` calls them."""
+
     def agent_options(self) -> str:
         """More lines of the agent's configuration."""
+
+    def looking_options(self) -> list[str]:
+        """How the commands of sgflow find what filters here."""
 
     def start(self) -> None:
         """Starts what runs beside the agent, before the agent."""
@@ -26,6 +33,9 @@ class Driver(Protocol):
 
     def stop(self) -> None:
         """Ends it in good order; what is in the switch stays."""
+
+    def policy(self) -> dict[str, Any]:
+        """The policy that it enforces, as a document."""
 
     def log(self) -> Path | None:
         """What it logged, if it has a process."""
@@ -37,9 +47,13 @@ class Openvswitch:
 
     name = "openvswitch"
     has_daemon = False
+    writer = "neutron"
 
     def agent_options(self) -> str:
         return ""
+
+    def looking_options(self) -> list[str]:
+        return ["--api-socket", "/nonexistent"]
 
     def start(self) -> None:
         pass
@@ -49,6 +63,9 @@ class Openvswitch:
 
     def stop(self) -> None:
         pass
+
+    def policy(self) -> dict[str, Any]:
+        raise HarnessError("the driver tells nobody what it enforces")
 
     def log(self) -> Path | None:
         return None
@@ -59,12 +76,16 @@ class Sgflow:
 
     name = "sgflow"
     has_daemon = True
+    writer = "sgflow"
 
     def __init__(self, program: Path, switch: Switch, rundir: Path, logs: Path) -> None:
         self._daemon = Daemon(program, switch, INTEGRATION_BRIDGE, rundir, logs / "sgflow.log")
 
     def agent_options(self) -> str:
         return f"[SGFLOW]\nsocket = {self._daemon.socket}\n"
+
+    def looking_options(self) -> list[str]:
+        return ["--config", str(self._daemon.settings)]
 
     def start(self) -> None:
         self._daemon.start()
@@ -74,6 +95,9 @@ class Sgflow:
 
     def stop(self) -> None:
         self._daemon.stop()
+
+    def policy(self) -> dict[str, Any]:
+        return self._daemon.policy()
 
     def log(self) -> Path | None:
         return self._daemon.log

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import frames
 from harness.agent import HOST, PHYSICAL_BRIDGES, Agent
 from harness.api import PROJECT, Api, Object
-from harness.beside import Beside
+from harness.beside import Beside, Looker
 from harness.drivers import Driver
 from harness.frames import Endpoint, Frame
 from harness.machine import STREAM_PORT, Machine, plug, plug_outside
@@ -111,6 +111,15 @@ class World:
         self._vms("tunnel", HOST, {"x": members, "y": members})
         self._outsider("r", 77)
         self._outsider("s", 78)
+
+    def looker(self) -> Looker:
+        """The commands that only look. Without a daemon, their policy is all that the API tells of groups and ports."""
+        options = self.driver.looking_options()
+        if not self.driver.has_daemon:
+            collections = ("security_groups", "address_groups", "ports")
+            policy = {name: self.api.find(name) for name in collections}
+            options += ["--policy", self.beside.document(policy)]
+        return self.beside.looker(options, self.driver.writer)
 
     def start_machines(self) -> None:
         for machine in self.machines.values():

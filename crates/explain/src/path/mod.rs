@@ -224,16 +224,21 @@ impl Stretch<'_> {
 const NO_MATCH: &str = "No match.";
 
 /// Whether what a trace says it found is the flow of the step, or one that does the same: of several at one priority a
-/// switch takes any.
+/// switch takes any. Table, match and priority are what a flow is known by; its cookie is not: our hook beside Neutron's agent bears that agent's.
 fn is_same(tables: &Tables, step: &Step, found: &str) -> bool {
     let Some(flow) = &step.flow else { return found == NO_MATCH };
-    found == as_traced(flow)
+    let found = without_cookie(found);
+    found == without_cookie(&as_traced(flow))
         || tables.flows().iter().any(|other| {
             other.table == flow.table
                 && other.priority == flow.priority
                 && other.actions == flow.actions
-                && as_traced(other) == found
+                && without_cookie(&as_traced(other)) == found
         })
+}
+
+fn without_cookie(traced: &str) -> &str {
+    traced.split_once(", cookie ").map_or(traced, |(flow, _)| flow)
 }
 
 /// `124. ip,reg7=0x3, priority 100, cookie 0x5367030000000003`, `113. No match.`: table and flow, up to where the tracker is

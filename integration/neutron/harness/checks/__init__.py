@@ -35,4 +35,4 @@ def check(
 
 
 # Disturbances come last: what they leave behind would be blamed on others.
-from harness.checks import groups, ports, life, followed, published, traffic  # noqa: E402, F401, I001
+from harness.checks import groups, ports, looked, life, followed, published, traffic  # noqa: E402, F401, I001

@@ -9,7 +9,7 @@ pub(super) mod rows;
 mod switch;
 mod writes;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use ovsdb::session::{self, SessionEvents, SessionHandle};
 use ovsdb::{Remote, SessionConfig, SessionEvent, TlsConfig};
 use pipeline::Hook;
-use policy::{Policy, PolicyDelta, PortId};
+use policy::{MacAddr, Policy, PolicyDelta, PortId};
 use rust_openflow::client::Target;
 use rust_openflow::{Flow, FlowMod};
 use thiserror::Error;
@@ -80,6 +80,23 @@ pub struct Found {
     pub drift: Arc<[FlowChange]>,
     /// The local ports.
     pub ports: Vec<LocalPort>,
+    /// The MACs that their plugs say they have.
+    pub stations: BTreeMap<PortId, MacAddr>,
+}
+
+impl Found {
+    /// The policy as it is in force: a port of which it has the id alone is the station that its plug says it is.
+    #[must_use]
+    pub fn as_plugged(&self, mut policy: Policy) -> Policy {
+        for (id, mac) in &self.stations {
+            if let Some(port) = policy.ports.get_mut(id)
+                && port.mac == MacAddr::UNKNOWN
+            {
+                Arc::make_mut(port).mac = *mac;
+            }
+        }
+        policy
+    }
 }
 
 /// A setup that makes no sense.
@@ -185,6 +202,7 @@ impl OpenvSwitch {
         Found {
             hook: self.engine.hook(),
             ports: self.engine.spots().map(port).collect(),
+            stations: self.engine.spots().filter_map(|(id, spot)| Some((id.clone(), spot.mac?))).collect(),
             ..self.found.clone()
         }
     }
