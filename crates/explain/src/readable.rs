@@ -60,11 +60,6 @@ impl Readable {
         name.map_or_else(|| table.to_string(), |name| format!("{table} {name}"))
     }
 
-    /// All of them, and the names in them.
-    pub fn decoding(&self) -> &Decoding {
-        &self.decoding
-    }
-
     /// What a flow means.
     pub fn of(&self, flow: &Flow) -> Option<&Decoded> {
         self.decoding.flows.get(*self.by_key.get(&flow.key())?)

@@ -264,29 +264,37 @@ fn packets_are_followed_through_the_flows_of_neutrons_driver() {
     let sources = Sources { policy: Some(&policy), named: Some(&dump.interfaces), ..Sources::default() };
     let readable = Readable::new(&flows, sources);
     assert!(readable.is_neutrons());
+    let decoding = read(NAMES, Some(&policy));
     let tables = Tables::of_switch(flows);
     let evaluator = Evaluator::new(&policy, Settings::default());
     let local = [("tap-a", 1), ("tap-b", 2), ("tap-c", 3), ("tap-d", 4)].map(|(name, mac)| {
         let mac = MacAddr([0xfa, 0x16, 0x3e, 0, 0, mac]);
         let port = policy.ports.values().find(|port| port.mac == mac).expect("the policy knows it");
-        (LocalPort { id: port.id.clone(), ofport: ofport(readable.decoding(), name), vlan: 11 }, [mac])
+        (LocalPort { id: port.id.clone(), ofport: ofport(&decoding, name), vlan: 11 }, [mac])
     });
     let peers: BTreeSet<IpAddr> = policy.ports.values().flat_map(|port| port.fixed_ips.clone()).collect();
     let outside =
         ["192.0.2.9", "198.51.100.7", "2001:db8::9"].map(|address| address.parse().expect("an address"));
     let (mut asked, mut passed, mut otherwise) = (0, 0, Vec::new());
-    // It drops what the tracker calls invalid, also ICMP, which our law judges packet by packet; and RARP that is for one port alone.
+    // It drops what the tracker calls invalid, also ICMP, which our law judges packet by packet; and RARP that is for one port alone. Answers and
+    // what is related it lets pass until it has marked the connection.
     let is_of_another_mind = |question: &Question| match question.content {
         Content::Ethertype(number) => number == 0x8035 && question.direction == Direction::Ingress,
-        Content::Ip { detail: Detail::Icmp { .. }, .. } => question.state == PacketState::Invalid,
-        _ => false,
+        Content::Ip { detail: Detail::Icmp { .. }, .. } if question.state == PacketState::Invalid => true,
+        _ => matches!(question.state, PacketState::Reply | PacketState::Related),
     };
     for (port, macs) in &local {
         let found = neutron::Found { port, macs };
         for peer in peers.iter().chain(&outside) {
             for direction in [Direction::Egress, Direction::Ingress] {
                 for content in contents() {
-                    for state in [PacketState::New, PacketState::Established, PacketState::Invalid] {
+                    for state in [
+                        PacketState::New,
+                        PacketState::Established,
+                        PacketState::Reply,
+                        PacketState::Related,
+                        PacketState::Invalid,
+                    ] {
                         let question = Question {
                             port: port.id.clone(),
                             direction,
@@ -310,7 +318,11 @@ fn packets_are_followed_through_the_flows_of_neutrons_driver() {
                             });
                         let is_told =
                             path.fate.passes() == answer.accepted && (is_by_rule || !answer.accepted);
-                        if !is_told && !is_of_another_mind(&question) {
+                        let is_tracked = matches!(content, Content::Ip { .. });
+                        let is_answer =
+                            is_tracked && matches!(state, PacketState::Reply | PacketState::Related);
+                        let is_meant = is_of_another_mind(&question) && path.fate.passes() == is_answer;
+                        if !is_told && !is_meant {
                             otherwise.push(format!(
                                 "{answer}: {} {state:?}: {:?} by {rules:?}",
                                 answer.packet, path.fate

@@ -10,6 +10,7 @@ use agent::driver::{Driver as _, Hybrid};
 use agent::engine::FlowChange;
 use anyhow::bail;
 use clap::Args;
+use pipeline::is_ours;
 use policy::{Direction, Policy, PortId};
 use rust_openflow::{Flow, FlowKey};
 use serde_json::{Value, json};
@@ -119,6 +120,11 @@ async fn of_switch(config: &Config, policy: &Policy, within: Duration) -> anyhow
     }
     let local = held.found.ports.clone();
     let enforced = held.policy.clone();
+    if held.readable.is_neutrons() {
+        diff.unlisted =
+            Some("they are in the zones of Neutron's own driver: sgflow connections PORT".to_owned());
+        return Ok(diff);
+    }
     match tracked::of_all_zones(config).await {
         Ok(mut by_zone) => {
             let zones: Vec<_> = local.iter().map(|port| held.readable.zone_of(port.ofport)).collect();
@@ -138,6 +144,10 @@ async fn of_switch(config: &Config, policy: &Policy, within: Duration) -> anyhow
 fn reach(config: &Config, held: &Held) -> anyhow::Result<Vec<Reach>> {
     if held.readable.is_neutrons() {
         bail!("Neutron's own driver filters on {}, and sgflow does not yet", config.integration_bridge);
+    }
+    // Whatever others do with frames now, nobody here can say.
+    if !held.found.held.iter().any(|flow| is_ours(flow.cookie)) && !held.found.held.is_empty() {
+        bail!("flows of others are on {}, and none of sgflow's yet", config.integration_bridge);
     }
     let (joints, ethertypes) = (joints(held.found.hook), &config.permitted_ethertypes);
     let (policy, ports) = (&held.policy, held.found.ports.as_slice());

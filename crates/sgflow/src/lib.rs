@@ -176,27 +176,37 @@ mod tests {
     fn short_help_has_what_a_command_knows_first_and_few_settings() {
         let mut cli = command();
         cli.build();
-        for command in cli.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+        let mut looked_at = Vec::new();
+        let mut commands: Vec<&mut clap::Command> = cli.get_subcommands_mut().collect();
+        while let Some(command) = commands.pop() {
             let help = command.render_help().to_string();
-            let Some((own, settings)) = help.split_once("Settings, as in sgflow.toml:\n") else { continue };
-            let name = |line: &str| {
-                let name = line.strip_prefix("      --")?;
-                Some(name.split([' ', '[']).next().unwrap_or(name).to_owned())
-            };
-            let names = |text: &str| text.lines().filter_map(name).collect::<Vec<_>>();
-            let wanted = [
-                "config",
-                "firewall-driver",
-                "integration-bridge",
-                "ovsdb-connection",
-                "policy-path",
-                "store-connection",
-                "api-socket",
-            ];
-            assert_eq!(names(settings), wanted, "{help}");
-            assert!(!names(own).is_empty(), "{help}");
-            let long = command.render_long_help().to_string();
-            assert!(long.contains("--security-log-rate") && long.contains("--store-private-key"), "{long}");
+            if let Some((own, settings)) = help.split_once("Settings, as in sgflow.toml:\n") {
+                let wanted = [
+                    "config",
+                    "firewall-driver",
+                    "integration-bridge",
+                    "ovsdb-connection",
+                    "policy-path",
+                    "store-connection",
+                    "api-socket",
+                ];
+                assert_eq!(options(settings), wanted, "{help}");
+                assert!(!options(own).iter().any(|option| wanted.contains(&option.as_str())), "{help}");
+                let long = command.render_long_help().to_string();
+                assert!(
+                    long.contains("--security-log-rate") && long.contains("--store-private-key"),
+                    "{long}"
+                );
+                looked_at.push(command.get_name().to_owned());
+            }
+            commands.extend(command.get_subcommands_mut());
         }
+        assert_eq!(looked_at.len(), 15, "{looked_at:?}");
+    }
+
+    /// The names of the options that a help lists.
+    fn options(help: &str) -> Vec<String> {
+        let name = |line: &str| Some(line.strip_prefix("      --")?.split([' ', '[']).next()?.to_owned());
+        help.lines().filter_map(name).collect()
     }
 }

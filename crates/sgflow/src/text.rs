@@ -142,7 +142,8 @@ fn indent(line: &str) -> usize {
     let begin = line.len() - line.trim_start_matches(' ').len();
     let gap = line[begin..].match_indices("  ").map(|(at, gap)| begin + at + gap.len());
     let column = |at: usize| at + line[at..].len() - line[at..].trim_start_matches(' ').len();
-    gap.map(column).filter(|column| *column <= COLUMNS / 2).max().unwrap_or(begin + 2)
+    let column = gap.map(column).map(|at| line[..at].chars().count());
+    column.filter(|column| *column <= columns().min(COLUMNS) / 2).max().unwrap_or(begin + 2)
 }
 
 /// `text` in so many columns, cut if it has more.

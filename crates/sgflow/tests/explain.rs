@@ -106,14 +106,30 @@ fn flows_of_others_keep_nobody_from_looking() {
     ovs.ofctl(&["-O", "OpenFlow14", "add-flows", "br-int", file]).expect("ovs-ofctl does it");
     assert_eq!(asked.map(say), before);
 
-    // One that may come before ours is something else.
-    let first = "table=0,priority=65500,in_port=1 actions=group:7";
+    // One that may come before ours is something else, whatever it does and whichever end is asked about.
     let group = "group_id=7,type=all,bucket=output:2";
     ovs.ofctl(&["-O", "OpenFlow14", "add-group", "br-int", group]).expect("ovs-ofctl does it");
-    ovs.ofctl(&["-O", "OpenFlow14", "add-flow", "br-int", first]).expect("ovs-ofctl does it");
-    let (code, text) = say(asked[0]);
-    assert_eq!(code, Some(4), "{text}");
-    assert!(text.contains("ALARM") && text.contains("group:7"), "{text}");
+    let one_end = "explain p-2 --from 203.0.113.5 --proto tcp --dport 22";
+    for (flow, words, part) in [
+        ("priority=65500,in_port=1 actions=group:7", asked[0], "nobody can say what they do: "),
+        ("priority=65500,in_port=1 actions=group:7", asked[0], "; not traced: there is no way to trace"),
+        (
+            "priority=65500,in_port=1 actions=output:2,resubmit(,100)",
+            asked[0],
+            "a flow of others may let it pass: ",
+        ),
+        ("priority=65535 actions=NORMAL", one_end, "a flow of others may let it pass: "),
+    ] {
+        let flow = format!("table=0,{flow}");
+        ovs.ofctl(&["-O", "OpenFlow14", "add-flow", "br-int", &flow]).expect("ovs-ofctl does it");
+        let (code, text) = say(words);
+        let unfolded = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(code == Some(4) && text.contains("ALARM") && unfolded.contains(part), "{flow}: {text}");
+        let key = flow.split(" actions=").next().unwrap_or_default();
+        ovs.ofctl(&["-O", "OpenFlow14", "--strict", "del-flows", "br-int", key]).expect("ovs-ofctl does it");
+    }
+    assert_eq!(asked.map(say), before);
+    assert_eq!(say(one_end).0, Some(0));
 }
 
 #[test]
@@ -323,6 +339,7 @@ fn programs_read_it_too() {
                     "flow": "cookie=0x5367010000000000, priority=65000 actions=resubmit(,100)"
                   }
                 ],
+                "bypass": null,
                 "detour": null,
                 "not_traced": null
               }
@@ -363,6 +380,7 @@ fn programs_read_it_too() {
                     "flow": "cookie=0x536707000000000a, table=110, priority=90,reg6=0xa,dl_dst=fa:16:3e:00:00:02 actions=set_field:0x2->reg5,set_field:0x2->reg7,set_field:0x1002->reg8,resubmit(,120)"
                   }
                 ],
+                "bypass": null,
                 "detour": null,
                 "not_traced": null
               }

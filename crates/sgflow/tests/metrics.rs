@@ -128,18 +128,24 @@ fn on_open_vswitch() -> BTreeSet<String> {
     let sum = |name: &str| second[&format!("sgflow_change_latency_seconds_sum{{stage=\"{name}\"}}")];
     assert!(sum("rendered") <= sum("acknowledged") && sum("acknowledged") <= sum("applied"), "{second:#?}");
 
-    // Frames of somebody else's, dropped and counted.
-    let drops = |scrape: &Scrape, reason: &str| scrape[&format!("sgflow_drops_total{{reason=\"{reason}\"}}")];
-    assert_eq!((drops(&second, "spoofed-mac"), drops(&second, "no-rule")), (0.0, 0.0), "{second:#?}");
+    // Frames of somebody else's, dropped and counted: since the first scrape that there was something to tell.
+    let drops = |reason: &str| scrape().get(&format!("sgflow_drops_total{{reason=\"{reason}\"}}")).copied();
     let spoofed = "in_port(1),eth(src=fa:16:3e:00:00:66,dst=fa:16:3e:00:00:02),eth_type(0x0806),arp(sip=10.0.0.1,tip=10.0.0.2,op=1,sha=fa:16:3e:00:00:66,tha=00:00:00:00:00:00)";
-    for _ in 0..3 {
-        ovs.appctl("netdev-dummy/receive", &["tap1", spoofed]).expect("received");
-    }
-    eventually("three are counted", || {
-        let scrape = scrape();
-        let samples = |result: &str| scrape[&format!("sgflow_drop_samples_total{{result=\"{result}\"}}")];
-        drops(&scrape, "spoofed-mac") == 3.0 && samples("sampled") + samples("limited") == 3.0
-    });
+    let drop_three = |counted: u64| {
+        for _ in 0..3 {
+            ovs.appctl("netdev-dummy/receive", &["tap1", spoofed]).expect("received");
+        }
+        let told = || sgflow().args(["drops", "--json", "--api-socket"]).arg(socket(&ovs)).output();
+        eventually("three more are read", || {
+            let told: Value = serde_json::from_slice(&told().expect("sgflow runs").stdout).expect("JSON");
+            told["reasons"][0]["packets"] == counted
+        });
+    };
+    drop_three(3);
+    let begun = drops("spoofed-mac").expect("it is counted");
+    drop_three(6);
+    assert_eq!((drops("spoofed-mac"), drops("no-rule")), (Some(begun + 3.0), Some(0.0)));
+    assert!(scrape()["sgflow_drops_sampled_total"] <= 6.0);
 
     // Somebody else takes all of our flows away.
     ovs.ofctl(&["-O", "OpenFlow14", "del-flows", "br-int"]).expect("flows go");
@@ -156,7 +162,7 @@ fn on_open_vswitch() -> BTreeSet<String> {
         scrape["sgflow_source_lag_seconds"] == 0.0 && scrape["sgflow_refused_objects"] == 1.0
     });
     assert_eq!(scrape()["sgflow_faults{effect=\"kept\"}"], 1.0);
-    names(&first)
+    names(&scrape())
 }
 
 fn on_a_hybrid_host() -> BTreeSet<String> {
@@ -177,12 +183,12 @@ fn on_a_hybrid_host() -> BTreeSet<String> {
         "{first:#?}"
     );
     assert_eq!(first["sgflow_kernel_members"], 3.0);
-    assert!(first.contains_key("sgflow_drops_total{reason=\"no-rule\"}"), "{first:#?}");
+    eventually("drops are counted", || scrape().contains_key("sgflow_drops_total{reason=\"no-rule\"}"));
     // Somebody else takes our table away.
     let delete = || std::process::Command::new("nft").args(["delete", "table", "inet", "sgflow"]).status();
     assert!(host.netns().enter(delete).expect("the host's namespace").expect("nft(8)").success());
     eventually("it is put right, and counted", || scrape()["sgflow_drift_total"] > 0.0);
-    names(&first)
+    names(&scrape())
 }
 
 fn told_by_neutrons_agent() -> BTreeSet<String> {

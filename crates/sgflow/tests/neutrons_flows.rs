@@ -131,6 +131,11 @@ fn a_packet_is_explained_by_the_flows_of_neutrons_driver() {
             true,
             "until they mark",
         ),
+        (
+            "74ad9038 --from 10.0.0.9 --proto tcp --sport 443 --dport 40000 --state reply",
+            true,
+            "driver agree: accepted; so does",
+        ),
         // Of another mind than the law.
         ("74ad9038 --from 10.0.0.3 --proto icmp --state invalid", false, "disagree: dropped"),
     ] {
@@ -153,6 +158,50 @@ fn a_flow_that_was_lost_is_an_alarm() {
     let (code, text) = switch.say("explain 35f778f4 --from 10.0.0.5 --proto tcp --dport 5432");
     assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("ALARM: the"), "{text}");
+}
+
+/// What lets more pass than the driver would, for good or before it is asked.
+#[test]
+fn a_flow_of_others_is_an_alarm() {
+    let switch = Switch::start();
+    let reply = "explain 35f778f4 --from 10.0.0.9 --proto udp --sport 123 --dport 40000 --state reply";
+    let first = "explain 35f778f4 --from 10.0.0.9 --proto tcp --dport 22";
+    for (flow, words) in [
+        ("table=82,priority=200,reg5=5 actions=output:5", reply),
+        ("table=82,priority=200,reg5=5 actions=clone(output:5)", first),
+        ("table=0,priority=65500 actions=NORMAL", first),
+    ] {
+        assert_eq!(switch.say(words).0, Some(0), "{words}");
+        switch.ovs.ofctl(&["-O", "OpenFlow14", "add-flow", "br-int", flow]).expect("ovs-ofctl does it");
+        let (code, text) = switch.say(words);
+        let unfolded = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(code == Some(4) && unfolded.contains("a flow of others may let it pass"), "{flow}: {text}");
+        let key = flow.split(" actions=").next().unwrap_or_default();
+        switch
+            .ovs
+            .ofctl(&["-O", "OpenFlow14", "--strict", "del-flows", "br-int", key])
+            .expect("ovs-ofctl does it");
+    }
+    // The last step is lost, and with it what was admitted.
+    switch.ovs.ofctl(&["-O", "OpenFlow14", "del-flows", "br-int", "table=73"]).expect("ovs-ofctl does it");
+    let (code, text) = switch.say("explain 74ad9038 --to 198.51.100.1 --proto tcp --dport 22");
+    assert!(code == Some(4) && text.contains("disagree"), "{text}");
+}
+
+#[test]
+fn limits_of_rate_are_no_matter() {
+    let switch = Switch::start();
+    let words = "explain 74ad9038 --to 198.51.100.1 --proto tcp --dport 22";
+    let before = switch.say(words);
+    for flow in [
+        "table=58,priority=100,in_port=2 actions=goto_table:59",
+        "table=59,priority=100,in_port=2 actions=set_queue:3,goto_table:60",
+    ] {
+        switch.ovs.ofctl(&["-O", "OpenFlow14", "add-flow", "br-int", flow]).expect("ovs-ofctl does it");
+    }
+    let limited = switch.say(words);
+    assert_eq!((before.0, limited.0), (Some(0), Some(0)), "{}", limited.1);
+    assert!(limited.1.contains("59 bandwidth_rate_limit limit of bandwidth"), "{}", limited.1);
 }
 
 #[test]
@@ -203,9 +252,17 @@ fn nothing_is_compared_with_what_is_not_ours() {
     let (code, text) = switch.say("diff");
     assert_eq!(code, Some(4), "{text}");
     let told = "packets: not compared: Neutron's own driver filters on br-int, and sgflow does not yet";
-    assert!(text.contains(told), "{text}");
+    assert!(text.contains(told) && text.contains("connections: not listed: they are in the zones"), "{text}");
     let (code, text) = switch.say("verify");
     assert_eq!(code, Some(4), "{text}");
     let second = text.lines().nth(1);
     assert_eq!(second, Some("  no flow is sgflow's: Neutron's own driver filters here"), "{text}");
+
+    // Nor with what a bridge does of its own.
+    let plain = ovs();
+    plain.add_bridge("br-int", FailMode::Secure).expect("a bridge");
+    plain.ofctl(&["-O", "OpenFlow14", "add-flow", "br-int", "actions=NORMAL"]).expect("ovs-ofctl does it");
+    let switch = Switch { ovs: plain, ports: Vec::new(), policy: switch.policy };
+    let (_, text) = switch.say("diff");
+    assert!(text.contains("packets: not compared: flows of others are on br-int"), "{text}");
 }

@@ -157,11 +157,21 @@ pub(crate) fn check(flow: &Flow) -> Result<(), Fault> {
     check_actions(flow, &flow.actions)
 }
 
-/// The same of a flow that others may have written: what becomes of a frame behind `NORMAL` is the bridge's learning, and no matter of tables.
+/// The same of a flow that others may have written: what becomes of a frame behind `NORMAL` is the bridge's learning, and no matter of tables; how many
+/// frames pass a meter, which queue they wait in and what their DSCP says decides nothing of where they go.
 fn check_of_switch(flow: &Flow) -> Result<(), Fault> {
-    let is_ours_to_check =
-        |action: &&Action| !matches!(action, Action::Output(PortNo::NORMAL) | Action::Goto(_));
-    let actions = flow.actions.iter().filter(is_ours_to_check).cloned().collect();
+    let is_known = |action: &&Action| {
+        matches!(
+            action,
+            Action::Output(PortNo::NORMAL)
+                | Action::Goto(_)
+                | Action::Meter(_)
+                | Action::SetQueue(_)
+                | Action::PopQueue
+                | Action::SetField { field: Field::IpDscp, .. }
+        )
+    };
+    let actions = flow.actions.iter().filter(|action| !is_known(action)).cloned().collect();
     check(&Flow { actions, ..flow.clone() })
 }
 

@@ -10,7 +10,7 @@ pub struct DropsQuery {
     pub port: Option<String>,
     /// Only samples with a greater number.
     pub after: Option<u64>,
-    /// Who asks comes again and again, and what was read some seconds ago will do. It cannot be asked for over HTTP.
+    /// Who asks comes again and again, and adds up differences: what was read last will do. It cannot be asked for over HTTP.
     #[serde(skip)]
     pub is_scrape: bool,
 }

@@ -143,9 +143,7 @@ impl Snapshot {
         let packets =
             |name: &'static str| ("reason", name.to_owned(), of(name).map_or(0, |drops| drops.packets));
         out.counters("drops", "Packets that the firewall dropped, by reason", reasons.map(packets))?;
-        let samples = [("sampled", drops.sampled), ("limited", drops.limited)];
-        let samples = samples.map(|(result, count)| ("result", result.to_owned(), count));
-        out.counters("drop_samples", "Dropped packets by whether a sample of them came", samples)
+        out.counter("drops_sampled", "Dropped packets of which a sample came", drops.sampled)
     }
 
     fn sets(&self, out: &mut Out<'_>) -> fmt::Result {

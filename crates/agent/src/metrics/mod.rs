@@ -29,7 +29,7 @@ pub struct Snapshot {
     pub source: SourceNumbers,
     /// Flows, rules and elements that others had changed and that were put right; sets, where nobody counted what was in them.
     pub drift: u64,
-    /// What is dropped, if somebody counts it.
+    /// What was dropped since the first scrape, if somebody counts it.
     pub drops: Option<Drops>,
 }
 

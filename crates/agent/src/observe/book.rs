@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use policy::evaluator::Frame;
 use policy::{Direction, PortId};
+use tokio::sync::oneshot;
 
 use crate::api::{DropSample, Drops, DropsQuery, PortDrops, ReasonDrops, rfc3339};
 
@@ -74,6 +75,8 @@ pub(super) struct Book {
     sampled: u64,
     /// Why no samples are taken.
     pub(super) not_sampled: Option<String>,
+    /// What was counted when the first scrape came.
+    scraped: Option<BTreeMap<&'static str, Count>>,
 }
 
 impl Book {
@@ -99,6 +102,34 @@ impl Book {
     pub(super) fn limited(&self) -> u64 {
         // What the switch counts is behind what it sends.
         self.counts.could_be_sampled.saturating_sub(self.sampled)
+    }
+
+    /// Answers, unless there is nothing to tell yet.
+    pub(super) fn tell(&mut self, query: &DropsQuery, answer: oneshot::Sender<Drops>) {
+        let drops = if query.is_scrape { self.scrape() } else { Some(self.answer(query)) };
+        if let Some(drops) = drops {
+            // Who asked may be gone.
+            _ = answer.send(drops);
+        }
+    }
+
+    /// For who adds up differences: what has come since the first time, since what the datapath counts outlives the agent, and what this one has of
+    /// tables that are gone does not. None while nothing was counted.
+    pub(super) fn scrape(&mut self) -> Option<Drops> {
+        if self.counts.since == 0 {
+            return None;
+        }
+        let begun = self.scraped.get_or_insert_with(|| self.counts.reasons.clone());
+        let since = |(reason, count): (&&'static str, &Count)| {
+            let begun = begun.get(reason).copied().unwrap_or_default();
+            ReasonDrops {
+                reason: (*reason).to_owned(),
+                packets: count.packets.saturating_sub(begun.packets),
+                bytes: count.bytes.saturating_sub(begun.bytes),
+            }
+        };
+        let reasons = self.counts.reasons.iter().map(since).collect();
+        Some(Drops { reasons, sampled: self.sampled, ..Drops::default() })
     }
 
     /// What is asked for; the port by its id. Of one port the reasons are its own.

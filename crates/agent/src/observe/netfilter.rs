@@ -407,8 +407,7 @@ impl Watcher {
             Some(at) if at.elapsed() < old => self.reckon(),
             _ => self.read(),
         }
-        // Who asked may be gone.
-        _ = answer.send(self.book.answer(query));
+        self.book.tell(query, answer);
     }
 
     /// Reads all counters.

@@ -5,7 +5,7 @@
 
 use policy::evaluator::{Frame, Tracking};
 use policy::{Direction, MacAddr};
-use rust_openflow::{Action, Flow, PortNo};
+use rust_openflow::{Action, PortNo};
 use verify::symbolic::LocalPort;
 use verify::{Packet, Tables, Tag, run_from};
 
@@ -53,18 +53,27 @@ pub fn follow(
         Ok(outcome) => outcome,
         Err(error) => return Path { steps: Vec::new(), fate: Fate::Broken(broken(&error)) },
     };
+    let comes_out = || {
+        outcome.ports().any(|port| port == own)
+            || is_for_it && outcome.ports().any(|port| port == PortNo::NORMAL)
+    };
+    let mut fate = match direction {
+        Direction::Ingress if comes_out() => Fate::Passes,
+        _ => Fate::Lost,
+    };
     let mut steps = Vec::new();
-    let mut fate = Fate::Lost;
     for visit in &outcome.visits {
         let flow = visit.flow.map(|id| tables.flow(id).clone());
-        let leaves = flow.as_ref().is_some_and(|flow| sends(flow, direction, own, is_for_it));
+        let is_sent = flow.as_ref().is_some_and(|flow| {
+            SENT.contains(&visit.table) && !flow.actions.is_empty() || sends_and_ends(&flow.actions)
+        });
         steps.push(Step {
             table: visit.table,
             flow,
             packet: visit.packet.clone(),
             recirculations: visit.recirculations,
         });
-        if leaves || direction == Direction::Egress && SENT.contains(&visit.table) {
+        if direction == Direction::Egress && is_sent {
             fate = Fate::Passes;
             break;
         }
@@ -72,12 +81,13 @@ pub fn follow(
     Path { steps, fate }
 }
 
-/// Whether the flow sends the frame where this half ends: a frame of the port's to wherever, one for the port to it.
-fn sends(flow: &Flow, direction: Direction, own: PortNo, is_for_it: bool) -> bool {
-    flow.actions.iter().any(|action| match (action, direction) {
-        (Action::Output(_), Direction::Egress) => true,
-        (Action::Output(PortNo::NORMAL), Direction::Ingress) => is_for_it,
-        (Action::Output(port), Direction::Ingress) => *port == own,
+/// Whether the frame itself goes out here, and not a copy of one that goes on.
+fn sends_and_ends(actions: &[Action]) -> bool {
+    let goes_on = |action: &Action| match action {
+        Action::Resubmit { .. } | Action::Goto(_) => true,
+        Action::Ct(ct) => ct.table.is_some(),
         _ => false,
-    })
+    };
+    actions.iter().any(|action| matches!(action, Action::Output(_) | Action::OutputReg(_)))
+        && !actions.iter().any(goes_on)
 }

@@ -8,14 +8,15 @@ use std::time::Duration;
 use agent::audit::joints;
 use agent::config::{Config, FirewallDriver};
 use agent::driver::{Driver as _, Hybrid};
-use agent::engine::{Fault, SecurityEffect};
+use agent::engine::{Fault, SecurityEffect, concerns_us};
 use agent::unixctl::{Control, vswitchd_socket};
 use explain::answer::{Answer, RuleWords};
 use explain::decode::Writer;
 use explain::path::{Detour, Fate, Path, Place, follow, neutron};
-use explain::question::{PacketState, Question};
+use explain::question::Question;
+use pipeline::is_ours;
 use policy::evaluator::DropReason;
-use policy::{MacAddr, Policy, PortId};
+use policy::{Direction, MacAddr, Policy, PortId};
 use rust_openflow::Flow;
 use serde_json::{Value, json};
 
@@ -25,6 +26,10 @@ use crate::options::hybrid_setup;
 use crate::text::printable;
 use crate::verify::flow_text;
 
+/// Slots of Neutron's driver that no rule is asked for ([`explain::decode::Decoded::slot`]).
+const UNJUDGED: [&str; 2] = ["replies", "related"];
+/// Tables of its agent that frames come through before they are known to be for a port.
+const BEFORE_NEUTRONS: [u8; 4] = [0, 58, 59, 60];
 /// So many columns for the names of tables: those of ours.
 const TABLE: usize = 20;
 /// How long ovs-vswitchd may take for a trace.
@@ -57,29 +62,34 @@ pub(super) struct Flows {
     rundir: PathBuf,
 }
 
+/// A way through flows.
+pub(super) struct Way {
+    /// The way.
+    path: Path,
+    /// What each step of it is for.
+    purposes: Vec<String>,
+    /// The rules of the flow that decided, by id.
+    rules: Vec<String>,
+    /// Where the switch goes another.
+    detour: Option<Detour>,
+    /// Why the switch was not asked for a trace.
+    untraced: Option<String>,
+    /// Whether the flows do with the packet what the policy says.
+    agrees: bool,
+    /// The table of each step, with its name.
+    tables: Vec<String>,
+    /// Neutron's own driver filters here, and not we.
+    is_neutrons: bool,
+    /// A flow of others that may let the packet pass, as ovs-ofctl prints it.
+    bypass: Option<String>,
+}
+
 /// What the datapath says of a packet at a port.
 pub(super) enum Looked {
     /// The port is not on this host.
     Elsewhere,
     /// The way through the flows.
-    Way {
-        /// The way.
-        path: Path,
-        /// What each step of it is for.
-        purposes: Vec<String>,
-        /// The rules of the flow that decided, by id.
-        rules: Vec<String>,
-        /// Where the switch goes another.
-        detour: Option<Detour>,
-        /// Why the switch was not asked for a trace.
-        untraced: Option<String>,
-        /// Whether the flows do with the packet what the policy says.
-        agrees: bool,
-        /// The table of each step, with its name.
-        tables: Vec<String>,
-        /// Neutron's own driver filters here, and not we.
-        is_neutrons: bool,
-    },
+    Way(Box<Way>),
     /// Its interface is closed, and why.
     Closed(String),
     /// What in the kernel is not as the policy wants.
@@ -163,10 +173,12 @@ impl Flows {
         let rules: Vec<String> =
             self.held.readable.rules_of(&path).into_iter().filter_map(|rule| rule.id).collect();
         let is_one_of = |rule: &RuleWords| rules.contains(&rule.rule);
-        let agrees = match &path.fate {
-            Fate::Passes if is_neutrons && answer.reason == DropReason::Revoked.to_string() => {
-                // It has not marked the connection yet.
-                matches!(question.state, PacketState::Reply | PacketState::Related)
+        // What Neutron's driver lets pass without asking rules: it marks the connection when no rule admits it any more.
+        let last = path.steps.last().and_then(|step| self.held.readable.of(step.flow.as_ref()?));
+        let is_unjudged = is_neutrons && last.is_some_and(|flow| UNJUDGED.contains(&flow.slot.unwrap_or("")));
+        let is_as_told = match &path.fate {
+            Fate::Passes if is_unjudged => {
+                answer.accepted || answer.reason == DropReason::Revoked.to_string()
             }
             Fate::Passes => {
                 answer.accepted && (answer.rules.is_empty() || answer.rules.iter().any(is_one_of))
@@ -178,13 +190,48 @@ impl Flows {
             Fate::Lost => answer.reason == DropReason::NotForPort.to_string(),
             Fate::Broken(_) => false,
         };
+        let bypass = self.bypass(&path, question.direction).map(ToString::to_string);
+        let agrees = is_as_told && bypass.is_none();
         let (detour, untraced) = match self.trace(&path).await {
+            _ if path.steps.is_empty() => (None, Some("there is no way to trace".to_owned())),
             Ok(detour) => (detour, None),
             Err(reason) => (None, Some(format!("{reason:#}"))),
         };
         let purposes = path.steps.iter().map(|step| self.purpose(step.flow.as_ref())).collect();
         let tables = path.steps.iter().map(|step| self.held.readable.table(step.table)).collect();
-        Ok(Looked::Way { path, purposes, rules, detour, untraced, agrees, tables, is_neutrons })
+        Ok(Looked::Way(Box::new(Way {
+            path,
+            purposes,
+            rules,
+            detour,
+            untraced,
+            agrees,
+            tables,
+            is_neutrons,
+            bypass,
+        })))
+    }
+
+    /// A flow that whoever filters here has not written, and that does something with the packet: it may send copies that no table judges. What is
+    /// for the port is followed from where it is delivered, and others may have sent it there before.
+    fn bypass(&self, path: &Path, direction: Direction) -> Option<&Flow> {
+        let Held { found, readable, tables, .. } = &self.held;
+        let is_strange = |flow: &&Flow| {
+            let is_others = match readable.is_neutrons() {
+                true => readable.of(flow).is_none_or(|known| known.writer == Writer::Other),
+                false => !is_ours(flow.cookie),
+            };
+            is_others && !flow.actions.is_empty()
+        };
+        let may_come_before = |flow: &&Flow| match readable.is_neutrons() {
+            true => BEFORE_NEUTRONS.contains(&flow.table),
+            false => concerns_us(flow, found.hook),
+        };
+        let on_the_way = path.steps.iter().filter_map(|step| step.flow.as_ref()).find(is_strange);
+        let on_this_way =
+            on_the_way.and_then(|flow| tables.flows().iter().find(|held| held.key() == flow.key()));
+        let before = || tables.flows().iter().filter(may_come_before).find(is_strange);
+        on_this_way.or_else(|| if direction == Direction::Ingress { before() } else { None })
     }
 
     fn purpose(&self, flow: Option<&Flow>) -> String {
@@ -215,7 +262,11 @@ impl Looked {
         match self {
             Looked::Elsewhere => None,
             Looked::Closed(_) => Some(!answer.accepted),
-            Looked::Way { detour, agrees, .. } => Some(*agrees && detour.is_none()),
+            Looked::Way(way) => match (&way.path.fate, &way.bypass) {
+                // It is not known what they do.
+                (Fate::Broken(_), None) if way.is_neutrons => None,
+                _ => Some(way.agrees && way.detour.is_none()),
+            },
             Looked::Kernel(differences) => Some(differences.is_empty()),
         }
     }
@@ -223,7 +274,7 @@ impl Looked {
     /// The flow of each step; nothing where no way was followed.
     pub(super) fn flows(&self) -> Vec<Option<Flow>> {
         match self {
-            Looked::Way { path, .. } => path.steps.iter().map(|step| step.flow.clone()).collect(),
+            Looked::Way(way) => way.path.steps.iter().map(|step| step.flow.clone()).collect(),
             Looked::Elsewhere | Looked::Closed(_) | Looked::Kernel(_) => Vec::new(),
         }
     }
@@ -248,7 +299,9 @@ impl Looked {
                 );
                 differences.iter().for_each(|line| _ = writeln!(text, "    {}", printable(line)));
             }
-            Looked::Way { path, purposes, detour, untraced, agrees, tables, is_neutrons, .. } => {
+            Looked::Way(way) => {
+                let Way { path, purposes, detour, untraced, agrees, tables, is_neutrons, bypass, .. } =
+                    &**way;
                 let fate = match &path.fate {
                     Fate::Lost if *is_neutrons => "dropped".to_owned(),
                     Fate::Passes if *is_neutrons && *agrees && !answer.accepted => {
@@ -257,8 +310,14 @@ impl Looked {
                     fate => fate_text(fate),
                 };
                 let whose = if *is_neutrons { "flows of Neutron's own driver" } else { "flows" };
-                let word = if *agrees { "the" } else { "ALARM: the" };
-                let verb = if *agrees { "agree" } else { "disagree" };
+                let (word, verb) = match (self.agrees(answer), agrees) {
+                    (None, _) => ("the", "are not followed"),
+                    (_, true) => ("the", "agree"),
+                    (_, false) => ("ALARM: the", "disagree"),
+                };
+                if let Some(flow) = bypass {
+                    _ = writeln!(text, "  ALARM: {of}: {end}: a flow of others may let it pass: {flow}");
+                }
                 _ = write!(text, "  {of}: {end}: {word} {whose} {verb}: {fate}");
                 match (detour, untraced) {
                     (Some(detour), _) => {
@@ -290,7 +349,8 @@ impl Looked {
             Looked::Kernel(differences) => {
                 json!({"local": true, "agrees": differences.is_empty(), "differences": differences})
             }
-            Looked::Way { path, purposes, rules, detour, untraced, tables, is_neutrons, .. } => {
+            Looked::Way(way) => {
+                let Way { path, purposes, rules, detour, untraced, tables, is_neutrons, bypass, .. } = &**way;
                 let steps = path.steps.iter().zip(purposes).zip(tables).map(|((step, purpose), table)| {
                     json!({
                         "purpose": purpose,
@@ -306,6 +366,7 @@ impl Looked {
                     "fate": path.fate,
                     "rules": rules,
                     "steps": steps.collect::<Vec<_>>(),
+                    "bypass": bypass,
                     "detour": detour,
                     "not_traced": untraced,
                 })

@@ -129,13 +129,13 @@ pub(super) fn word_for(finding: &Finding) -> &'static str {
 fn finding_text(finding: &Finding, readable: &Readable) -> String {
     let word = word_for(finding);
     let mut text = format!("\n{word:8} {}\n", finding.deviation.flow());
-    if let Some(purpose) =
-        readable.of(finding.deviation.flow()).and_then(|decoded| decoded.purpose.as_deref())
-    {
-        _ = writeln!(text, "  means  {}", printable(purpose));
-    }
     if let Deviation::Altered { wanted, .. } = &finding.deviation {
         _ = writeln!(text, "  wanted {wanted}");
+    }
+    // Of one that was altered, what it is there for.
+    let decoded = readable.of(finding.deviation.flow());
+    if let Some(purpose) = decoded.and_then(|decoded| decoded.purpose.as_deref()) {
+        _ = writeln!(text, "  means  {}", printable(purpose));
     }
     if word == "foreign" {
         text += "  advice not ours, never touched: remove it with ovs-ofctl --strict del-flows, or whoever put it there\n";

@@ -45,7 +45,7 @@ function way(answer, counts) {
   current.steps.push(steps);
   const agrees = held.agrees
     ? h("p", { class: "quiet" }, held.not_traced ? `The flows agree with the policy; the switch’s own trace could not be asked: ${held.not_traced}` : "The flows agree with the policy, and so does the switch’s own trace.")
-    : notice(held.detour ? `The switch goes another way in table ${held.detour.table}: ${held.detour.traced}` : "The flows do not do what the policy says.");
+    : notice(held.bypass ? `A flow of others may let it pass: ${held.bypass}` : held.detour ? `The switch goes another way in table ${held.detour.table}: ${held.detour.traced}` : "The flows do not do what the policy says.");
   return [
     h("ol", { class: "steps" }, steps.map((step, index) => drawStep(step, index === steps.length - 1, passes))),
     agrees,
