@@ -49,6 +49,28 @@ pub async fn apply<D: Driver>(
     policy: PolicyDelta,
     within: Duration,
 ) -> Result<Applied, ApplyError> {
+    settle(driver, policy, within, true).await
+}
+
+/// The same of a driver that only looks: what is there is looked at as it is, and an interface that the switch has not opened, as one whose device
+/// is gone stays, is closed.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn look<D: Driver>(
+    driver: &mut D,
+    policy: PolicyDelta,
+    within: Duration,
+) -> Result<Applied, ApplyError> {
+    settle(driver, policy, within, false).await
+}
+
+async fn settle<D: Driver>(
+    driver: &mut D,
+    policy: PolicyDelta,
+    within: Duration,
+    awaits_interfaces: bool,
+) -> Result<Applied, ApplyError> {
     let deadline = Instant::now() + within;
     let mut applied = Applied::default();
     let mut waiting = None;
@@ -61,7 +83,7 @@ pub async fn apply<D: Driver>(
             Report::Settled => {
                 let (awaited, closed): (Vec<_>, Vec<_>) =
                     driver.closed().into_iter().partition(ClosedInterface::is_awaited);
-                if awaited.is_empty() {
+                if awaited.is_empty() || !awaits_interfaces {
                     applied.refused.extend(closed.into_iter().map(Report::Closed));
                     return Ok(applied);
                 }
@@ -160,5 +182,15 @@ mod tests {
         assert_eq!(applied.refused, [Report::Closed(failed)]);
         let late = outcome(vec![vec![tap(None)]]).await.unwrap_err().to_string();
         assert_eq!(late, "not done within 1 s: still waiting for ovs-vswitchd to open tap1");
+    }
+
+    #[tokio::test]
+    async fn who_only_looks_waits_for_no_interface() {
+        let failed = tap(Some("no such device"));
+        for (closed, refused) in [(tap(None), Vec::new()), (failed.clone(), vec![Report::Closed(failed)])] {
+            let mut driver = Script { steps: [vec![closed]].into(), now: Vec::new() };
+            let looked = look(&mut driver, PolicyDelta::default(), Duration::from_secs(1)).await.unwrap();
+            assert_eq!(looked.refused, refused);
+        }
     }
 }

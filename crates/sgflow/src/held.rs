@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agent::apply::look;
 use agent::audit::without;
 use agent::config::Config;
 use agent::daemon;
@@ -16,7 +17,6 @@ use policy::Policy;
 use rust_openflow::Flow;
 use verify::Tables;
 
-use crate::apply::converge;
 use crate::options::setup;
 
 /// Where the sockets of a host are when the database is reached over the network.
@@ -43,7 +43,7 @@ impl Held {
     pub(crate) async fn read(config: &Config, policy: &Policy, within: Duration) -> anyhow::Result<Self> {
         let mut driver = OpenvSwitch::new(setup(config, true))?;
         let delta = Policy::diff(&Policy::default(), policy);
-        let (applied, _) = converge(&mut driver, delta, within).await?;
+        let applied = look(&mut driver, delta, within).await?;
         let (policy, is_complete) = enforceable(policy, &applied.refused);
         let found = driver.found();
         let policy = found.as_plugged(policy);

@@ -92,9 +92,10 @@ class Looker:
         self._program, self._switch, self._options, self.writer = program, switch, options, writer
 
     def text(self, *words: str) -> str:
-        """What a command prints; one that is not content is an error."""
+        """What a command prints; one that is not content is an error. 2: all but what is closed or refused, as the
+        interfaces that checks leave behind are."""
         options = [*self._options, "--ovsdb", self._switch.database]
-        return run(str(self._program), *words, *options, env=self._switch.environment)
+        return run(str(self._program), *words, *options, env=self._switch.environment, content=(0, 2))
 
     def json(self, *words: str) -> dict[str, Any]:
         """The same for programs."""

@@ -14,8 +14,15 @@ class HarnessError(Exception):
     """What is under test was not even reached: a program is missing, a service does not come up."""
 
 
-def run(*argv: str, env: Mapping[str, str] | None = None, timeout_s: float = 120, check: bool = True) -> str:
-    """Runs a command and gives what it printed; what it complained of is in the error."""
+def run(
+    *argv: str,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 120,
+    check: bool = True,
+    content: Sequence[int] = (0,),
+) -> str:
+    """Runs a command and gives what it printed; what it complained of is in the error. `content` are the exit
+    codes of one that has done what it was to do."""
     done = subprocess.run(
         argv,
         env=env,
@@ -25,7 +32,7 @@ def run(*argv: str, env: Mapping[str, str] | None = None, timeout_s: float = 120
         text=True,
         check=False,
     )
-    if check and done.returncode != 0:
+    if check and done.returncode not in content:
         raise HarnessError(
             f"{' '.join(argv)}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
         )

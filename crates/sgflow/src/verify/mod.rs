@@ -6,6 +6,7 @@ pub(crate) use self::text::flow_text;
 
 use std::time::{Duration, Instant};
 
+use agent::apply::look;
 use agent::audit::{Audit, Deviation, Finding, Way, audit};
 use agent::config::{Config, FirewallDriver};
 use agent::daemon;
@@ -177,7 +178,7 @@ impl Verifier<'_> {
     async fn look(&self) -> anyhow::Result<Look> {
         let mut driver = self.driver(true)?;
         let delta = Policy::diff(&Policy::default(), self.policy);
-        let (applied, _) = converge(&mut driver, delta, self.timeout).await?;
+        let applied = look(&mut driver, delta, self.timeout).await?;
         let rules = applied.refused.iter().filter_map(|report| match report {
             Report::RuleRefused(rule) => Some(rule.clone()),
             _ => None,
