@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::connection::{Connection, ConnectionError, Incoming};
-use crate::monitor::{Call, MonitorError, MonitorTable, Progress, Subscription};
+use crate::monitor::{Call, MonitorError, MonitorTable, Progress, Purpose, Subscription};
 use crate::net::{ConnectError, Pump, open, why};
 use crate::remote::{Remote, TlsConfig};
 use crate::replica::Change;
@@ -335,7 +335,9 @@ impl Client {
         let schema = self.schema(subscription.database()).await?;
         let mut call = subscription.start(&schema)?;
         loop {
-            match self.monitor_call(subscription, call).await? {
+            let id = self.connection.request(call.method, call.params);
+            let outcome = self.answer(id).await.map_err(ClientError::Lost)?;
+            match subscription.answered(call.purpose, outcome)? {
                 Progress::Fallback(older) => call = older,
                 Progress::Synced(changes) => return Ok(changes),
                 Progress::Conditions(_) | Progress::Nothing => return Ok(Vec::new()),
@@ -370,11 +372,16 @@ impl Client {
         conditions: Vec<Condition>,
     ) -> Result<Vec<Change>, ClientError> {
         let mut all = Vec::new();
-        for call in subscription.set_conditions(table, conditions)? {
-            let progress = self.monitor_call(subscription, call).await?;
-            while let Some(changes) = self.waiting_changes(subscription)? {
-                all.extend(changes);
+        for Call { method, params, purpose } in subscription.set_conditions(table, conditions)? {
+            let id = self.connection.request(method, params);
+            let outcome = self.answer(id).await.map_err(ClientError::Lost)?;
+            // An update that came before the answer must not seem to come after it; one of a monitor that starts
+            // is only for what the answer holds.
+            if purpose == Purpose::Conditions {
+                self.take_waiting(subscription, &mut all)?;
             }
+            let progress = subscription.answered(purpose, outcome)?;
+            self.take_waiting(subscription, &mut all)?;
             match progress {
                 Progress::Synced(changes) => all.extend(changes),
                 Progress::Conditions(outcome) => outcome?,
@@ -393,14 +400,16 @@ impl Client {
         self.call(method, params).await.map(drop)
     }
 
-    async fn monitor_call(
+    /// All changes that have come already.
+    fn take_waiting(
         &mut self,
         subscription: &mut Subscription,
-        Call { method, params, purpose }: Call,
-    ) -> Result<Progress, ClientError> {
-        let id = self.connection.request(method, params);
-        let outcome = self.answer(id).await.map_err(ClientError::Lost)?;
-        Ok(subscription.answered(purpose, outcome)?)
+        all: &mut Vec<Change>,
+    ) -> Result<(), MonitorError> {
+        while let Some(changes) = self.waiting_changes(subscription)? {
+            all.extend(changes);
+        }
+        Ok(())
     }
 
     /// The changes that have come already, if any.

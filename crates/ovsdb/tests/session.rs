@@ -22,6 +22,7 @@ on_every_server!(
     changes_come_before_the_answer,
     a_reconnect_tells_only_what_changed,
     a_client_resumes_where_the_server_can,
+    what_only_the_conditions_look_at_may_change_before_they_do,
     conditions_choose_rows_and_can_change,
     conditions_of_a_monitor_are_those_of_a_select,
     a_lock_is_asked_for_again_after_a_reconnect,
@@ -220,6 +221,28 @@ async fn a_client_resumes_where_the_server_can<S: TestServer>() {
     run(&mut writer, new_item("d")).await;
     assert_eq!(told(&within(client.next_changes(&mut followed)).await.unwrap()), ["+d"]);
     within(client.cancel_monitor(followed)).await.unwrap();
+}
+
+async fn what_only_the_conditions_look_at_may_change_before_they_do<S: TestServer>() {
+    let server = S::start().await;
+    let mut writer = server.client().await;
+    let others = (0..30).fold(Transaction::new("Test"), |all, number| {
+        all.with(new_item(&format!("i{number}")).set("level", 2))
+    });
+    within(writer.transact(&others)).await.unwrap();
+    run(&mut writer, new_item("a").set("level", 1)).await;
+    let mut client = server.client().await;
+    let table = MonitorTable::new("Item", ["name"]);
+    let mut followed = within(client.monitor("Test", vec![table])).await.unwrap();
+    // Nobody is told of it: the level is not followed, and each row was and is.
+    let named = || Condition::equal("name", "a");
+    run(&mut writer, Update::table("Item").filter(named()).set("level", 2)).await;
+    let second = vec![Condition::equal("level", 2)];
+    assert!(within(client.set_conditions(&mut followed, "Item", second)).await.unwrap().is_empty());
+    drop(client);
+    run(&mut writer, Delete::from("Item").filter(named())).await;
+    let mut client = server.client().await;
+    assert_eq!(told(&within(client.resume(&mut followed)).await.unwrap()), ["-a"]);
 }
 
 async fn conditions_choose_rows_and_can_change<S: TestServer>() {

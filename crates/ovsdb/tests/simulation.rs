@@ -460,6 +460,23 @@ fn conditions_have_an_outcome_where_the_new_monitor_is_refused() {
     assert!(!world.is_connected && world.waiting.is_empty(), "{:?}", world.waiting);
 }
 
+/// The row was of level 0 when the last update came; nothing that is seen changed when it came to level 1, so that
+/// its position is from before.
+#[test]
+fn a_row_that_goes_after_its_unseen_column_and_the_conditions_changed_goes_here_too() {
+    let mut world = World::new(NEW, 1000, ServerPolicy::Any, false);
+    world.step(Step::Elsewhere(Change::Insert(0, 0))).unwrap();
+    world.quiesce().unwrap();
+    world.step(Step::Elsewhere(Change::Level(0, 1))).unwrap();
+    world.step(Step::Follow(BTreeSet::from([1]))).unwrap();
+    world.step(Step::Deliver(usize::MAX)).unwrap();
+    assert_eq!((world.reader.len(), world.waiting.len()), (1, 0));
+    world.step(Step::Drop).unwrap();
+    world.step(Step::Elsewhere(Change::Delete(0))).unwrap();
+    world.quiesce().unwrap();
+    world.check().unwrap();
+}
+
 /// Messages that look right at first sight.
 fn any_message() -> impl Strategy<Value = String> {
     let methods = vec![

@@ -66,6 +66,11 @@ impl Followed {
         json!([{"columns": names(&columns)}])
     }
 
+    /// Whether a column that is not monitored decides which rows are.
+    pub(super) fn judges_by_unseen_columns(&self) -> bool {
+        self.matchers.iter().filter_map(Matcher::column).any(|column| !self.columns.contains(column))
+    }
+
     /// The `<monitor-cond-update-request>`.
     pub(super) fn condition_change(&self) -> Json {
         json!([{"where": self.where_json}])
