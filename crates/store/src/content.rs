@@ -57,7 +57,7 @@ impl PortRow {
         };
         let has = |column| row.columns().contains_key(column);
         Ok(PortRow {
-            hosts: if has("hosts") { strings("hosts")? } else { BTreeSet::new() },
+            hosts: strings("hosts")?,
             network_id: if has("network_id") {
                 row.string("network_id")?.to_owned()
             } else {

@@ -261,3 +261,23 @@ fn a_group_that_is_wanted_again_while_its_rows_are_given_back_stays() {
     world.run();
     has_member(&world.hosts[0].policy);
 }
+
+/// Else a session that is lost after its conditions changed would have to begin anew; see `ovsdb::Subscription`.
+#[test]
+fn what_the_conditions_look_at_is_followed() {
+    let mut world = world();
+    rule_is(&mut world, "ingress IPv4 from group g");
+    world.hosts[0].follower.ask_for(["q".into()].into());
+    let conditions = world.hosts[0].follower.view().wants().conditions();
+    let mut looked_at = 0;
+    for table in world.hosts[0].follower.tables() {
+        let followed = table.columns.unwrap();
+        for condition in &conditions[table.table.as_str()] {
+            if let Condition::Column { column, .. } = condition {
+                assert!(followed.contains(column), "{}: {column}", table.table);
+                looked_at += 1;
+            }
+        }
+    }
+    assert!(looked_at >= 4, "{conditions:?}");
+}
