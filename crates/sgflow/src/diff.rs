@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use agent::apply::look;
 use agent::audit::{joints, judging};
 use agent::config::{Config, FirewallDriver};
 use agent::driver::{Driver as _, Hybrid};
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use verify::Tables;
 use verify::symbolic::{Difference, Fault, State, changes, differences};
 
-use crate::apply::{converge, seconds};
+use crate::apply::seconds;
 use crate::connections::{Judges, Listed, Seen, zone_in};
 use crate::exit::Exit;
 use crate::explain::policy_of;
@@ -177,7 +178,7 @@ fn reach(config: &Config, held: &Held) -> anyhow::Result<Vec<Reach>> {
 async fn of_kernel(config: &Config, policy: &Policy, within: Duration) -> anyhow::Result<Diff> {
     let has_nftables = config.firewall_driver == FirewallDriver::Nftables;
     let mut driver = Hybrid::looking(hybrid_setup(config), has_nftables)?;
-    let (applied, _) = converge(&mut driver, Policy::diff(&Policy::default(), policy), within).await?;
+    let applied = look(&mut driver, Policy::diff(&Policy::default(), policy), within).await?;
     let (enforced, is_whole) = enforceable(policy, &applied.refused);
     let unproven = Some("packets are proved for flows of Open vSwitch only".to_owned());
     let mut diff = Diff { lines: driver.planned(), unproven, is_whole, ..Diff::default() };

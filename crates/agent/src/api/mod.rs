@@ -33,7 +33,8 @@ use std::time::Duration;
 
 use ::policy::Policy;
 use neutron::driver::Change;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::metrics::Snapshot;
 
@@ -78,4 +79,22 @@ pub enum Request {
         /// What came of it.
         answer: oneshot::Sender<Result<ChangeAnswer, ChangeRefused>>,
     },
+}
+
+/// The daemon's loop is ending, or does not answer in time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Late;
+
+/// Asks the daemon's loop: nothing if it answers nothing.
+pub(crate) async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    within: Duration,
+) -> Result<Option<T>, Late> {
+    let (sender, answer) = oneshot::channel();
+    let ask = async {
+        requests.send(request(sender)).await.map_err(|_| Late)?;
+        Ok(answer.await.ok())
+    };
+    timeout(within, ask).await.map_err(|_| Late)?
 }

@@ -24,14 +24,15 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::peer::{GROUP, POLICY_GROUP, may_read, may_write};
 use super::{
     Applied, ChangeAnswer, ChangeRefused, DriverState, Drops, DropsQuery, GroupCursor, GroupPage,
-    LARGEST_PAGE, LogChange, LogFilter, LogState, PageQuery, PortPage, Request, Status, port_called,
+    LARGEST_PAGE, Late, LogChange, LogFilter, LogState, PageQuery, PortPage, Request, Status, ask,
+    port_called,
 };
 
 /// Clients served at a time; others wait to be accepted.
@@ -224,6 +225,12 @@ struct Refusal {
     more: Map<String, Value>,
 }
 
+impl From<Late> for Refusal {
+    fn from(Late: Late) -> Self {
+        Refusal::late()
+    }
+}
+
 impl Refusal {
     fn new(code: StatusCode, object: &'static str, field: &'static str, reason: impl ToString) -> Self {
         Refusal { code, object, field, reason: reason.to_string(), more: Map::new() }
@@ -269,20 +276,6 @@ async fn may(peer: UCred, what: fn(UCred) -> bool, group: &str) -> Result<(), Re
     }
     let reason = format!("user {} is neither root nor of group {group}", peer.uid());
     Err(Refusal::new(StatusCode::FORBIDDEN, "client", "user", reason))
-}
-
-/// Asks the daemon's loop: nothing if it answers nothing.
-async fn ask<T>(
-    requests: &mpsc::Sender<Request>,
-    request: impl FnOnce(oneshot::Sender<T>) -> Request,
-    within: Duration,
-) -> Result<Option<T>, Refusal> {
-    let (sender, answer) = oneshot::channel();
-    let ask = async {
-        requests.send(request(sender)).await.map_err(|_| Refusal::late())?;
-        Ok(answer.await.ok())
-    };
-    timeout(within, ask).await.map_err(|_| Refusal::late())?
 }
 
 async fn status(
@@ -464,6 +457,8 @@ async fn change(
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
     use crate::api::client;
 

@@ -7,10 +7,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 
-use crate::api::{DropsQuery, Request};
+use crate::api::{DropsQuery, Request, ask};
 use crate::http::{Limits, Listener};
 
 /// What a client may take.
@@ -28,25 +27,11 @@ pub async fn serve(listener: Listener, requests: mpsc::Sender<Request>) {
 }
 
 async fn metrics(State(requests): State<mpsc::Sender<Request>>) -> Result<impl IntoResponse, StatusCode> {
-    let snapshot = ask(&requests, Request::Metrics, ANSWER).await;
+    let snapshot = ask(&requests, Request::Metrics, ANSWER).await.ok().flatten();
     let mut snapshot = snapshot.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
     // It is the datapath that counts them: where that is slow, the rest is told without them.
-    let query = DropsQuery { is_scrape: true, after: Some(u64::MAX), port: None };
-    snapshot.drops = ask(&requests, |answer| Request::Drops(query, answer), COUNTED).await;
+    let query = DropsQuery { is_scrape: true, ..DropsQuery::default() };
+    snapshot.drops = ask(&requests, |answer| Request::Drops(query, answer), COUNTED).await.ok().flatten();
     let text = snapshot.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
-}
-
-/// None where nobody knows, or not in time.
-async fn ask<T>(
-    requests: &mpsc::Sender<Request>,
-    request: impl FnOnce(oneshot::Sender<T>) -> Request,
-    within: Duration,
-) -> Option<T> {
-    let (answer, answered) = oneshot::channel();
-    let ask = async {
-        requests.send(request(answer)).await.ok()?;
-        answered.await.ok()
-    };
-    timeout(within, ask).await.ok().flatten()
 }

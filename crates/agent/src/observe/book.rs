@@ -115,7 +115,7 @@ impl Book {
 
     /// For who adds up differences: what has come since the first time, since what the datapath counts outlives the agent, and what this one has of
     /// tables that are gone does not. None while nothing was counted.
-    pub(super) fn scrape(&mut self) -> Option<Drops> {
+    fn scrape(&mut self) -> Option<Drops> {
         if self.counts.since == 0 {
             return None;
         }

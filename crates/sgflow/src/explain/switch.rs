@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent::apply::look;
 use agent::audit::joints;
 use agent::config::{Config, FirewallDriver};
 use agent::driver::{Driver as _, Hybrid};
@@ -20,7 +21,6 @@ use policy::{Direction, MacAddr, Policy, PortId};
 use rust_openflow::Flow;
 use serde_json::{Value, json};
 
-use crate::apply::converge;
 use crate::held::{Held, enforceable, rundir};
 use crate::options::hybrid_setup;
 use crate::text::printable;
@@ -104,7 +104,7 @@ impl Switch {
         if config.firewall_driver != FirewallDriver::OpenvSwitch {
             let has_nftables = config.firewall_driver == FirewallDriver::Nftables;
             let mut driver = Hybrid::looking(hybrid_setup(config), has_nftables)?;
-            let (applied, _) = converge(&mut driver, delta, timeout).await?;
+            let applied = look(&mut driver, delta, timeout).await?;
             let (policy, is_complete) = enforceable(policy, &applied.refused);
             let kernel = Kernel {
                 differences: driver.planned(),

@@ -155,7 +155,7 @@ impl Verifier<'_> {
         let has_nftables = self.config.firewall_driver == FirewallDriver::Nftables;
         let mut driver = Hybrid::looking(hybrid_setup(self.config), has_nftables)?;
         let delta = Policy::diff(&Policy::default(), self.policy);
-        let (applied, _) = converge(&mut driver, delta, self.timeout).await?;
+        let applied = look(&mut driver, delta, self.timeout).await?;
         applied.refused.iter().for_each(daemon::tell);
         Ok((driver.planned(), applied.refused.is_empty()))
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use agent::audit::{Audit, Deviation, Evidence, Finding, Way, is_passage};
 use explain::decode::Sources;
 use explain::readable::Readable;
-use pipeline::{LAYOUT, is_enforcing, is_ours};
+use pipeline::{is_enforcing, is_ours};
 use policy::Policy;
 use rust_openflow::Flow;
 use verify::symbolic::Fault;
@@ -144,30 +144,30 @@ fn finding_text(finding: &Finding, readable: &Readable) -> String {
         _ = writeln!(text, "  unsafe {fault}: take it to let everything pass");
     }
     match &finding.evidence {
-        Some(evidence) => text += &evidence_text(evidence),
+        Some(evidence) => text += &evidence_text(evidence, readable),
         None => text += "  packet none was found that it treats otherwise\n",
     }
     text
 }
 
-fn evidence_text(evidence: &Evidence) -> String {
+fn evidence_text(evidence: &Evidence, readable: &Readable) -> String {
     let Evidence { packet, difference, held, wanted } = evidence;
     let mut text = match difference {
         Some(difference) => format!("  packet {difference}\n"),
         None => format!("  packet {packet}, once it is there\n"),
     };
     let same = held.steps.iter().zip(&wanted.steps).take_while(|(held, wanted)| held == wanted).count();
-    let tables: Vec<String> = held.steps[..same].iter().map(|(table, _)| table_name(*table)).collect();
+    let tables: Vec<String> = held.steps[..same].iter().map(|(table, _)| readable.table(*table)).collect();
     if !tables.is_empty() {
         _ = writeln!(text, "  way    {}", tables.join(", "));
     }
     for (who, way) in [("switch", held), ("policy", wanted)] {
-        text += &way_text(who, way, same);
+        text += &way_text(who, way, same, readable);
     }
     text
 }
 
-fn way_text(who: &str, way: &Way, from: usize) -> String {
+fn way_text(who: &str, way: &Way, from: usize, readable: &Readable) -> String {
     let mut text = String::new();
     for (number, (table, flow)) in way.steps[from..].iter().enumerate() {
         let who = if number == 0 { who } else { "" };
@@ -176,7 +176,7 @@ fn way_text(who: &str, way: &Way, from: usize) -> String {
             Some(flow) => flow_text(flow),
             None => "no flow".to_owned(),
         };
-        _ = writeln!(text, "  {who:6} {}: {flow}", table_name(*table));
+        _ = writeln!(text, "  {who:6} {}: {flow}", readable.table(*table));
     }
     if way.steps.len() <= from {
         _ = writeln!(text, "  {who:6} the end");
@@ -193,13 +193,5 @@ pub(crate) fn flow_text(flow: &Flow) -> String {
     match text.split_once("priority=") {
         Some((_, rest)) => format!("priority={rest}"),
         None => text,
-    }
-}
-
-/// `110 deliver`.
-fn table_name(table: u8) -> String {
-    match LAYOUT.tables.iter().find(|known| known.id == table) {
-        Some(known) => format!("{table} {}", known.name),
-        None => table.to_string(),
     }
 }
