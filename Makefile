@@ -21,7 +21,7 @@ endif
 # Of each release of Neutron since 2023.1 the last version, oldest first.
 NEUTRON_VERSIONS ?= 22.2.1 23.5.0 24.2.2 25.2.3 26.0.6 27.0.4 28.0.2 29.0.0
 
-.PHONY: deps peers build package test test-package test-neutron test-neutron-driver test-neutron-level test-neutron-releases soak fuzz faults \
+.PHONY: deps peers build package test test-package test-neutron test-neutron-driver test-neutron-level test-neutron-releases random soak fuzz faults \
 	mutants bench bench-store bench-neutron instructions lint deny demo clean
 
 build:
@@ -51,6 +51,9 @@ lint:
 	cargo clippy $(PACKAGES) --all-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(PACKAGES) --all-features --no-deps --document-private-items
 
+# What is drawn at random is the same each time, so that a test that fails is about the change it is run for: `make random` draws anew.
+test: export PROPTEST_RNG_SEED ?= 1
+test: export BOLERO_RANDOM_SEED ?= 1
 test: deps lint
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run $(PACKAGES) --all-features; \
@@ -94,6 +97,16 @@ soak:
 	SGFLOW_SIMULATIONS=$(SOAK_WORLDS) cargo test --release -p agent --lib simulation::at_every -- --nocapture
 	set -e; end=$$(($$(date +%s) + $(SOAK_SECONDS))); while [ $$(date +%s) -lt $$end ]; do \
 		cargo test --release -p verify --test symbolic_large more; \
+	done
+
+# The tests that draw histories, documents and messages at random, again and again, each time others. What fails is printed at its
+# smallest, and becomes a test with a name.
+RANDOM_SECONDS ?= 600
+RANDOM_IN = $(addprefix -p ,policy pipeline reconcile store ovsdb neutron rust-openflow conntrack ipset nftables hybrid explain) \
+	--lib --test simulation --test history --test codec --test damaged
+random:
+	set -e; end=$$(($$(date +%s) + $(RANDOM_SECONDS))); while [ $$(date +%s) -lt $$end ]; do \
+		cargo test -q $(RANDOM_IN); \
 	done
 
 # One target after the other: guided by coverage where cargo-bolero is installed, else by chance alone; docs/fuzzing.md. What is

@@ -65,6 +65,10 @@ struct Shared {
     space: Notify,
     /// There is news, or the connection is lost.
     news: Notify,
+    /// Somebody waits for an answer.
+    asked: Notify,
+    /// [`ConnectionConfig::rest`].
+    rest: Duration,
 }
 
 #[derive(Debug)]
@@ -77,6 +81,12 @@ struct State {
     /// Bytes handed to the transport.
     written: u64,
     lost: Option<ClientError>,
+}
+
+impl State {
+    fn waits_for_answers(&self) -> bool {
+        !self.answers.is_empty() || !self.bundles.is_empty()
+    }
 }
 
 /// What became of a bundle.
@@ -92,6 +102,7 @@ enum BundleFate {
 
 impl Shared {
     fn new(config: ConnectionConfig) -> Self {
+        let rest = config.rest;
         let state = State {
             connection: Connection::new(config, Duration::ZERO),
             answers: HashMap::new(),
@@ -101,7 +112,14 @@ impl Shared {
             written: 0,
             lost: None,
         };
-        Shared { state: Mutex::new(state), output: Notify::new(), space: Notify::new(), news: Notify::new() }
+        Shared {
+            state: Mutex::new(state),
+            output: Notify::new(),
+            space: Notify::new(),
+            news: Notify::new(),
+            asked: Notify::new(),
+            rest,
+        }
     }
 
     /// The state is consistent between calls, so that a panic elsewhere does not spoil it.
@@ -109,8 +127,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands out what happened since the last call.
-    fn deliver(&self, state: &mut State) {
+    /// Hands out what happened since the last call; whether a packet was among it.
+    fn deliver(&self, state: &mut State) -> bool {
+        let mut has_packet = false;
         while let Some(event) = state.connection.poll_event() {
             match event {
                 Event::Answer { xid, answer } => {
@@ -129,12 +148,14 @@ impl Shared {
                         state.news.pop_front();
                         state.missed += 1;
                     }
+                    has_packet |= matches!(event, Event::PacketIn(_));
                     state.news.push_back(event);
                 }
             }
         }
         self.news.notify_one();
         self.output.notify_one();
+        has_packet
     }
 
     /// The connection is over: everyone who waits is told why.
@@ -202,6 +223,7 @@ impl Client {
             state.answers.insert(xid, promise);
         }
         self.shared.output.notify_one();
+        self.shared.asked.notify_one();
         answer.await.unwrap_or(Err(ClientError::Closed))
     }
 
@@ -343,6 +365,7 @@ impl Client {
             state.bundles.insert(id, promise);
             OpenBundle { shared: &self.shared, id }
         };
+        self.shared.asked.notify_one();
         self.fill(&bundle, (0..count).map(&flow_mod)).await?;
         let fate = fate.await.unwrap_or(BundleFate::Lost { committing: true, error: ClientError::Closed });
         match fate {

@@ -39,6 +39,10 @@ pub struct ConnectionConfig {
     pub answer_within: Duration,
     /// Items that the answer to one request may have.
     pub max_reply_items: usize,
+    /// After a packet came, a client that waits for no answer reads nothing for so long, so that what comes meanwhile is taken
+    /// in at once: for a stream of samples, of which each would cost its reader a waking up. What waits is in the socket, which
+    /// is to have room for it. Zero: everything is read as it comes.
+    pub rest: Duration,
 }
 
 impl Default for ConnectionConfig {
@@ -48,6 +52,7 @@ impl Default for ConnectionConfig {
             give_up_after: Duration::from_secs(60),
             answer_within: Duration::from_secs(120),
             max_reply_items: 20_000_000,
+            rest: Duration::ZERO,
         }
     }
 }

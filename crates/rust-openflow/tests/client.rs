@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rust_openflow::client::{BundleOutcome, Client, ClientError, EventStream, News};
-use rust_openflow::connection::{ConnectionError, Event};
+use rust_openflow::connection::{ConnectionConfig, ConnectionError, Event};
 use rust_openflow::message::{
     BundleControl, BundleStep, CtFlush, CtTuple, DropBand, FlowMonitor, FlowUpdate, FlowUpdateEvent,
     FragMode, Framer, METER_BURST, METER_PACKETS, METER_STATS, Message, MeterCommand, MeterConfig, MeterMod,
@@ -238,6 +238,39 @@ async fn packets_come_with_userdata_and_registers() {
         (packet.in_port(), packet.metadata.get(Field::Reg(3))),
         (Some(PortNo(1)), Some((7, 0xffff_ffff)))
     );
+}
+
+/// For an hour: what is to come before that comes for another reason.
+#[tokio::test]
+async fn who_rests_after_a_packet_takes_the_next_ones_with_the_answer_to_a_question() {
+    let ovs = Ovs::start();
+    ovs.add_port("p1");
+    let config = ConnectionConfig { rest: Duration::from_secs(3600), ..ConnectionConfig::default() };
+    let (client, mut events) = Client::connect_with(&ovs.target().parse().unwrap(), config).await.unwrap();
+    client.set_packet_in2().await.unwrap();
+    client.set_config_async(FragMode::NxMatch, 65_535).await.unwrap();
+    client.set_controller_id(21_351).await.unwrap();
+    let controller = Controller { id: 21_351, ..Controller::default() };
+    let flow = Flow::new(5, 9, Match::new(), vec![Action::Controller(controller)]);
+    client.send_bundle(&[FlowMod::add(&flow)]).await.unwrap();
+    let (other, _events) = connect(&ovs).await;
+    let send = async |port: u16| {
+        let packet = PacketOut { in_port: PortNo(1), actions: vec![Action::resubmit(5)], data: udp(port) };
+        other.packet_out(&packet).await.unwrap();
+    };
+    let packet = |event| match event {
+        Event::PacketIn(packet) => Some(packet.data),
+        _ => None,
+    };
+    send(1).await;
+    assert_eq!(event(&mut events, packet).await, udp(1));
+    send(2).await;
+    send(3).await;
+    let early = tokio::time::timeout(Duration::from_millis(200), events.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    tokio::time::timeout(PATIENCE, client.barrier()).await.expect("an answer does not wait").unwrap();
+    assert_eq!(event(&mut events, packet).await, udp(2));
+    assert_eq!(event(&mut events, packet).await, udp(3));
 }
 
 #[tokio::test]

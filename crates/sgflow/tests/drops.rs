@@ -250,6 +250,28 @@ fn without_samples_drops_are_counted_by_reason_alone() {
     assert_eq!(drops_json(&ovs, &[])["not_sampled"], "drops.samples is 0");
 }
 
+/// Under a flood some are on their way when the flows go that an agent before this one had for them.
+#[test]
+fn a_sample_that_nobody_wants_changes_nothing() {
+    let ovs = ovs();
+    let (sender, _receiver) = ends(&ovs);
+    document(&ovs, POLICY);
+    let _agent = Agent::start_with(&ovs, &["--drops-samples", "0"]);
+    is_exact(&ovs);
+    eventually("it looks", || drops_json(&ovs, &[])["not_sampled"] == "drops.samples is 0");
+    let late = "cookie=0x7,table=128,priority=200,actions=controller(id=21351,max_len=128)";
+    ovs.ofctl(&["add-flow", "br-int", late]).expect("a flow");
+    sender.receive_all(&vec![spoofed(); 3]).expect("the switch takes them");
+    eventually("they were sent", || {
+        let flow = ovs.ofctl(&["dump-flows", "br-int", "cookie=0x7/-1"]).expect("a dump");
+        flow.contains("n_packets=3")
+    });
+    for _ in 0..3 {
+        assert_eq!(drops_json(&ovs, &[])["sampled"], 0);
+        assert_eq!(observers(&ovs), [""; 0]);
+    }
+}
+
 #[test]
 fn what_is_limited_is_counted() {
     let (ovs, sender, _receiver, _agent) = looked_at(&["--drops-samples", "5"]);

@@ -69,11 +69,28 @@ fn spawn(
 async fn read(target: &str, shared: &Shared, mut reader: impl AsyncRead + Unpin) -> ClientError {
     let origin = Instant::now();
     let mut buffer = vec![0; READ_BUFFER];
+    // Nothing is read before.
+    let mut rests_until = None;
     loop {
-        let deadline = origin + shared.lock().connection.next_tick();
-        let read = tokio::select! {
-            read = reader.read(&mut buffer) => Some(read),
-            () = tokio::time::sleep_until(deadline) => None,
+        let (deadline, is_awaited) = {
+            let state = shared.lock();
+            (origin + state.connection.next_tick(), state.waits_for_answers())
+        };
+        let read = match rests_until.filter(|_| !is_awaited) {
+            Some(rest) => tokio::select! {
+                () = tokio::time::sleep_until(deadline.min(rest)) => {
+                    if rest <= deadline {
+                        rests_until = None;
+                        continue;
+                    }
+                    None
+                }
+                () = shared.asked.notified() => continue,
+            },
+            None => tokio::select! {
+                read = reader.read(&mut buffer) => Some(read),
+                () = tokio::time::sleep_until(deadline) => None,
+            },
         };
         let mut state = shared.lock();
         if let Some(error) = &state.lost {
@@ -88,7 +105,9 @@ async fn read(target: &str, shared: &Shared, mut reader: impl AsyncRead + Unpin)
             }
         };
         // What came before an error happened all the same.
-        shared.deliver(&mut state);
+        if shared.deliver(&mut state) && !shared.rest.is_zero() {
+            rests_until = Some(Instant::now() + shared.rest);
+        }
         if let Err(error) = result {
             return error.into();
         }
