@@ -1,5 +1,6 @@
 //! `sgflow bench --drops`: what it costs to look at what is dropped. The same packets, all of which are dropped, meet an agent that does not look,
-//! one that counts by port and samples while somebody follows, and one that logs besides; in turn, so often.
+//! one that counts by port and samples while somebody follows, and one that logs besides: at the same time, on three switches, so that what else
+//! happens on the machine meets all of them. Which switch has which agent goes round.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use etherparse::PacketBuilder;
 use lab::{Capture, Datapath, FailMode, Mac, Ovs, OvsOptions, Vm, VmSpec, process};
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
 use super::host::BRIDGE;
 
@@ -71,6 +73,7 @@ const LOOKS: [Look; 3] = [Look::Nothing, Look::Drops, Look::DropsAndLog];
 /// What a turn cost.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Turn {
+    round: usize,
     look: Look,
     /// Frames that were sent.
     sent: u64,
@@ -88,29 +91,92 @@ struct Turn {
     agent_cpu: f64,
 }
 
+impl Turn {
+    fn cpu(&self) -> f64 {
+        self.switch_cpu + self.agent_cpu
+    }
+}
+
 /// Runs it; what it prints besides, as JSON.
 pub(super) fn run(args: &DropsArgs, times: usize) -> Result<String> {
     let mut turns = Vec::new();
-    let mut rig = Rig::start()?;
+    let mut hosts = Vec::new();
+    for _ in LOOKS {
+        hosts.push(Host::start()?);
+    }
     for round in 1..=times {
-        for look in LOOKS {
-            eprintln!("round {round} of {times}: {look:?} …");
-            turns.push(rig.turn(look, args)?);
-        }
+        eprintln!("round {round} of {times} …");
+        turns.extend(take_turns(&mut hosts, round, args)?);
     }
     println!("{}", table(&turns, args));
     Ok(serde_json::to_string(&turns)?)
 }
 
-/// Two guests on a real datapath.
-struct Rig {
+/// All at once, each host in another way.
+fn take_turns(hosts: &mut [Host], round: usize, args: &DropsArgs) -> Result<Vec<Turn>> {
+    let looks = || LOOKS.iter().copied().cycle().skip(round);
+    for (host, look) in hosts.iter_mut().zip(looks()) {
+        host.begin(look)?;
+    }
+    let hosts_now: &[Host] = hosts;
+    send(hosts_now, args.rate, WARM_UP)?;
+    thread::sleep(LATE);
+    let counted = |hosts: &[Host]| hosts.iter().map(Host::ask).collect::<Result<Vec<Drops>>>();
+    let used = |hosts: &[Host]| hosts.iter().map(Host::cpu).collect::<Result<Vec<_>>>();
+    let (drops_before, cpu_before) = (counted(hosts_now)?, used(hosts_now)?);
+    let is_over = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let following = hosts_now.iter().zip(looks()).filter(|(_, look)| *look != Look::Nothing);
+        let followers: Vec<_> = following.map(|(host, _)| scope.spawn(|| host.follow(&is_over))).collect();
+        let sent = send(hosts_now, args.rate, Duration::from_secs(args.turn));
+        is_over.store(true, Ordering::Relaxed);
+        for follower in followers {
+            follower.join().map_err(|_| anyhow::anyhow!("who follows panicked"))??;
+        }
+        sent
+    })?;
+    let cpu_after = used(hosts_now)?;
+    thread::sleep(LATE);
+    let drops_after = counted(hosts_now)?;
+    let mut turns = Vec::new();
+    for (number, (host, look)) in hosts.iter_mut().zip(looks()).enumerate() {
+        let logged = host.end();
+        let of = |drops: &Drops| drops.reasons.iter().map(|reason| reason.packets).sum::<u64>();
+        let (before, after) = (&drops_before[number], &drops_after[number]);
+        let turn = Turn {
+            round,
+            look,
+            sent,
+            dropped: of(after) - of(before),
+            sampled: after.sampled - before.sampled,
+            limited: after.limited - before.limited,
+            logged: u64::try_from(logged)?,
+            switch_cpu: (cpu_after[number].0 - cpu_before[number].0).as_secs_f64(),
+            agent_cpu: (cpu_after[number].1 - cpu_before[number].1).as_secs_f64(),
+        };
+        match look {
+            Look::Nothing => ensure!(turn.sampled == 0, "nobody wants samples: {turn:?}"),
+            Look::Drops | Look::DropsAndLog => ensure!(
+                turn.sampled + turn.limited == turn.dropped,
+                "dropped packets are neither sampled nor counted as limited: {turn:?}"
+            ),
+        }
+        turns.push(turn);
+    }
+    Ok(turns)
+}
+
+/// Two guests on a real switch of their own.
+struct Host {
     ovs: Ovs,
     sender: Capture,
     document: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
     _guests: [Vm; 2],
 }
 
-impl Rig {
+impl Host {
     fn start() -> Result<Self> {
         let ovs = Ovs::start(OvsOptions { datapath: Datapath::Netdev, ..OvsOptions::default() })?;
         ovs.add_bridge(BRIDGE, FailMode::Secure)?;
@@ -118,15 +184,15 @@ impl Rig {
             ovs.add_vm(VmSpec::new(name, port, Mac(mac)).address(address)?.tag(10))
         };
         let guests = [guest("a", "p-1", SENDER, "10.0.0.1/24")?, guest("b", "p-2", RECEIVER, "10.0.0.2/24")?];
-        let document = ovs.rundir().join("policy.yaml");
+        let [document, socket, log] =
+            ["policy.yaml", "sgflow.sock", "security.jsonl"].map(|name| ovs.rundir().join(name));
         fs::write(&document, POLICY)?;
         let sender = guests[0].capture()?;
-        Ok(Rig { ovs, sender, document, _guests: guests })
+        Ok(Host { ovs, sender, document, socket, log, _guests: guests })
     }
 
-    fn turn(&mut self, look: Look, args: &DropsArgs) -> Result<Turn> {
-        let socket = self.ovs.rundir().join("sgflow.sock");
-        let log = self.ovs.rundir().join("security.jsonl");
+    /// Starts an agent, and waits until it looks.
+    fn begin(&mut self, look: Look) -> Result<()> {
         let mut command = Command::new(std::env::current_exe().context("finding this program")?);
         command.args([
             "agent",
@@ -137,88 +203,75 @@ impl Rig {
             "--ovsdb",
             &self.ovs.db_remote(),
         ]);
-        command.arg("--policy").arg(&self.document).arg("--api-socket").arg(&socket);
+        command.arg("--policy").arg(&self.document).arg("--api-socket").arg(&self.socket);
         if look == Look::Nothing {
             command.args(["--drops-samples", "0"]);
         }
         if look == Look::DropsAndLog {
-            command.arg("--security-log-path").arg(&log);
+            command.arg("--security-log-path").arg(&self.log);
         }
         self.ovs.start_daemon("agent", command)?;
-        let asked = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let ask = || -> Result<Drops> { Ok(asked.block_on(api::drops(&socket, &DropsQuery::default()))?) };
+        let wanted = (look == Look::Nothing).then_some("drops.samples is 0");
         let begun = Instant::now();
         loop {
-            match ask() {
-                Ok(drops) if drops.not_sampled.is_none() || look == Look::Nothing => break,
+            match self.ask() {
+                Ok(drops) if drops.not_sampled.as_deref() == wanted => return Ok(()),
                 other => ensure!(begun.elapsed() < PATIENCE, "the agent does not look: {other:?}"),
             }
             thread::sleep(Duration::from_millis(50));
         }
-        self.send(args.rate, WARM_UP)?;
-        thread::sleep(LATE);
-        let before = ask()?;
-        let agent = self.ovs.daemon_pid("agent")?;
-        let (switch_cpu, agent_cpu) = (self.ovs.vswitchd_cpu()?, process::cpu(agent)?);
-        let is_over = AtomicBool::new(false);
-        let sent = thread::scope(|scope| {
-            let follower = scope.spawn(|| -> Result<()> {
-                // Who follows asks once a second for what is new, as `sgflow drops --follow` does.
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let mut query = DropsQuery::default();
-                while look != Look::Nothing && !is_over.load(Ordering::Relaxed) {
-                    let drops = runtime.block_on(api::drops(&socket, &query))?;
-                    query.after = drops.samples.last().map(|sample| sample.number).or(query.after);
-                    thread::sleep(Duration::from_secs(1));
-                }
-                Ok(())
-            });
-            let sent = self.send(args.rate, Duration::from_secs(args.turn));
-            is_over.store(true, Ordering::Relaxed);
-            follower.join().map_err(|_| anyhow::anyhow!("who follows panicked"))??;
-            sent
-        })?;
-        let switch_cpu = (self.ovs.vswitchd_cpu()? - switch_cpu).as_secs_f64();
-        let agent_cpu = (process::cpu(agent)? - agent_cpu).as_secs_f64();
-        thread::sleep(LATE);
-        let after = ask()?;
-        self.ovs.stop_daemon("agent");
-        let logged = fs::read_to_string(&log).unwrap_or_default().lines().count();
-        _ = fs::remove_file(&log);
-        let of = |drops: &Drops| drops.reasons.iter().map(|reason| reason.packets).sum::<u64>();
-        let turn = Turn {
-            look,
-            sent,
-            dropped: of(&after) - of(&before),
-            sampled: after.sampled - before.sampled,
-            limited: after.limited - before.limited,
-            logged: u64::try_from(logged)?,
-            switch_cpu,
-            agent_cpu,
-        };
-        ensure!(
-            look == Look::Nothing || turn.sampled + turn.limited == turn.dropped,
-            "dropped packets are neither sampled nor counted as limited: {turn:?}"
-        );
-        Ok(turn)
     }
 
-    /// Sends for so long; how many frames.
-    fn send(&self, rate: u32, time: Duration) -> Result<u64> {
-        let frames: Vec<Vec<u8>> =
-            (0..SOURCES).map(|number| frame(40_000 + number)).collect::<Result<_>>()?;
-        let begun = Instant::now();
-        let mut sent = 0_u64;
-        while begun.elapsed() < time {
-            let due = begun.elapsed().as_secs_f64() * f64::from(rate);
-            while (sent as f64) < due {
-                self.sender.send(&frames[usize::try_from(sent % u64::from(SOURCES))?])?;
-                sent += 1;
-            }
-            thread::sleep(BURST);
-        }
-        Ok(sent)
+    /// Ends the agent; how many lines it has logged.
+    fn end(&mut self) -> usize {
+        self.ovs.stop_daemon("agent");
+        let logged = fs::read_to_string(&self.log).unwrap_or_default().lines().count();
+        _ = fs::remove_file(&self.log);
+        logged
     }
+
+    fn ask(&self) -> Result<Drops> {
+        Ok(runtime()?.block_on(api::drops(&self.socket, &DropsQuery::default()))?)
+    }
+
+    /// Asks once a second for what is new, as `sgflow drops --follow` does.
+    fn follow(&self, is_over: &AtomicBool) -> Result<()> {
+        let runtime = runtime()?;
+        let mut query = DropsQuery::default();
+        while !is_over.load(Ordering::Relaxed) {
+            let drops = runtime.block_on(api::drops(&self.socket, &query))?;
+            query.after = drops.samples.last().map(|sample| sample.number).or(query.after);
+            thread::sleep(Duration::from_secs(1));
+        }
+        Ok(())
+    }
+
+    /// Processor time so far, of ovs-vswitchd and of the agent.
+    fn cpu(&self) -> Result<(Duration, Duration)> {
+        Ok((self.ovs.vswitchd_cpu()?, process::cpu(self.ovs.daemon_pid("agent")?)?))
+    }
+}
+
+fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Sends to all hosts alike for so long; how many frames to each.
+fn send(hosts: &[Host], rate: u32, time: Duration) -> Result<u64> {
+    let frames: Vec<Vec<u8>> = (0..SOURCES).map(|number| frame(40_000 + number)).collect::<Result<_>>()?;
+    let begun = Instant::now();
+    let mut sent = 0_u64;
+    while begun.elapsed() < time {
+        let due = begun.elapsed().as_secs_f64() * f64::from(rate);
+        while (sent as f64) < due {
+            for host in hosts {
+                host.sender.send(&frames[usize::try_from(sent % u64::from(SOURCES))?])?;
+            }
+            sent += 1;
+        }
+        thread::sleep(BURST);
+    }
+    Ok(sent)
 }
 
 /// To a port that no rule is about.
@@ -234,9 +287,13 @@ fn frame(source: u16) -> Result<Vec<u8>> {
 fn table(turns: &[Turn], args: &DropsArgs) -> String {
     let of = |look: Look| turns.iter().filter(move |turn| turn.look == look);
     let median = |look: Look, part: fn(&Turn) -> f64| super::report::median(of(look).map(part));
-    let both = |look| median(look, |turn| turn.switch_cpu + turn.agent_cpu);
+    // Of the same round, in which the machine was the same for both.
+    let of_nothing = |look: Look| {
+        let ratio = |(turn, nothing): (&Turn, &Turn)| turn.cpu() / nothing.cpu();
+        super::report::median(of(look).zip(of(Look::Nothing)).map(ratio))
+    };
     let mut text = format!(
-        "{} dropped packets a second for {} s, medians of {} turns each\n\n",
+        "{} dropped packets a second for {} s, medians of {} rounds\n\n",
         args.rate,
         args.turn,
         of(Look::Nothing).count()
@@ -246,10 +303,10 @@ fn table(turns: &[Turn], args: &DropsArgs) -> String {
     for (look, name) in LOOKS.into_iter().zip(["nothing", "drops, followed", "drops, followed, and the log"])
     {
         text += &format!(
-            "| {name} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {:.0} |\n",
+            "| {name} | {:.2} | {:.3} | {:.2} | {:.0} | {:.0} | {:.0} | {:.0} |\n",
             median(look, |turn| turn.switch_cpu),
             median(look, |turn| turn.agent_cpu),
-            both(look) / both(Look::Nothing),
+            of_nothing(look),
             median(look, |turn| turn.dropped as f64),
             median(look, |turn| turn.sampled as f64),
             median(look, |turn| turn.limited as f64),
