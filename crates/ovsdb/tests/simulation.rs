@@ -33,8 +33,8 @@ enum Step {
     Drop,
     /// Time passes.
     Wait(Duration),
-    /// The rows of these levels are followed; of none: all.
-    Follow(BTreeSet<i64>),
+    /// The rows of these levels and serials are followed; of none: all.
+    Follow(BTreeSet<i64>, BTreeSet<i64>),
     /// The lock is asked for, stolen, or given back.
     Lock,
     Steal,
@@ -60,7 +60,12 @@ impl Change {
         match self {
             // It fails where the name is there already: a good test of failed commits.
             Self::Insert(name, level) => {
-                Insert::into("Item").set("name", format!("n{name}")).set("level", *level).into()
+                let serial = i64::from(*name);
+                Insert::into("Item")
+                    .set("name", format!("n{name}"))
+                    .set("level", *level)
+                    .set("serial", serial)
+                    .into()
             }
             Self::Delete(name) => Delete::from("Item").filter(named(name)).into(),
             Self::Level(name, level) => Update::table("Item").filter(named(name)).set("level", *level).into(),
@@ -99,12 +104,18 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Deliver(usize::MAX)),
         2 => Just(Step::Drop),
         2 => (1_u64..3000).prop_map(|ms| Step::Wait(Duration::from_millis(ms))),
-        2 => prop::collection::btree_set(0_i64..3, 0..3).prop_map(Step::Follow),
+        3 => (levels(), prop::collection::btree_set(0_i64..5, 0..3))
+            .prop_map(|(levels, serials)| Step::Follow(levels, serials)),
         1 => Just(Step::Lock),
         1 => Just(Step::Steal),
         1 => Just(Step::Unlock),
         1 => status().prop_map(Step::Status),
     ]
+}
+
+/// Often the same ones.
+fn levels() -> impl Strategy<Value = BTreeSet<i64>> {
+    prop_oneof![Just(BTreeSet::from([1])), prop::collection::btree_set(0_i64..3, 0..3)]
 }
 
 fn status() -> impl Strategy<Value = DatabaseStatus> {
@@ -139,18 +150,31 @@ struct World {
     owns_lock: bool,
     wants_lock: bool,
     levels: BTreeSet<i64>,
+    /// Never changed after a row was made.
+    serials: BTreeSet<i64>,
+    columns: Vec<&'static str>,
     next_token: u64,
     waiting: BTreeSet<Token>,
 }
 
 impl World {
     fn new(disabled: &[&str], history: usize, policy: ServerPolicy, knows_schema: bool) -> Self {
+        Self::following(&["name", "tags", "ids"], disabled, history, policy, knows_schema)
+    }
+
+    fn following(
+        columns: &[&'static str],
+        disabled: &[&str],
+        history: usize,
+        policy: ServerPolicy,
+        knows_schema: bool,
+    ) -> Self {
         let mut server = MemoryServer::new(serde_json::from_str(SCHEMA).unwrap()).unwrap();
         disabled.iter().for_each(|method| server.disable_method(method));
         server.keep_transactions(history);
         let rival = server.connect();
         let mut config = SessionConfig::new("unix:/nowhere".parse::<Remote>().unwrap(), "Test")
-            .monitor(MonitorTable::new("Item", ["name", "tags", "ids"]));
+            .monitor(MonitorTable::new("Item", columns.iter().copied()));
         config.backoff =
             BackoffRange { shortest: Duration::from_millis(100), longest: Duration::from_secs(2) };
         config.server = policy;
@@ -169,6 +193,8 @@ impl World {
             owns_lock: false,
             wants_lock: false,
             levels: BTreeSet::new(),
+            serials: BTreeSet::new(),
+            columns: columns.to_vec(),
             next_token: 0,
             waiting: BTreeSet::new(),
         }
@@ -191,11 +217,13 @@ impl World {
                 self.core.tick(self.now, Jitter::new(self.next_token));
                 self.server.tick(self.now);
             }
-            Step::Follow(levels) => {
-                let conditions = levels.iter().map(|level| Condition::equal("level", *level)).collect();
+            Step::Follow(levels, serials) => {
+                let of_levels = levels.iter().map(|level| Condition::equal("level", *level));
+                let of_serials = serials.iter().map(|serial| Condition::equal("serial", *serial));
+                let conditions = of_levels.chain(of_serials).collect();
                 let token = self.token();
                 self.core.set_conditions(token, "Item", conditions);
-                self.levels = levels;
+                (self.levels, self.serials) = (levels, serials);
             }
             Step::Lock => {
                 self.core.lock("l", false);
@@ -296,7 +324,7 @@ impl World {
 
     /// Keeps the columns by what is told of their differences alone.
     fn read_differences(&mut self, change: &ovsdb::Change) -> Result<(), TestCaseError> {
-        for column in ["name", "tags", "ids"] {
+        for column in self.columns.clone() {
             let difference = change.column_difference(column).unwrap();
             let known = self.elements.entry((change.uuid, column)).or_default();
             for element in elements(&difference.removed) {
@@ -329,12 +357,13 @@ impl World {
         let reply = self.server.transact(&Transaction::new("Test").with(Select::from("Item"))).unwrap();
         let rows = reply.rows(OperationIndex(0)).unwrap();
         let is_followed = |row: &&Row| {
-            let level = row.optional_integer("level").unwrap();
-            self.levels.is_empty() || level.is_some_and(|level| self.levels.contains(&level))
+            let (level, serial) = (row.optional_integer("level").unwrap(), row.integer("serial").unwrap());
+            self.levels.is_empty() && self.serials.is_empty()
+                || level.is_some_and(|level| self.levels.contains(&level))
+                || self.serials.contains(&serial)
         };
         let short = |row: &Row| {
-            let columns =
-                row.columns().iter().filter(|(name, _)| ["name", "tags", "ids"].contains(&&***name));
+            let columns = row.columns().iter().filter(|(name, _)| self.columns.contains(&&***name));
             Row::new(
                 row.table().clone(),
                 row.uuid(),
@@ -371,9 +400,10 @@ proptest! {
         history in prop::sample::select(vec![0_usize, 3, 1000, 1000]),
         policy in prop::sample::select(vec![ServerPolicy::Any, ServerPolicy::Connected, ServerPolicy::Leader]),
         knows_schema in any::<bool>(),
+        columns in prop::sample::select(vec![&["name", "tags", "ids"][..], &["name", "level"], &["level", "ids"]]),
         steps in prop::collection::vec(step(), 0..60),
     ) {
-        let mut world = World::new(disabled, history, policy, knows_schema);
+        let mut world = World::following(columns, disabled, history, policy, knows_schema);
         for (number, step) in steps.into_iter().enumerate() {
             match number % 16 {
                 3 => world.rival("steal"),
@@ -455,7 +485,7 @@ fn conditions_have_an_outcome_where_the_new_monitor_is_refused() {
     let mut world = World::new(OLDEST, 0, ServerPolicy::Any, false);
     world.quiesce().unwrap();
     world.server.disable_method("monitor");
-    world.step(Step::Follow(BTreeSet::from([1]))).unwrap();
+    world.step(follow([1])).unwrap();
     world.step(Step::Deliver(usize::MAX)).unwrap();
     assert!(!world.is_connected && world.waiting.is_empty(), "{:?}", world.waiting);
 }
@@ -468,13 +498,36 @@ fn a_row_that_goes_after_its_unseen_column_and_the_conditions_changed_goes_here_
     world.step(Step::Elsewhere(Change::Insert(0, 0))).unwrap();
     world.quiesce().unwrap();
     world.step(Step::Elsewhere(Change::Level(0, 1))).unwrap();
-    world.step(Step::Follow(BTreeSet::from([1]))).unwrap();
+    world.step(follow([1])).unwrap();
     world.step(Step::Deliver(usize::MAX)).unwrap();
     assert_eq!((world.reader.len(), world.waiting.len()), (1, 0));
     world.step(Step::Drop).unwrap();
     world.step(Step::Elsewhere(Change::Delete(0))).unwrap();
     world.quiesce().unwrap();
     world.check().unwrap();
+}
+
+/// The level is followed, but not of rows that no condition lets pass.
+#[test]
+fn a_row_that_was_let_pass_before_it_was_seen_to_comes_here_when_it_comes() {
+    let mut world = World::following(&["name", "level"], NEW, 1000, ServerPolicy::Any, false);
+    world.step(Step::Elsewhere(Change::Insert(0, 1))).unwrap();
+    world.step(follow([2])).unwrap();
+    world.quiesce().unwrap();
+    world.step(Step::Elsewhere(Change::Insert(1, 2))).unwrap();
+    world.step(Step::Deliver(usize::MAX)).unwrap();
+    world.step(Step::Elsewhere(Change::Level(0, 0))).unwrap();
+    world.step(follow([1, 2])).unwrap();
+    world.step(Step::Deliver(usize::MAX)).unwrap();
+    assert_eq!((world.reader.len(), world.waiting.len()), (1, 0));
+    world.step(Step::Drop).unwrap();
+    world.step(Step::Elsewhere(Change::Level(0, 1))).unwrap();
+    world.quiesce().unwrap();
+    world.check().unwrap();
+}
+
+fn follow<const N: usize>(levels: [i64; N]) -> Step {
+    Step::Follow(BTreeSet::from(levels), BTreeSet::new())
 }
 
 /// Messages that look right at first sight.

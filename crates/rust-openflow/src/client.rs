@@ -430,6 +430,15 @@ impl Drop for OpenBundle<'_> {
 }
 
 impl EventStream {
+    /// What has come already, if anything has; nothing too once the connection is lost.
+    pub fn waiting(&mut self) -> Option<News> {
+        let mut state = self.shared.lock();
+        match std::mem::take(&mut state.missed) {
+            0 => state.news.pop_front().map(News::Event),
+            missed => Some(News::Missed(missed)),
+        }
+    }
+
     /// The next thing that the switch says unasked; an error once the connection is lost and everything
     /// before was taken.
     pub async fn next(&mut self) -> Result<News, ClientError> {

@@ -41,7 +41,7 @@ pub struct ConnectionConfig {
     pub max_reply_items: usize,
     /// After a packet came, a client that waits for no answer reads nothing for so long, so that what comes meanwhile is taken
     /// in at once: for a stream of samples, of which each would cost its reader a waking up. What waits is in the socket, which
-    /// is to have room for it. Zero: everything is read as it comes.
+    /// is to have room for it. Well below `probe_after`: a switch that is not read seems silent. Zero: everything is read as it comes.
     pub rest: Duration,
 }
 

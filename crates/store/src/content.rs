@@ -50,7 +50,7 @@ impl PortRow {
         }
     }
 
-    /// A host is not told where its ports are bound, and of which network they are: the switch knows by their VLAN, and each host is told less.
+    /// A host is not told of which network its ports are: the switch knows by their VLAN, and each host is told less.
     pub(crate) fn read(row: &Row) -> Result<Self, RowError> {
         let strings = |column| -> Result<BTreeSet<String>, RowError> {
             Ok(row.strings(column)?.into_iter().map(str::to_owned).collect())

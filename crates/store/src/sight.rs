@@ -109,7 +109,7 @@ impl Sight {
         Ok(seen)
     }
 
-    /// The tables and the columns of each that are followed: what is read here, and what [`Wants::conditions`] look
+    /// The tables and the columns of each that are followed: what is read here, and what [`crate::Wants::conditions`] look
     /// at, so that a session can go on where it was also after its conditions changed.
     pub fn tables() -> [(&'static str, Vec<&'static str>); 5] {
         [

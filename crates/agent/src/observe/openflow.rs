@@ -53,10 +53,10 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// Samples a second of ports and reasons that no flow counts yet: each takes a few until its flow is there.
 const UNKNOWN_RATE: u32 = 100;
 /// So many samples are taken in at once, if they do not wait for longer than `LONGEST_REST` for that: waking up for each was most of what
-/// samples cost here. The socket has room for them and for as many of the unknown as their meter lets pass in that time; one that finds
-/// none is not sampled, and counted as the others that are not.
+/// samples cost here. What finds no room in the socket meanwhile is not sampled, and counted as the others that are not.
 const AT_ONCE: u32 = 20;
-const LONGEST_REST: Duration = Duration::from_millis(500);
+/// What nobody has seen yet waits as long to be counted by itself.
+const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// A port, by its number, 0 for none, and a reason.
 type Pair = (OfPort, DropReason);
@@ -279,7 +279,7 @@ impl Eye {
         meters
     }
 
-    /// How long samples wait for others. Those of the unknown are few, or are not unknown for long.
+    /// How long samples wait for others; those of the unknown are few, or are not unknown for long.
     fn rest(&self) -> Duration {
         let meters = self.meters();
         let known = meters.iter().filter(|meter| meter.id != METER_DROPS).flat_map(|meter| &meter.bands);
@@ -341,11 +341,11 @@ impl Eye {
                 self.read_at.map_or(Duration::ZERO, |at| self.pace().saturating_sub(at.elapsed()));
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(order) => self.hear(order, &sight).await?,
+                    Some(order) => self.hear(order, &mut sight).await?,
                     None => return Ok(()),
                 },
                 news = sight.events.next() => self.see(news?, &sight).await?,
-                () = sleep(read_next) => self.read(&sight).await?,
+                () = sleep(read_next) => self.read(&mut sight).await?,
             }
             let unsampled = Unsampled {
                 dropped: self.book.limited(),
@@ -362,7 +362,7 @@ impl Eye {
         if is_asked || self.log.is_some() { READ } else { READ_IDLE }
     }
 
-    async fn hear(&mut self, order: Order, sight: &Sight) -> Result<(), ClientError> {
+    async fn hear(&mut self, order: Order, sight: &mut Sight) -> Result<(), ClientError> {
         let Order::Drops(query, answer) = order else {
             self.hear_blind(order);
             return self.settle(sight).await;
@@ -533,8 +533,12 @@ impl Eye {
     }
 
     /// Reads the counters, puts back what others have taken away, and lets go of what is idle.
-    async fn read(&mut self, sight: &Sight) -> Result<(), ClientError> {
+    async fn read(&mut self, sight: &mut Sight) -> Result<(), ClientError> {
         let entries = sight.read().await?;
+        // Of what is counted now, all samples have come: one that waits to be taken in is none that was limited.
+        while let Some(news) = sight.events.waiting() {
+            self.see(news, sight).await?;
+        }
         self.reckon(&entries);
         let now = Instant::now();
         let idle: BTreeSet<Pair> = self

@@ -17,6 +17,7 @@ use crate::wire::value::{NO_NAMES, columns_from_json, datum_of_any_count, shown}
 /// A table that is followed.
 #[derive(Debug)]
 pub(super) struct Followed {
+    pub(super) wanted: MonitorTable,
     pub(super) schema: Arc<TableSchema>,
     columns: Vec<Arc<str>>,
     where_json: Json,
@@ -47,7 +48,7 @@ impl Followed {
         };
         let where_json = where_json(&wanted.conditions);
         let matchers = Matcher::read_all(Some(&where_json), table, NO_NAMES).map_err(MonitorError::Schema)?;
-        Ok(Self { schema: table.clone(), columns, where_json, matchers })
+        Ok(Self { wanted: wanted.clone(), schema: table.clone(), columns, where_json, matchers })
     }
 
     /// The `<monitor-request>` or `<monitor-cond-request>`.
@@ -66,9 +67,24 @@ impl Followed {
         json!([{"columns": names(&columns)}])
     }
 
-    /// Whether a column that is not monitored decides which rows are.
-    pub(super) fn judges_by_unseen_columns(&self) -> bool {
-        self.matchers.iter().filter_map(Matcher::column).any(|column| !self.columns.contains(column))
+    /// Whether the rows that these conditions let pass, and `former` did not or the other way round, are such for good, and what
+    /// both look at is monitored.
+    ///
+    /// If not, a session must not resume from a transaction before the conditions changed: ovsdb-server (3.1, and 4.0 by its
+    /// source, `ovsdb_monitor_get_update`) sends no update where no row that is seen changes, so that the last transaction
+    /// that was seen can be older than the change. A row may have changed in between, unseen, so that a server that resumes from
+    /// there judges it by what it was then: it stays here when it goes, or is missing when it comes.
+    pub(super) fn goes_on_from(&self, former: &Followed) -> bool {
+        let is_constant = |matcher: &Matcher| match matcher.column() {
+            Some(column) => self.schema.column(column).is_some_and(|column| !column.mutable),
+            None => true,
+        };
+        let is_seen = |matcher: &Matcher| matcher.column().is_none_or(|column| self.columns.contains(column));
+        // No condition at all lets every row pass, for good.
+        let is_common =
+            |matcher: &Matcher| self.matchers.contains(matcher) && former.matchers.contains(matcher);
+        let all = || self.matchers.iter().chain(&former.matchers);
+        all().all(|matcher| is_constant(matcher) || (is_common(matcher) && is_seen(matcher)))
     }
 
     /// The `<monitor-cond-update-request>`.

@@ -92,8 +92,17 @@ pub struct Subscription {
     is_synced: bool,
     /// Tables whose conditions changed while `is_synced` was false.
     deferred: BTreeSet<String>,
-    /// What the tables were before condition changes that are not answered yet, in the order of the requests.
-    unsettled: VecDeque<MonitorTable>,
+    /// Condition changes that are not answered yet, in the order of the requests.
+    unsettled: VecDeque<Unsettled>,
+}
+
+/// A change of a table's conditions.
+#[derive(Debug)]
+struct Unsettled {
+    /// What the table was before.
+    former: MonitorTable,
+    /// [`Followed::goes_on_from`].
+    goes_on: bool,
 }
 
 impl Subscription {
@@ -190,9 +199,9 @@ impl Subscription {
         if let Some(schema) = &self.schema {
             Followed::new(&changed, schema)?;
         }
-        let former = std::mem::replace(wanted, changed);
+        *wanted = changed;
         if self.is_synced {
-            return self.change_calls(table, former);
+            return self.change_calls(table);
         }
         self.deferred.insert(table.to_owned());
         Ok(Vec::new())
@@ -207,20 +216,22 @@ impl Subscription {
         // A plain monitor is started anew for each table: the next one waits for that.
         while self.is_synced {
             let Some(table) = self.deferred.pop_first() else { break };
-            if let Some(wanted) = self.tables.iter().find(|wanted| wanted.table == table).cloned() {
-                calls.extend(self.change_calls(&table, wanted)?);
-            }
+            calls.extend(self.change_calls(&table)?);
         }
         Ok(calls)
     }
 
-    fn change_calls(&mut self, table: &str, former: MonitorTable) -> Result<Vec<Call>, MonitorError> {
+    fn change_calls(&mut self, table: &str) -> Result<Vec<Call>, MonitorError> {
         let wanted = self.tables.iter().find(|wanted| wanted.table == table);
         let (Some(schema), Some(wanted)) = (&self.schema, wanted) else { return Ok(Vec::new()) };
         let followed = Followed::new(wanted, schema)?;
         let request = followed.condition_change();
+        let former = self.followed.remove(table);
+        self.unsettled.push_back(Unsettled {
+            goes_on: former.as_ref().is_some_and(|former| followed.goes_on_from(former)),
+            former: former.map_or_else(|| wanted.clone(), |former| former.wanted),
+        });
         self.followed.insert(followed.schema.name.clone(), followed);
-        self.unsettled.push_back(former);
         if self.method == MonitorMethod::Plain {
             return Ok(vec![self.cancel_call(), self.start_call()]);
         }
@@ -240,10 +251,14 @@ impl Subscription {
         match (purpose, outcome) {
             (Purpose::Cancel, _) => Ok(Progress::Nothing),
             (Purpose::Conditions, outcome) => {
-                match (&outcome, self.unsettled.pop_front()) {
-                    (Err(_), Some(former)) => self.restore(former),
-                    (Ok(_), Some(former)) => self.doubt_position(&former.table),
-                    (_, None) => {}
+                if let Some(Unsettled { former, goes_on }) = self.unsettled.pop_front() {
+                    // Until an update brings another.
+                    if outcome.is_err() || !goes_on {
+                        self.last_transaction = Uuid::ZERO;
+                    }
+                    if outcome.is_err() {
+                        self.restore(former);
+                    }
                 }
                 Ok(Progress::Conditions(outcome.map(|_| ())))
             }
@@ -264,19 +279,18 @@ impl Subscription {
         }
     }
 
-    /// The rows are now those that the new conditions let pass, but the position may be older than the change:
-    /// ovsdb-server (3.1 to 3.7, `ovsdb_monitor_get_update`) sends no update where nothing that is seen changes. A
-    /// column that only the conditions look at may thus have changed in between, and a server that resumes from
-    /// there would judge a row by what it was then: one that is here may go without a word. The next update brings
-    /// a position of its own. Where the column is monitored, its change was an update.
-    fn doubt_position(&mut self, table: &str) {
-        if self.followed.get(table).is_none_or(Followed::judges_by_unseen_columns) {
-            self.last_transaction = Uuid::ZERO;
-        }
-    }
-
-    /// Conditions that the server refused must not be part of the next start.
+    /// Conditions that the server refused must not be part of the next start. Those that are asked for after them are.
     fn restore(&mut self, former: MonitorTable) {
+        let mut later = self.unsettled.iter_mut();
+        if let Some(later) = later.find(|later| later.former.table == former.table) {
+            later.former = former;
+            later.goes_on = false;
+            return;
+        }
+        let followed = self.schema.as_ref().and_then(|schema| Followed::new(&former, schema).ok());
+        if let Some(followed) = followed {
+            self.followed.insert(followed.schema.name.clone(), followed);
+        }
         if let Some(wanted) = self.tables.iter_mut().find(|wanted| wanted.table == former.table) {
             *wanted = former;
         }
@@ -432,10 +446,12 @@ mod tests {
 
     const ROW: &str = "00000000-0000-0000-0000-000000000001";
     const TRANSACTION: &str = "00000000-0000-0000-0000-00000000000a";
+    const NEXT: &str = "00000000-0000-0000-0000-00000000000b";
 
     fn schema() -> Arc<DatabaseSchema> {
         let json = json!({"name": "D", "tables": {"T": {"columns": {
             "name": {"type": "string"},
+            "kind": {"type": "string", "mutable": false},
             "tags": {"type": {"key": "string", "min": 0, "max": 2}}}}}});
         Arc::new(DatabaseSchema::from_json(&json).unwrap())
     }
@@ -539,28 +555,54 @@ mod tests {
         assert_eq!(calls[0].params[2], json!({"T": [{"where": [["name", "==", "b"]]}]}));
     }
 
+    /// What is resumed from after a change of conditions from `before` to `after`, and an update.
+    fn resumes_from(columns: &[&str], before: &[Condition], after: &[Condition], is_updated: bool) -> Json {
+        let table = MonitorTable::new("T", columns.iter().copied());
+        let table = before.iter().cloned().fold(table, MonitorTable::matching);
+        let mut subscription = Subscription::new(1, "D", vec![table]);
+        subscription.start(&schema()).unwrap();
+        let rows = json!({"T": {ROW: {"initial": {"tags": "x"}}}});
+        subscription.answered(Purpose::Start, Ok(json!([false, TRANSACTION, rows]))).unwrap();
+        let calls = subscription.set_conditions("T", after.to_vec()).unwrap();
+        subscription.answered(calls[0].purpose, Ok(json!({}))).unwrap();
+        if is_updated {
+            let params = json!([subscription.id(), NEXT, {"T": {ROW: {"modify": {"tags": "y"}}}}]);
+            subscription.notified("update3", &params).unwrap().unwrap();
+        }
+        subscription.disconnected();
+        subscription.start(&schema()).unwrap().params[3].clone()
+    }
+
     #[test]
-    fn after_conditions_on_a_column_that_is_not_seen_only_an_update_gives_a_position() {
-        const NEXT: &str = "00000000-0000-0000-0000-00000000000b";
-        let resumes_from = |columns: &[&str], changes_come: bool| {
-            let mut subscription =
-                Subscription::new(1, "D", vec![MonitorTable::new("T", columns.iter().copied())]);
-            subscription.start(&schema()).unwrap();
-            let rows = json!({"T": {ROW: {"initial": {"tags": "x"}}}});
-            subscription.answered(Purpose::Start, Ok(json!([false, TRANSACTION, rows]))).unwrap();
-            let calls = subscription.set_conditions("T", vec![Condition::equal("name", "b")]).unwrap();
-            subscription.answered(calls[0].purpose, Ok(json!({}))).unwrap();
-            if changes_come {
-                let updates = json!({"T": {ROW: {"modify": {"tags": "y"}}}});
-                let params = json!([subscription.id(), NEXT, updates]);
-                subscription.notified("update3", &params).unwrap().unwrap();
-            }
-            subscription.disconnected();
-            subscription.start(&schema()).unwrap().params[3].clone()
+    fn after_conditions_on_what_may_change_only_an_update_gives_a_position() {
+        let condition = |column, value| [Condition::equal(column, value)];
+        let (name, kind) = (condition("name", "b"), condition("kind", "k"));
+        let none = json!(Uuid::ZERO.to_string());
+        assert_eq!(resumes_from(&["tags"], &[], &name, false), none);
+        assert_eq!(resumes_from(&["tags", "name"], &[], &name, false), none);
+        assert_eq!(resumes_from(&["tags", "name"], &name, &[], false), none);
+        assert_eq!(resumes_from(&["tags"], &[], &name, true), json!(NEXT));
+        // What never changes, or is in both and seen.
+        assert_eq!(resumes_from(&["tags"], &[], &kind, false), json!(TRANSACTION));
+        assert_eq!(resumes_from(&["tags"], &[], &[Condition::Always(false)], false), json!(TRANSACTION));
+        let both = [Condition::equal("tags", "x"), Condition::equal("kind", "k")];
+        assert_eq!(resumes_from(&["tags"], &both[..1], &both, false), json!(TRANSACTION));
+        assert_eq!(resumes_from(&["name"], &both[..1], &both, false), none);
+    }
+
+    #[test]
+    fn of_conditions_of_which_the_first_are_refused_the_later_hold() {
+        let mut subscription = synced();
+        let mut conditions = |name: &str| {
+            let calls = subscription.set_conditions("T", vec![Condition::equal("name", name)]).unwrap();
+            calls[0].purpose
         };
-        assert_eq!(resumes_from(&["tags"], false), json!(Uuid::ZERO.to_string()));
-        assert_eq!(resumes_from(&["tags"], true), json!(NEXT));
-        assert_eq!(resumes_from(&["name", "tags"], false), json!(TRANSACTION));
+        let (first, second) = (conditions("b"), conditions("c"));
+        subscription.answered(first, Err(RpcError::new("syntax error", "no"))).unwrap();
+        subscription.answered(second, Ok(json!({}))).unwrap();
+        let call = subscription.start(&schema()).unwrap();
+        assert_eq!(call.params[2]["T"][0]["where"], json!([["name", "==", "c"]]));
+        assert_eq!(call.params[3], json!(Uuid::ZERO.to_string()));
     }
 
     #[test]

@@ -96,6 +96,7 @@ async fn read(target: &str, shared: &Shared, mut reader: impl AsyncRead + Unpin)
         if let Some(error) = &state.lost {
             return error.clone();
         }
+        let has_more = matches!(read, Some(Ok(length)) if length == buffer.len());
         let result = match read {
             None => state.connection.tick(origin.elapsed()),
             Some(Ok(0)) => return ClientError::ClosedBySwitch { target: target.to_owned() },
@@ -105,7 +106,7 @@ async fn read(target: &str, shared: &Shared, mut reader: impl AsyncRead + Unpin)
             }
         };
         // What came before an error happened all the same.
-        if shared.deliver(&mut state) && !shared.rest.is_zero() {
+        if shared.deliver(&mut state) && !has_more && !shared.rest.is_zero() {
             rests_until = Some(Instant::now() + shared.rest);
         }
         if let Err(error) = result {
