@@ -50,14 +50,14 @@ impl PortRow {
         }
     }
 
-    /// A host is not told of which network its ports are: the switch knows by their VLAN, and each host is told less.
+    /// A host is not told where its ports are bound, and of which network they are: the switch knows by their VLAN, and each host is told less.
     pub(crate) fn read(row: &Row) -> Result<Self, RowError> {
         let strings = |column| -> Result<BTreeSet<String>, RowError> {
             Ok(row.strings(column)?.into_iter().map(str::to_owned).collect())
         };
         let has = |column| row.columns().contains_key(column);
         Ok(PortRow {
-            hosts: strings("hosts")?,
+            hosts: if has("hosts") { strings("hosts")? } else { BTreeSet::new() },
             network_id: if has("network_id") {
                 row.string("network_id")?.to_owned()
             } else {

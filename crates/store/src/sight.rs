@@ -1,6 +1,6 @@
 //! What a change of a row says, in the words of the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ovsdb::{Atom, Change, Datum, Row, RowError};
 use policy::{AddressGroupId, GroupId, PortId};
@@ -109,8 +109,7 @@ impl Sight {
         Ok(seen)
     }
 
-    /// The tables and the columns of each that are followed: what is read here, and what [`crate::Wants::conditions`] look
-    /// at, so that a session can go on where it was also after its conditions changed.
+    /// The tables and the columns of each that are read here.
     pub fn tables() -> [(&'static str, Vec<&'static str>); 5] {
         [
             (SECURITY_GROUP, vec!["id", "name", "stateful", "rules", "members_ipv4", "members_ipv6"]),
@@ -120,7 +119,6 @@ impl Sight {
                 PORT,
                 vec![
                     "id",
-                    "hosts",
                     "mac_address",
                     "fixed_ips",
                     "allowed_address_pairs",
@@ -140,7 +138,7 @@ fn read_other(change: &Change) -> Result<Vec<Seen>, RowError> {
     match &*change.table {
         ADDRESS_GROUP => by_id(old, new, "id", |id, old, new| read_address_group(id, change, old, new)),
         PORT => {
-            by_id(old, new, "id", |id, _, new| Ok(Seen::Port(id.into(), new.map(read_port).transpose()?)))
+            by_id(old, new, "id", |id, _, new| Ok(Seen::Port(id.into(), new.map(PortRow::read).transpose()?)))
         }
         GLOBAL => {
             let sequence = new.map(|row| row.integer("sequence")).transpose()?;
@@ -148,11 +146,6 @@ fn read_other(change: &Change) -> Result<Vec<Seen>, RowError> {
         }
         _ => Ok(Vec::new()),
     }
-}
-
-/// Where a port is bound decides whether it is seen, and is nothing else to a host.
-fn read_port(row: &Row) -> Result<PortRow, RowError> {
-    Ok(PortRow { hosts: BTreeSet::new(), ..PortRow::read(row)? })
 }
 
 /// A row whose name is another now is two: one that went, one that came.

@@ -147,7 +147,7 @@ pub(super) fn check_host(host: &Host, name: &str, policy: &Policy) -> Result<(),
     let expected = part(policy, |port| port.host.as_deref() == Some(name));
     let stands_for_member = |port: &Port| port.id.as_str().contains("/member/");
     let mut found = part(&host.policy, |port| !stands_for_member(port));
-    // Where its ports are bound is nothing to a host: they are here.
+    // A host is not told where its ports are bound: they are here.
     for port in found.ports.values_mut() {
         prop_assert_eq!(&port.host, &None);
         let port = Arc::make_mut(port);
