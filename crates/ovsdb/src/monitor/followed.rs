@@ -80,9 +80,9 @@ impl Followed {
             None => true,
         };
         let is_seen = |matcher: &Matcher| matcher.column().is_none_or(|column| self.columns.contains(column));
-        // No condition at all lets every row pass, for good.
         let is_common =
             |matcher: &Matcher| self.matchers.contains(matcher) && former.matchers.contains(matcher);
+        // No condition at all lets every row pass, for good: there is nothing to look at.
         let all = || self.matchers.iter().chain(&former.matchers);
         all().all(|matcher| is_constant(matcher) || (is_common(matcher) && is_seen(matcher)))
     }
